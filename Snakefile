@@ -1,0 +1,22 @@
+# AlexNet's variants on CIFAR-10, in PyTorch and in TensorFlow: data -> cells (framework x variant x seed) -> table -> figures.
+# Everything that may be changed stands in config/config.yaml.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/analysis.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,
+        FIGURES,

@@ -1,0 +1,2 @@
+TABLES = every_run("metrics.json")
+FIGURES = []

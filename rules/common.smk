@@ -1,0 +1,69 @@
+# What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
+
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from alexbench import backends, configuration, fingerprint, variants
+from alexbench.download import is_url
+
+# Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
+if workflow.is_main_process:
+    problems = configuration.errors(
+        config, {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
+    ) or configuration.missing_files(config, variants.VARIANTS)
+    if problems:
+        sys.exit("\n".join(problems))
+
+RESULTS = config["results"]
+LOGS = RESULTS.replace("results", "logs", 1)
+BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
+
+# One run of one cell; logs and benchmarks have the same place in their own folders.
+CELL = "runs/{framework}/{variant}/seed{seed}"
+
+DATA = f"resources/data/{config['data']['dataset']}.npz"
+
+
+wildcard_constraints:
+    framework="|".join(config["frameworks"]),
+    variant="|".join(config["variants"]),
+    seed=r"\d+",
+
+
+def local_path(source):
+    """`source` as a rule's input where it is a file of this machine; nothing where it is a URL."""
+    return [] if is_url(source) else str(Path(source).expanduser())
+
+
+def archive(wildcards):
+    """The archive that a data set is read from, where it is a local one."""
+    return local_path(config["data"]["archive"]) if wildcards.dataset == "cifar10" else []
+
+
+def starting_weights(wildcards):
+    """The weights file of a variant that starts from one."""
+    pretrained = variants.get(wildcards.variant).pretrained
+    classifier = config["weights"]["classifier"]
+    return f"resources/weights/{wildcards.variant}-{classifier}.safetensors" if pretrained else []
+
+
+def options(section, keys=None):
+    """Keys of a section of the configuration as command-line options; null leaves an option out."""
+    values = {key: config[section][key] for key in keys or config[section]}
+    return [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None]
+
+
+def training_options(wildcards):
+    """What scripts/train.py is told of the experiment."""
+    subset = options("data", ["train_limit", "test_limit"])
+    return [*options("recipe"), *subset, f"--device={config['device']}", f"--threads={config['threads']}"]
+
+
+def every_run(file):
+    """`file` of every run of the grid."""
+    return expand(
+        f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"]
+    )

@@ -1,0 +1,32 @@
+# One cell of the grid: a framework trains a variant from a seed, and evaluates it.
+
+
+rule train:
+    input:
+        data=DATA,
+        weights=starting_weights,
+    output:
+        metrics=f"{RESULTS}/{CELL}/metrics.json",
+        history=f"{RESULTS}/{CELL}/history.csv",
+        predictions=f"{RESULTS}/{CELL}/predictions.npz",
+    log:
+        f"{LOGS}/{CELL}.log",
+    benchmark:
+        f"{BENCHMARKS}/{CELL}.tsv"
+    params:
+        options=training_options,
+        weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
+        folder=subpath(output.metrics, parent=True),
+        # Not used below: they let Snakemake train again just the cells whose network or code changed.
+        network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
+        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+    threads: config["threads"]
+    resources:
+        gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    conda:
+        "../envs/{framework}.yaml"
+    shell:
+        "python {SCRIPTS:q}/train.py --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --data {input.data:q} {params.weights:q} {params.options:q} --output {params.folder:q} 2> {log:q}"

@@ -1,0 +1,82 @@
+"""The configuration checked: one line an error, naming key, value and choices."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from alexbench.download import is_url
+
+SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
+
+
+def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
+    """What is wrong with `config`, a line each, in the order of the keys; [] where nothing is.
+
+    `choices`: for a top-level list of names, the names that exist ("frameworks", "variants").
+    """
+    schema = yaml.safe_load(SCHEMA.read_text())
+    found = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
+    lines = [line for error in found for line in _explain(error)]
+    for key, names in choices.items():
+        for value in config.get(key) if isinstance(config.get(key), list) else ():
+            if isinstance(value, str) and value not in names:
+                lines.append(f"config: {key}: unknown {key.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}")
+    return lines
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    path = [part for part in error.absolute_path if isinstance(part, str)]
+    key = ".".join(path)
+    value, rule, bound = error.instance, error.validator, error.validator_value
+    if rule == "additionalProperties":
+        known = list(error.schema["properties"])
+        for name in (name for name in value if name not in known):
+            dotted = ".".join([*path, str(name)])
+            yield f"config: unknown key {dotted!r}{_meant(str(name), known)}; choose from {', '.join(known)}"
+    elif rule == "required":
+        missing = next(name for name in bound if name not in value and f"'{name}'" in error.message)
+        yield f"config: key {'.'.join([*path, missing])!r} is missing; config/config.yaml shows it"
+    elif rule == "enum":
+        yield f"config: {key}: unknown value {value!r}{_meant(str(value), bound)}; choose from {', '.join(bound)}"
+    elif rule == "uniqueItems":
+        twice = [str(item) for item, count in Counter(map(str, value)).items() if count > 1]
+        yield f"config: {key}: {', '.join(twice)} is listed more than once"
+    elif rule == "minItems":
+        yield f"config: {key}: the list is empty; name at least one"
+    elif rule == "type":
+        wanted = " or ".join([bound] if isinstance(bound, str) else bound)
+        yield f"config: {key}: {value!r} is of the wrong type; give {_article(wanted)} {wanted}"
+    elif rule in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+        relation = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}[rule]
+        yield f"config: {key}: {value!r} is out of range; give a number {relation} {bound}"
+    else:
+        about = error.schema.get("description", error.message)
+        yield f"config: {key}: {value!r} is not allowed (it is to match {bound}): {about}"
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
+
+
+def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def missing_files(config: dict, variants: dict) -> list[str]:
+    """A line for each local file that the configuration names and the grid needs, but that does not exist."""
+    needed = []
+    if config["data"]["dataset"] == "cifar10":
+        needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
+    if any(variants[name].pretrained for name in config["variants"]):
+        needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
+    return [
+        f"config: {key}: {source!r} does not exist; give the path of {what} or a URL"
+        for key, source, what in needed
+        if not is_url(source) and not Path(source).expanduser().exists()
+    ]

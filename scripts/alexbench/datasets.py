@@ -1,0 +1,223 @@
+"""The images: read from where they are published, checked, and kept as neutral uint8 arrays in one .npz file."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from alexbench.files import InputError, replacing
+
+DATASETS = ("cifar10", "digits")
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
+# SHA-256 of the members of cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html).
+CIFAR10_MEMBERS = {
+    "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+    "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+}
+CIFAR10_PER_CLASS = {"train": 5000, "test": 1000}
+# A batch has 31 MB; what is much larger is no batch, and is not read into memory.
+_MEMBER_LIMIT_BYTES = 40_000_000
+
+# Of load_digits' 1,797 images, the share for testing and the seed of the split: part of what "digits" means here.
+DIGITS_TEST_IMAGES = 360
+DIGITS_SPLIT_SEED = 2025
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 (n, height, width, 3), labels int64 (n,) in 0..classes-1, and the names of the classes."""
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each channel over the training images in 0..1, float32 (3,) each."""
+        # From a histogram a channel: exact, and without a float copy of every image.
+        levels = np.arange(256) / 255
+        counts = np.stack([np.bincount(self.train_images[..., c].ravel(), minlength=256) for c in range(3)])
+        mean = counts @ levels / counts.sum(1)
+        variance = counts @ levels**2 / counts.sum(1) - mean**2
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+    def sha256(self) -> str:
+        """Hash of every image and label: two runs with the same one saw the same data."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def limited(self, train: int | None, test: int | None) -> "Dataset":
+        """The same with at most `train` and `test` images, classes balanced to within one; None keeps all.
+
+        An image's turn comes by its place among its own class, so that a larger subset holds a smaller one.
+        """
+        chosen = {}
+        for split, limit in (("train", train), ("test", test)):
+            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            if limit is not None:
+                if not len(self.classes) <= limit <= len(labels):
+                    raise InputError(
+                        f"data: {split}_limit is {limit}; {self.name} allows {len(self.classes)} (one a class) to {len(labels)}"
+                    )
+                turn = np.empty(len(labels), np.int64)
+                for label in range(len(self.classes)):
+                    where = np.flatnonzero(labels == label)
+                    turn[where] = np.arange(len(where))
+                keep = np.sort(np.lexsort((labels, turn))[:limit])
+                images, labels = images[keep], labels[keep]
+            chosen |= {f"{split}_images": images, f"{split}_labels": labels}
+        return replace(self, **chosen)
+
+
+def save(dataset: Dataset, path: Path | str) -> None:
+    """Write `dataset` as .npz, uncompressed: it is read by every cell."""
+    with replacing(path) as temporary:
+        np.savez(
+            temporary,
+            name=np.array(dataset.name),
+            train_images=dataset.train_images,
+            train_labels=dataset.train_labels,
+            test_images=dataset.test_images,
+            test_labels=dataset.test_labels,
+            classes=np.array(dataset.classes),
+        )
+
+
+def load(path: Path | str) -> Dataset:
+    """Read what `save` wrote; InputError where the file is not whole or not of this form."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        name, classes = str(arrays.pop("name")), tuple(arrays.pop("classes").tolist())
+        dataset = Dataset(name=name, classes=classes, **arrays)
+    except FileNotFoundError:
+        raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
+    for split in ("train", "test"):
+        images, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
+            raise InputError(f"data: {path} has {split} images {images.dtype} {images.shape}; expected uint8 (n, height, width, 3)")
+        if labels.dtype != np.int64 or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(dataset.classes):
+            raise InputError(f"data: {path} has {split} labels outside 0..{len(dataset.classes) - 1}")
+    return dataset
+
+
+def digits() -> Dataset:
+    """scikit-learn's handwritten digits (UCI, 1998): 8x8 grey in 0..16, shown as 32x32x3 in 0..255, split class by class."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    source = load_digits()
+    grey = np.round(source.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., np.newaxis], 3, axis=3)
+    labels = source.target.astype(np.int64)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=DIGITS_TEST_IMAGES, random_state=DIGITS_SPLIT_SEED, stratify=labels
+    )
+    return Dataset("digits", images[train], labels[train], images[test], labels[test], tuple("0123456789"))
+
+
+def cifar10(source: Path | str) -> Dataset:
+    """CIFAR-10 (Krizhevsky, 2009) from its archive, cifar-10-python.tar.gz, or the folder in it.
+
+    Each member is read whole and its SHA-256 compared with the published one before anything is unpickled; nothing is
+    extracted, and the unpickler knows NumPy's arrays alone. InputError names the file, what was found and what was expected.
+    """
+    source = Path(source)
+    members = dict(_folder_members(source) if source.is_dir() else _archive_members(source))
+    for name in CIFAR10_MEMBERS:
+        if name not in members:
+            raise InputError(f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name}; expected the seven files of cifar-10-python.tar.gz")
+        found = hashlib.sha256(members[name]).hexdigest()
+        if found != CIFAR10_MEMBERS[name]:
+            raise InputError(
+                f"cifar10: {name} in {source} has SHA-256 {found}, expected {CIFAR10_MEMBERS[name]}; "
+                "it is damaged or of another data set: delete it and fetch it again"
+            )
+
+    def split(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        batches = [_unpickle(members[name]) for name in names]
+        rows = np.concatenate([batch[b"data"] for batch in batches])
+        labels = np.concatenate([np.array(batch[b"labels"], np.int64) for batch in batches])
+        # A row holds the 32x32 red values, then the green, then the blue.
+        return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
+
+    train = split([name for name in CIFAR10_MEMBERS if name.startswith("data_batch")])
+    test = split(["test_batch"])
+    classes = tuple(name.decode() for name in _unpickle(members["batches.meta"])[b"label_names"])
+    for name, (_, labels) in (("train", train), ("test", test)):
+        counts = np.bincount(labels, minlength=len(classes)).tolist()
+        if counts != [CIFAR10_PER_CLASS[name]] * len(classes):
+            raise InputError(f"cifar10: {source} has {counts} {name} images a class, expected {CIFAR10_PER_CLASS[name]} each")
+    return Dataset("cifar10", *train, *test, classes)
+
+
+def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+    inner = folder / CIFAR10_FOLDER
+    for name in CIFAR10_MEMBERS:
+        path = (inner if inner.is_dir() else folder) / name
+        if path.is_file():
+            _check_size(name, path.stat().st_size, folder)
+            yield name, path.read_bytes()
+
+
+def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    expected = "expected cifar-10-python.tar.gz (170,498,071 bytes)"
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        if start[:2] != b"\x1f\x8b":
+            what = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "no gzip file"
+            raise InputError(f"cifar10: {path} is {what} (it starts with {start[:16]!r}); {expected}")
+        # "r|gz" reads forwards once: a member that is not asked for is passed over, never kept.
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                folder, _, name = member.name.rpartition("/")
+                if name in CIFAR10_MEMBERS and folder.removeprefix("./") == CIFAR10_FOLDER and member.isfile():
+                    _check_size(name, member.size, path)
+                    yield name, archive.extractfile(member).read()
+    except FileNotFoundError:
+        raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        size = path.stat().st_size
+        raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
+
+
+def _check_size(name: str, size: int, source: Path) -> None:
+    if size > _MEMBER_LIMIT_BYTES:
+        raise InputError(f"cifar10: {name} in {source} has {size:,} bytes; the genuine one has about 31,000,000")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays and plain containers, nothing else."""
+
+    ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise InputError(f"cifar10: a batch asks for {module}.{name} while being unpickled; the genuine ones do not")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickle(content: bytes) -> dict:
+    return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()

@@ -1,0 +1,39 @@
+"""Hashes of code by meaning: comments, docstrings and layout left out. They tell Snakemake which cells a change touches."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from alexbench.spec import Variant
+
+LIBRARY = Path(__file__).parent
+# What every training runs, whatever its framework; variants.py is left out, since a cell depends on its own variant alone.
+TRAINING = ("../train.py", "spec.py", "weights.py", "datasets.py", "recipe.py", "loop.py", "backends/__init__.py")
+
+
+def of_source(source: str) -> str:
+    """A hash of what Python `source` does."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+
+@cache
+def of_file(path: Path) -> str:
+    return of_source(path.read_text())
+
+
+def of_training(framework: str) -> str:
+    """A hash of the code that trains a cell of `framework`."""
+    files = [LIBRARY / name for name in (*TRAINING, f"backends/{framework}.py")]
+    return hashlib.sha256(" ".join(of_file(path) for path in files).encode()).hexdigest()[:12]
+
+
+def of_variant(variant: Variant) -> str:
+    """A hash of what a variant's training depends on: all of its declaration but title and description."""
+    trained = (variant.input_size, variant.layers, variant.normalisation, variant.pretrained)
+    return hashlib.sha256(repr(trained).encode()).hexdigest()[:12]

@@ -1,0 +1,148 @@
+"""What a network is made of, as plain data, and what follows from it: shapes, parameters, multiply-adds.
+
+No framework is imported here, nor NumPy: the Snakefile reads the variants through this module in every job.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+
+@dataclass(frozen=True)
+class Conv:
+    """2-D convolution with bias, then ReLU. `padding` pixels of zeros are added on each side."""
+
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class Pad:
+    """`size` pixels of zeros on each side, as a layer of its own (a max-pool may not pad by more than half its window)."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max-pooling without padding; an incomplete window at the right or lower edge is dropped."""
+
+    window: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(height, width, channels) to one axis. Weight files keep the channel-major order; see `weights.py`."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer with bias, then ReLU where `relu`."""
+
+    units: int
+    relu: bool = True
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout; its rate is part of the recipe, not of the network."""
+
+
+Layer = Conv | Pad | MaxPool | Flatten | Dense | Dropout
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One AlexNet, declared once; every backend builds from this.
+
+    `normalisation`: whose channel mean and standard deviation the inputs are scaled with, "dataset" or "imagenet".
+    `pretrained`: where the variant starts from trained weights, the name of each of its layers in the weights file that
+    it is read from; layers left out start fresh.
+    """
+
+    name: str
+    title: str
+    description: str
+    input_size: int
+    layers: tuple[Layer, ...]
+    normalisation: str = "dataset"
+    pretrained: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer in place. Shapes are (height, width, channels) or (features,); multiply-adds are of one image's forward pass."""
+
+    name: str
+    layer: Layer
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+    @property
+    def kind(self) -> str:
+        return type(self.layer).__name__
+
+
+def _apply(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
+    """Output shape, parameters and multiply-adds of `layer` on an input of `shape`."""
+    match layer:
+        case Conv(filters, kernel, stride, padding):
+            height, width, channels = shape
+            out = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+            taps = kernel * kernel * channels
+            return (*out, filters), (taps + 1) * filters, prod(out) * filters * taps
+        case Pad(size):
+            return (shape[0] + 2 * size, shape[1] + 2 * size, shape[2]), 0, 0
+        case MaxPool(window, stride):
+            return (*((side - window) // stride + 1 for side in shape[:2]), shape[2]), 0, 0
+        case Flatten():
+            return (prod(shape),), 0, 0
+        case Dense(units):
+            return (units,), (shape[0] + 1) * units, shape[0] * units
+        case Dropout():
+            return shape, 0, 0
+    raise TypeError(f"unknown layer {layer!r}")
+
+
+def describe(variant: Variant) -> list[LayerInfo]:
+    """Every layer of `variant` with its name (`conv1`, `dense3`, ...), shapes, parameters and multiply-adds."""
+    shape: tuple[int, ...] = (variant.input_size, variant.input_size, 3)
+    counts: dict[str, int] = {}
+    infos = []
+    for layer in variant.layers:
+        kind = type(layer).__name__.lower()
+        counts[kind] = counts.get(kind, 0) + 1
+        output_shape, parameters, multiply_adds = _apply(layer, shape)
+        if min(output_shape) < 1:
+            raise ValueError(f"variant {variant.name}: {kind}{counts[kind]} leaves nothing of an input of {shape}")
+        infos.append(LayerInfo(f"{kind}{counts[kind]}", layer, shape, output_shape, parameters, multiply_adds))
+        shape = output_shape
+    return infos
+
+
+def parameters(variant: Variant) -> int:
+    """Number of trainable parameters."""
+    return sum(info.parameters for info in describe(variant))
+
+
+def multiply_adds(variant: Variant) -> int:
+    """Multiply-adds of one image's forward pass (convolutions and dense layers; biases and pooling left out)."""
+    return sum(info.multiply_adds for info in describe(variant))
+
+
+def weight_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the variant in the neutral layout (`weights.py`), in the order of the layers."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for info in describe(variant):
+        match info.layer:
+            case Conv(filters, kernel):
+                shapes[f"{info.name}.weight"] = (filters, info.input_shape[2], kernel, kernel)
+                shapes[f"{info.name}.bias"] = (filters,)
+            case Dense(units):
+                shapes[f"{info.name}.weight"] = (units, info.input_shape[0])
+                shapes[f"{info.name}.bias"] = (units,)
+    return shapes

@@ -1,0 +1,94 @@
+"""The networks of the study, each declared once. A new one is one more entry in VARIANTS and one word in the configuration."""
+
+from alexbench.spec import Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
+
+_ALEXNET_MOD = Variant(
+    name="alexnet_mod",
+    title="AlexNet mod. (32)",
+    description="AlexNet for 32x32 images: a first stride of 1 and narrow dense layers (the study's own).",
+    input_size=32,
+    layers=(
+        Conv(96, kernel=11),
+        Pad(2),
+        MaxPool(3, stride=2),
+        Conv(256, kernel=5, padding=2),
+        MaxPool(3, stride=2),
+        Conv(384, kernel=3, padding=1),
+        Conv(384, kernel=3, padding=1),
+        Conv(256, kernel=3, padding=1),
+        MaxPool(3, stride=2),
+        Flatten(),
+        Dense(512),
+        Dropout(),
+        Dense(512),
+        Dropout(),
+        Dense(10, relu=False),
+    ),
+)
+
+_ALEXNET = Variant(
+    name="alexnet",
+    title="AlexNet (224)",
+    description="AlexNet as of 2012, without its split over two GPUs and its local response normalisation; images resized to 224x224.",
+    input_size=224,
+    layers=(
+        Conv(96, kernel=11, stride=4),
+        Pad(2),
+        MaxPool(3, stride=2),
+        Conv(256, kernel=5, padding=2),
+        MaxPool(3, stride=2),
+        Conv(384, kernel=3, padding=1),
+        Conv(384, kernel=3, padding=1),
+        Conv(256, kernel=3, padding=1),
+        MaxPool(3, stride=2),
+        Flatten(),
+        Dense(4096),
+        Dropout(),
+        Dense(4096),
+        Dropout(),
+        Dense(10, relu=False),
+    ),
+)
+
+_ALEXNET_PRETRAINED = Variant(
+    name="alexnet_pretrained",
+    title="AlexNet pretrained",
+    description="torchvision's AlexNet ('One weird trick', 2014), trained on ImageNet; the last layer replaced, every layer fine-tuned.",
+    input_size=224,
+    layers=(
+        Conv(64, kernel=11, stride=4, padding=2),
+        MaxPool(3, stride=2),
+        Conv(192, kernel=5, padding=2),
+        MaxPool(3, stride=2),
+        Conv(384, kernel=3, padding=1),
+        Conv(256, kernel=3, padding=1),
+        Conv(256, kernel=3, padding=1),
+        MaxPool(3, stride=2),
+        Flatten(),
+        Dropout(),
+        Dense(4096),
+        Dropout(),
+        Dense(4096),
+        Dense(10, relu=False),
+    ),
+    normalisation="imagenet",
+    pretrained={
+        "conv1": "features.0",
+        "conv2": "features.3",
+        "conv3": "features.6",
+        "conv4": "features.8",
+        "conv5": "features.10",
+        "dense1": "classifier.1",
+        "dense2": "classifier.4",
+    },
+)
+
+VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED)}
+
+
+def get(name: str) -> Variant:
+    """The variant of that name; ValueError with the choices where there is none."""
+    try:
+        return VARIANTS[name]
+    except KeyError:
+        raise ValueError(f"unknown variant {name!r}; choose from {', '.join(VARIANTS)}") from None

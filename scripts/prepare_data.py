@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Read a data set from where it is published, check it, and write it as neutral uint8 arrays (.npz).
+
+CIFAR-10 comes from its archive, cifar-10-python.tar.gz, or the folder in it; every member's SHA-256 is checked before
+anything is unpickled. Digits ship inside scikit-learn.
+
+    python scripts/prepare_data.py digits --output resources/data/digits.npz
+    python scripts/prepare_data.py cifar10 --archive ~/cifar-10-python.tar.gz --output resources/data/cifar10.npz
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from alexbench import datasets
+from alexbench.download import local_copy
+from alexbench.files import InputError
+
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("dataset", choices=datasets.DATASETS)
+    p.add_argument("--output", required=True, type=Path, metavar="NPZ")
+    p.add_argument("--archive", default=CIFAR10_URL, help="cifar10's: a URL, a .tar.gz or the extracted folder (%(default)s)")
+    p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="where a URL is kept (%(default)s)")
+    args = p.parse_args(argv)
+    if args.dataset == "digits":
+        dataset = datasets.digits()
+    else:
+        with local_copy(args.archive, args.downloads, key="data.archive") as path:
+            dataset = datasets.cifar10(path)
+    datasets.save(dataset, args.output)
+    mean, std = dataset.channel_statistics()
+    print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images -> {args.output}")
+    print(f"classes: {', '.join(dataset.classes)}")
+    print(f"channel mean {np.round(mean, 4).tolist()}, standard deviation {np.round(std, 4).tolist()}")
+    print(f"sha256 {dataset.sha256()}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Train one cell (framework, variant, seed), evaluate it on the test set and write what came out.
+
+Writes into --output: metrics.json, history.csv (a row an epoch) and predictions.npz (test logits, labels).
+The data file is made by prepare_data.py, the weights file by prepare_weights.py.
+
+    python scripts/train.py --framework pytorch --variant alexnet_mod --data resources/data/cifar10.npz --output results/try
+"""
+
+import time
+
+STARTED = time.perf_counter()  # before the framework is imported: that is part of the set-up
+
+import argparse  # noqa: E402
+import csv  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from alexbench import backends, datasets, environment, loop, recipe, spec, variants, weights  # noqa: E402
+from alexbench.files import InputError, replacing, write_json  # noqa: E402
+
+
+def positive(kind: type) -> "callable":
+    """An argparse type: a number of `kind` above zero."""
+
+    def parse(text: str):
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    parse.__name__ = f"positive {kind.__name__}"
+    return parse
+
+
+def parser() -> argparse.ArgumentParser:
+    defaults = recipe.Recipe()
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
+    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
+    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
+    p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
+    p.add_argument("--threads", type=positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
+    p.add_argument("--train-limit", type=positive(int), metavar="N", help="train on a class-balanced subset of N images")
+    p.add_argument("--test-limit", type=positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    group = p.add_argument_group("recipe")
+    group.add_argument("--epochs", type=positive(int), default=defaults.epochs, help="(%(default)s)")
+    group.add_argument("--batch-size", type=positive(int), default=defaults.batch_size, help="(%(default)s)")
+    group.add_argument("--learning-rate", type=positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument("--dropout", type=float, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument(
+        "--initialisation",
+        choices=recipe.INITIALISATIONS,
+        default=defaults.initialisation,
+        help="whose default weights fresh layers start with (%(default)s: each framework's own)",
+    )
+    group.add_argument(
+        "--adam-epsilon",
+        choices=recipe.ADAM_EPSILONS,
+        default=defaults.adam_epsilon,
+        help="whose epsilon, in size and place (%(default)s: each framework's own)",
+    )
+    group.add_argument(
+        "--normalisation",
+        choices=recipe.NORMALISATIONS,
+        default=defaults.normalisation,
+        help="channel mean and standard deviation of the inputs (%(default)s: the variant's own)",
+    )
+    return p
+
+
+def normalisation(kind: str, dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Channel mean and standard deviation in 0..1, float32 (3,) each."""
+    match kind:
+        case "dataset":
+            return dataset.channel_statistics()
+        case "imagenet":
+            return np.float32(recipe.IMAGENET_MEAN), np.float32(recipe.IMAGENET_STD)
+        case "unit":
+            return np.zeros(3, np.float32), np.ones(3, np.float32)
+    raise ValueError(f"unknown normalisation {kind!r}")
+
+
+def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path | None) -> tuple[weights.Weights, dict]:
+    """The weights that a run starts from, and what to say of them in its metrics."""
+    fresh = weights.initialise(variant, scheme, seed)
+    if variant.pretrained is None:
+        if file:
+            raise InputError(f"--weights: {variant.name} starts from random weights; leave {file} out")
+        return fresh, {"start": "random", "weights_sha256": None, "fresh_layers": [i.name for i in spec.describe(variant) if i.parameters]}
+    if file is None:
+        raise InputError(f"--weights: {variant.name} starts from trained weights; make their file with scripts/prepare_weights.py")
+    trained, metadata = weights.read(file)
+    fresh_layers = metadata.get("fresh_layers", "").split()
+    weights.check(variant, trained, str(file), optional=tuple(fresh_layers))
+    return fresh | trained, {"start": metadata.get("start"), "weights_sha256": metadata.get("source_sha256"), "fresh_layers": fresh_layers}
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if not 0 <= args.dropout < 1:
+        parser().error(f"argument --dropout: {args.dropout} is not in [0, 1)")
+    clocks = loop.Clocks()
+    variant = variants.get(args.variant)
+    dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
+    threads = min(args.threads, environment.available_threads())
+
+    backend_class = backends.load(args.framework)
+    settings = recipe.Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        dropout=args.dropout,
+        initialisation=args.initialisation,
+        adam_epsilon=args.adam_epsilon,
+        normalisation=args.normalisation,
+    ).resolved(backend_class.conventions, variant.normalisation)
+    start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
+    mean, std = normalisation(settings.normalisation, dataset)
+    backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed)
+    backend.set_weights(start)
+    described, host = backend.describe(), environment.describe()
+    say(
+        f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
+        f"on {described['device']} ({described['device_name'] or host['cpu_name']}, {threads} threads)"
+    )
+    clocks.setup_seconds = time.perf_counter() - STARTED
+    outcome = loop.train(backend, dataset, settings, args.seed, clocks, say)
+
+    images = len(dataset.train_labels)
+    trained_images = images * outcome.epochs_run
+    metrics = {
+        "framework": args.framework,
+        "variant": variant.name,
+        "seed": args.seed,
+        "status": outcome.status,
+        "accuracy": outcome.accuracy,
+        "loss": outcome.loss,
+        "parameters": sum(array.size for array in backend.get_weights().values()),
+        "multiply_adds": spec.multiply_adds(variant),
+        "dataset": dataset.name,
+        "train_images": images,
+        "test_images": len(dataset.test_labels),
+        "train_limit": args.train_limit,
+        "test_limit": args.test_limit,
+        "data_sha256": dataset.sha256(),
+        "epochs": outcome.epochs_run,
+        "batch_size": settings.batch_size,
+        "recipe": settings.as_dict(),
+        **start_note,
+        **vars(clocks),
+        "images_per_second": trained_images / clocks.train_seconds,
+        "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
+        "device": described["device"],
+        "device_name": described["device_name"] or host["cpu_name"],
+        "threads": threads,
+        "settings": described["settings"],
+        **host,
+        "versions": host["versions"] | described["versions"],
+    }
+    with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(outcome.history[0]))
+        writer.writeheader()
+        writer.writerows(outcome.history)
+    with replacing(args.output / "predictions.npz") as temporary:
+        np.savez(temporary, logits=outcome.logits, labels=dataset.test_labels)
+    write_json(args.output / "metrics.json", metrics)
+    result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
+    say(f"{outcome.status}: {result}; trained {clocks.train_seconds:.1f} s; see {args.output / 'metrics.json'}")
+    return 0
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))
