@@ -136,7 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     trained_images = images * outcome.epochs_run
     metrics = {
         "framework": args.framework,
+        "framework_title": backend_class.title,
         "variant": variant.name,
+        "variant_title": variant.title,
         "seed": args.seed,
         "status": outcome.status,
         "accuracy": outcome.accuracy,
