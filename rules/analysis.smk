@@ -1,2 +1,165 @@
-TABLES = every_run("metrics.json")
-FIGURES = []
+# From the runs' files to tables and figures. No framework is needed from here on.
+
+TABLES = expand(f"{RESULTS}/{{table}}", table=["runs.csv", "table.csv", "table.md", "table.tex"])
+FIGURES = [
+    *expand(
+        f"{RESULTS}/figures/{{figure}}.{{suffix}}",
+        figure=["tradeoff", "learning", "samples", "architectures"],
+        suffix=["png", "svg"],
+    ),
+    *expand(
+        f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.{{suffix}}",
+        framework=config["frameworks"],
+        variant=config["variants"],
+        suffix=["png", "svg"],
+    ),
+]
+
+
+localrules:
+    collect,
+    plot_tradeoff,
+    plot_learning,
+    plot_samples,
+    plot_architectures,
+    plot_classes,
+
+
+rule collect:
+    input:
+        metrics=every_run("metrics.json"),
+        study=STUDY,
+    output:
+        runs=f"{RESULTS}/runs.csv",
+        table=report(
+            f"{RESULTS}/table.csv",
+            caption="captions/table.rst",
+            category="Results",
+            labels={"what": "Results table"},
+        ),
+        markdown=f"{RESULTS}/table.md",
+        latex=f"{RESULTS}/table.tex",
+    log:
+        f"{LOGS}/collect.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("collect.py"),
+        folder=subpath(output.table, parent=True),
+        frameworks=config["frameworks"],
+        variants=config["variants"],
+        seeds=config["seeds"],
+    shell:
+        "python {params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
+        " --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
+
+
+rule plot_tradeoff:
+    input:
+        runs=rules.collect.output.runs,
+        study=STUDY,
+    output:
+        png=report(
+            f"{RESULTS}/figures/tradeoff.png",
+            caption="captions/tradeoff.rst",
+            category="Results",
+            labels={"what": "Accuracy, parameters, training time"},
+        ),
+        svg=f"{RESULTS}/figures/tradeoff.svg",
+    log:
+        f"{LOGS}/figures/tradeoff.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_tradeoff.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --study {input.study:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_learning:
+    input:
+        runs=rules.collect.output.runs,
+        history=every_run("history.csv"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/learning.png",
+            caption="captions/learning.rst",
+            category="Learning",
+            labels={"what": "Learning curves"},
+        ),
+        svg=f"{RESULTS}/figures/learning.svg",
+    log:
+        f"{LOGS}/figures/learning.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_learning.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_samples:
+    input:
+        data=DATA,
+    output:
+        png=report(
+            f"{RESULTS}/figures/samples.png",
+            caption="captions/samples.rst",
+            category="Data and models",
+            labels={"what": "Sample images"},
+        ),
+        svg=f"{RESULTS}/figures/samples.svg",
+    log:
+        f"{LOGS}/figures/samples.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_samples.py"),
+    shell:
+        "python {params.script:q} --data {input.data:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_architectures:
+    output:
+        png=report(
+            f"{RESULTS}/figures/architectures.png",
+            caption="captions/architectures.rst",
+            category="Data and models",
+            labels={"what": "Architectures"},
+        ),
+        svg=f"{RESULTS}/figures/architectures.svg",
+    log:
+        f"{LOGS}/figures/architectures.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_architectures.py"),
+        variants=config["variants"],
+        networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
+    shell:
+        "python {params.script:q} --variants {params.variants:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_classes:
+    input:
+        runs=rules.collect.output.runs,
+        predictions=expand(f"{RESULTS}/{CELL}/predictions.npz", seed=config["seeds"], allow_missing=True),
+        data=DATA,
+    output:
+        png=report(
+            f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.png",
+            caption="captions/classes.rst",
+            category="Learning",
+            subcategory="Classes",
+            labels={"what": "Confusion matrix", "framework": "{framework}", "variant": "{variant}"},
+        ),
+        svg=f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.svg",
+    log:
+        f"{LOGS}/figures/classes/{{framework}}-{{variant}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_classes.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
+        " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"

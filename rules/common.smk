@@ -1,5 +1,6 @@
 # What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from alexbench.download import is_url
 
 # Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
 if workflow.is_main_process:
-    problems = configuration.errors(
-        config, {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
-    ) or configuration.missing_files(config, variants.VARIANTS)
+    choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
+    problems = configuration.errors(config, choices) or configuration.missing_files(config, variants.VARIANTS)
     if problems:
         sys.exit("\n".join(problems))
+
+# A training is timed: on this machine one at a time, unless the user says how many GPUs there are (`--resources gpu=2`).
+if workflow.local_exec and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
 
 RESULTS = config["results"]
 LOGS = RESULTS.replace("results", "logs", 1)
@@ -24,6 +28,9 @@ BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 # One run of one cell; logs and benchmarks have the same place in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
 
+# The figures of the study that is reproduced.
+STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
+
 DATA = f"resources/data/{config['data']['dataset']}.npz"
 
 
@@ -31,6 +38,11 @@ wildcard_constraints:
     framework="|".join(config["frameworks"]),
     variant="|".join(config["variants"]),
     seed=r"\d+",
+
+
+def script(name):
+    """Path of a program in scripts/, from the working directory: moving the whole project reruns nothing."""
+    return os.path.relpath(SCRIPTS / name)
 
 
 def local_path(source):
@@ -64,6 +76,4 @@ def training_options(wildcards):
 
 def every_run(file):
     """`file` of every run of the grid."""
-    return expand(
-        f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"]
-    )
+    return expand(f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])

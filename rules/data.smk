@@ -13,14 +13,15 @@ rule dataset:
         data="resources/data/{dataset}.npz",
     log:
         "logs/data/{dataset}.log",
-    params:
-        archive=config["data"]["archive"],
-    conda:
-        "../envs/analysis.yaml"
     # Before any training: what is missing is to be missed at once.
     priority: 100
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("prepare_data.py"),
+        archive=config["data"]["archive"],
     shell:
-        "python {SCRIPTS:q}/prepare_data.py {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
+        "python {params.script:q} {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
 
 
 rule weights:
@@ -30,11 +31,11 @@ rule weights:
         weights="resources/weights/{variant}-{classifier}.safetensors",
     log:
         "logs/weights/{variant}-{classifier}.log",
-    params:
-        options=options("weights"),
+    priority: 100
     conda:
         "../envs/pytorch.yaml"
-    priority: 100
+    params:
+        script=script("prepare_weights.py"),
+        options=options("weights"),
     shell:
-        "python {SCRIPTS:q}/prepare_weights.py --variant {wildcards.variant} {params.options:q} --output {output.weights:q}"
-        " 2>&1 | tee {log:q}"
+        "python {params.script:q} --variant {wildcards.variant} {params.options:q} --output {output.weights:q}" " 2>&1 | tee {log:q}"

@@ -13,20 +13,21 @@ rule train:
         f"{LOGS}/{CELL}.log",
     benchmark:
         f"{BENCHMARKS}/{CELL}.tsv"
+    conda:
+        "../envs/{framework}.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
+        script=script("train.py"),
         options=training_options,
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
         folder=subpath(output.metrics, parent=True),
         # Not used below: they let Snakemake train again just the cells whose network or code changed.
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
-    threads: config["threads"]
-    resources:
-        gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
-    conda:
-        "../envs/{framework}.yaml"
     shell:
-        "python {SCRIPTS:q}/train.py --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
+        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --data {input.data:q} {params.weights:q} {params.options:q} --output {params.folder:q} 2> {log:q}"

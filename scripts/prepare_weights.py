@@ -78,7 +78,13 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"weights: {path} has SHA-256 {sha256}, expected {args.sha256}...; set weights.sha256 to the file's own")
         trained, fresh = convert(variant, read_source(path), args.classifier, path)
     start = "ImageNet convolutions, fresh classifier" if args.classifier == "fresh" else "ImageNet"
-    metadata = {"variant": variant.name, "start": start, "source": path.name, "source_sha256": sha256, "fresh_layers": " ".join(fresh)}
+    metadata = {
+        "variant": variant.name,
+        "start": start,
+        "source": path.name,
+        "source_sha256": sha256,
+        "fresh_layers": " ".join(fresh),
+    }
     weights.write(args.output, trained, metadata)
     count = sum(array.size for array in trained.values())
     print(f"{variant.name}: {count:,} of {spec.parameters(variant):,} parameters from {path.name} ({sha256}) -> {args.output}")

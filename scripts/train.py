@@ -11,15 +11,15 @@ import time
 
 STARTED = time.perf_counter()  # before the framework is imported: that is part of the set-up
 
-import argparse  # noqa: E402
-import csv  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import csv
+import sys
+from pathlib import Path
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from alexbench import backends, datasets, environment, loop, recipe, spec, variants, weights  # noqa: E402
-from alexbench.files import InputError, replacing, write_json  # noqa: E402
+from alexbench import backends, datasets, environment, loop, recipe, spec, variants, weights
+from alexbench.files import InputError, replacing, write_json
 
 
 def positive(kind: type) -> "callable":
@@ -92,13 +92,21 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
     if variant.pretrained is None:
         if file:
             raise InputError(f"--weights: {variant.name} starts from random weights; leave {file} out")
-        return fresh, {"start": "random", "weights_sha256": None, "fresh_layers": [i.name for i in spec.describe(variant) if i.parameters]}
+        return fresh, {
+            "start": "random",
+            "weights_sha256": None,
+            "fresh_layers": [i.name for i in spec.describe(variant) if i.parameters],
+        }
     if file is None:
         raise InputError(f"--weights: {variant.name} starts from trained weights; make their file with scripts/prepare_weights.py")
     trained, metadata = weights.read(file)
     fresh_layers = metadata.get("fresh_layers", "").split()
     weights.check(variant, trained, str(file), optional=tuple(fresh_layers))
-    return fresh | trained, {"start": metadata.get("start"), "weights_sha256": metadata.get("source_sha256"), "fresh_layers": fresh_layers}
+    return fresh | trained, {
+        "start": metadata.get("start"),
+        "weights_sha256": metadata.get("source_sha256"),
+        "fresh_layers": fresh_layers,
+    }
 
 
 def main(argv: list[str] | None = None) -> int:

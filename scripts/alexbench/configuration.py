@@ -25,7 +25,9 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
     for key, names in choices.items():
         for value in config.get(key) if isinstance(config.get(key), list) else ():
             if isinstance(value, str) and value not in names:
-                lines.append(f"config: {key}: unknown {key.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}")
+                lines.append(
+                    f"config: {key}: unknown {key.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}"
+                )
     return lines
 
 

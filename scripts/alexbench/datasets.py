@@ -131,9 +131,7 @@ def digits() -> Dataset:
     grey = np.round(source.images * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., np.newaxis], 3, axis=3)
     labels = source.target.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=DIGITS_TEST_IMAGES, random_state=DIGITS_SPLIT_SEED, stratify=labels
-    )
+    train, test = train_test_split(np.arange(len(labels)), test_size=DIGITS_TEST_IMAGES, random_state=DIGITS_SPLIT_SEED, stratify=labels)
     return Dataset("digits", images[train], labels[train], images[test], labels[test], tuple("0123456789"))
 
 
@@ -145,13 +143,13 @@ def cifar10(source: Path | str) -> Dataset:
     """
     source = Path(source)
     members = dict(_folder_members(source) if source.is_dir() else _archive_members(source))
-    for name in CIFAR10_MEMBERS:
+    for name, expected in CIFAR10_MEMBERS.items():
         if name not in members:
             raise InputError(f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name}; expected the seven files of cifar-10-python.tar.gz")
         found = hashlib.sha256(members[name]).hexdigest()
-        if found != CIFAR10_MEMBERS[name]:
+        if found != expected:
             raise InputError(
-                f"cifar10: {name} in {source} has SHA-256 {found}, expected {CIFAR10_MEMBERS[name]}; "
+                f"cifar10: {name} in {source} has SHA-256 {found}, expected {expected}; "
                 "it is damaged or of another data set: delete it and fetch it again"
             )
 
@@ -211,7 +209,7 @@ def _check_size(name: str, size: int, source: Path) -> None:
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain containers, nothing else."""
 
-    ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+    ALLOWED = (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"))
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ALLOWED:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite, log
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -68,9 +69,7 @@ def peak_process_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def train(
-    backend: Backend, dataset: Dataset, recipe: Recipe, seed: int, clocks: Clocks, say: Callable[[str], None] = print
-) -> Outcome:
+def train(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int, clocks: Clocks, say: Callable[[str], None] = print) -> Outcome:
     """Train `backend`, whose weights are set, on `dataset`; evaluate after every epoch, outside the training clock.
 
     A loss that is not finite ends the training after its epoch. `say` is given a line an epoch.
@@ -152,7 +151,7 @@ class _Progress:
         self.done, self.started = 0, time.perf_counter()
         self.next_line = self.started + SECONDS_PER_LINE
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> Self:
         self.bar = tqdm(desc=self.title, total=self.images, unit=" images", unit_scale=True, leave=False, disable=None)
         return self
 

@@ -110,7 +110,8 @@ def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
     """Arrays and metadata of a safetensors file; InputError where it is none."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            names = file.keys()  # the file itself cannot be iterated over
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"weights: {path} does not exist") from None
     except SafetensorError as error:

@@ -29,9 +29,7 @@ class Backend(Protocol):
     title: str
     """The framework's name as it is written in tables and figures."""
 
-    def __init__(
-        self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int
-    ) -> None:
+    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         """Build `variant` for `recipe` (resolved: no "framework" or "variant" in it).
 
         An input pixel p in 0..255 enters the network as (p / 255 - mean) / std, float32 (3,) each, and is then resized to

@@ -51,9 +51,7 @@ class Backend:
     conventions = "torch"
     title = "PyTorch"
 
-    def __init__(
-        self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int
-    ) -> None:
+    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             build_of = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
             raise InputError(

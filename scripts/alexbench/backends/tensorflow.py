@@ -8,14 +8,14 @@ from typing import Any
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from alexbench.files import InputError  # noqa: E402
-from alexbench.recipe import Recipe  # noqa: E402
-from alexbench.spec import Conv, Dense, Dropout, Flatten, LayerInfo, MaxPool, Pad, Variant, describe, weight_shapes  # noqa: E402
-from alexbench.weights import Weights, from_channels_last, to_channels_last  # noqa: E402
+from alexbench.files import InputError
+from alexbench.recipe import Recipe
+from alexbench.spec import Conv, Dense, Dropout, Flatten, LayerInfo, MaxPool, Pad, Variant, describe, weight_shapes
+from alexbench.weights import Weights, from_channels_last, to_channels_last
 
 
 def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:
@@ -70,9 +70,7 @@ class Backend:
     conventions = "keras"
     title = "TensorFlow"
 
-    def __init__(
-        self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int
-    ) -> None:
+    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         gpus = tf.config.list_physical_devices("GPU")
         if device == "cuda" and not gpus:
             build_of = "CUDA" if tf.test.is_built_with_cuda() else "the CPU alone"

@@ -1,0 +1,56 @@
+# The few commands that a person types. `make help` lists them; CONFIG=FILE names another configuration, CORES=N the cores.
+
+PYTHON ?= python3
+CONFIG ?= config/config.yaml
+CORES ?= all
+
+# Rules call `python`: the one of .venv, not the machine's.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SNAKEMAKE = snakemake --configfile $(CONFIG)
+RESULTS = $(shell python -c "import yaml, sys; print({**yaml.safe_load(open('config/config.yaml')), **yaml.safe_load(open(sys.argv[1]))}['results'])" $(CONFIG))
+
+.PHONY: help demo test dag report lint format clean-demo
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed, {sys.executable} is {v[0]}.{v[1]}; name another: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
+
+test: .venv/installed ## every test
+	python -m pytest
+
+dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
+	@mkdir -p $(RESULTS)
+	@for graph in dag rulegraph; do \
+		$(SNAKEMAKE) --quiet all --forceall --$$graph mermaid-js > $(RESULTS)/$$graph.mmd && echo $(RESULTS)/$$graph.mmd; \
+		if command -v dot > /dev/null; then \
+			$(SNAKEMAKE) --quiet all --forceall --$$graph dot | dot -Tsvg > $(RESULTS)/$$graph.svg && echo $(RESULTS)/$$graph.svg; \
+		else \
+			echo "$$graph.svg needs Graphviz (apt-get install graphviz); $$graph.mmd shows on mermaid.live and in Markdown on many sites"; \
+		fi; \
+	done
+
+report: .venv/installed ## one HTML file of all tables and figures, after a run
+	$(SNAKEMAKE) --report $(RESULTS)/report.html
+
+lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: .venv/installed ## put Python and rules into the house's style
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+clean-demo: ## delete what `make demo` made
+	rm -rf results/demo logs/demo benchmarks/demo

@@ -1,0 +1,87 @@
+"""How the study's figures look: one colour a framework, one marker a variant, PNG and SVG of each."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from alexbench.files import replacing
+
+# Told apart in print and by the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+GREY = "#555555"
+
+
+def style() -> None:
+    """Set fonts, grid and sizes for every figure that follows."""
+    sns.set_theme(
+        context="paper",
+        style="whitegrid",
+        font="DejaVu Sans",
+        rc={
+            "axes.edgecolor": "#333333",
+            "axes.titlesize": 10,
+            "axes.labelsize": 9.5,
+            "grid.color": "#e5e5e5",
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "savefig.dpi": 200,
+            "savefig.bbox": "tight",
+            # The same figures give the same files.
+            "svg.hashsalt": "alexbench",
+            "svg.fonttype": "none",
+        },
+    )
+
+
+def colours(frameworks: Sequence[str]) -> dict[str, str]:
+    """A colour for each framework title, by the order of their names, so that it does not change from figure to figure."""
+    return dict(zip(sorted(set(frameworks)), COLOURS, strict=False))
+
+
+def markers(variants: Sequence[str]) -> dict[str, str]:
+    """A marker for each variant title, in the order given."""
+    return dict(zip(dict.fromkeys(variants), MARKERS, strict=False))
+
+
+def save(figure: Figure, output: Path) -> None:
+    """Write `figure` as PNG and as SVG: `output` with either suffix."""
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        with replacing(output.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+    plt.close(figure)
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """runs.csv as `collect.py` wrote it, a row a run."""
+    return pd.read_csv(path)
+
+
+def about(runs: pd.DataFrame) -> str:
+    """What the figures are of, in a line: data, sizes, hardware."""
+
+    def listed(column: str) -> str:
+        return " or ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in runs[column].unique().tolist())
+
+    return (
+        f"{listed('dataset')}, {listed('train_images')} training and {listed('test_images')} test images, "
+        f"{listed('epochs')} epochs, {listed('device_name')}"
+    )
+
+
+def parser(description: str, runs: bool = True) -> argparse.ArgumentParser:
+    """The options that the plotting programs share."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if runs:
+        p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
+    p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
+    return p

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Collect the runs of a grid into tables: runs.csv, a row a run; table.csv, table.md and table.tex, a row a framework and variant.
+
+python scripts/collect.py --runs results/runs --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3 --output results
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexbench import results
+from alexbench.files import InputError, replacing
+
+STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--results", required=True, type=Path, metavar="FOLDER", help="holds runs/FRAMEWORK/VARIANT/seedSEED/; the tables go there too"
+    )
+    p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
+    p.add_argument("--variants", required=True, nargs="+", metavar="NAME")
+    p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
+    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
+    p.add_argument("--partial", action="store_true", help="make tables of the runs that are there; they say how many are missing")
+    args = p.parse_args(argv)
+    wanted = results.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
+    runs = results.runs_table(wanted, partial=args.partial)
+    table = results.results_table(runs, results.read_study(args.study))
+    about = results.conditions(table, missing=len(wanted) - len(runs))
+
+    with replacing(args.results / "runs.csv") as temporary:
+        runs.to_csv(temporary, index=False)
+    with replacing(args.results / "table.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    with replacing(args.results / "table.md") as temporary:
+        aligned = ["left"] * 3 + ["right"] * (results.readable(table).shape[1] - 3)
+        markdown = results.readable(table).to_markdown(index=False, colalign=aligned, disable_numparse=True)
+        temporary.write_text(f"{markdown}\n\n{about}\n")
+    with replacing(args.results / "table.tex") as temporary:
+        latex = results.readable(table, plus_minus=r"$\pm$", missing="--").style.hide(axis="index")
+        body = latex.to_latex(hrules=True, column_format="lllrrrrrrrr")
+        temporary.write_text(f"% Needs \\usepackage{{booktabs}}. {about.replace('±', '+-')}\n{body}")
+    print(f"{len(runs)} of {len(wanted)} runs -> {args.results / 'table.md'}")
+    print((args.results / "table.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

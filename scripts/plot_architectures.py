@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Draw the networks from their declaration: a block a layer, as tall as its output is wide, with shape and parameters.
+
+python scripts/plot_architectures.py --variants alexnet_mod alexnet --output results/figures/architectures.png
+"""
+
+import sys
+from math import log2
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyBboxPatch, Patch
+
+from alexbench import figures, spec, variants
+from alexbench.files import InputError
+
+KINDS = {
+    "Conv": ("#0072B2", "convolution + ReLU"),
+    "Pad": ("#BBBBBB", "zero padding"),
+    "MaxPool": ("#E69F00", "max-pooling"),
+    "Flatten": ("#DDDDDD", "flatten"),
+    "Dense": ("#009E73", "dense (+ ReLU but for the last)"),
+    "Dropout": ("#CC79A7", "dropout"),
+}
+# Inches of block, and between two of them.
+WIDTH, GAP = 0.62, 0.16
+
+
+def _setting(info: spec.LayerInfo) -> str:
+    """The layer's own numbers, in two short lines at most."""
+    match info.layer:
+        case spec.Conv(_, kernel, stride, padding):
+            return f"{kernel}×{kernel}" + (f" /{stride}" if stride > 1 else "") + (f"\npad {padding}" if padding else "")
+        case spec.MaxPool(window, stride):
+            return f"{window}×{window} /{stride}"
+        case spec.Pad(size):
+            return f"pad {size}"
+    return ""
+
+
+def _height(shape: tuple[int, ...]) -> float:
+    """Of a block, by the logarithm of its output's side, or for a vector of its length."""
+    return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
+
+
+def draw_variant(axes: plt.Axes, variant: spec.Variant) -> None:
+    """One network from left to right: settings above each block, name, output shape and parameters below it."""
+    size = variant.input_size
+    blocks = [("image", "#FFFFFF", (size, size, 3), "", 0)]
+    blocks += [(i.name, KINDS[i.kind][0], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
+    for number, (name, colour, shape, setting, parameters) in enumerate(blocks):
+        x, height = number * (WIDTH + GAP), _height(shape)
+        axes.add_patch(
+            FancyBboxPatch(
+                (x, -height / 2),
+                WIDTH,
+                height,
+                boxstyle="round,pad=0,rounding_size=0.04",
+                facecolor=colour,
+                edgecolor="#333333",
+                linewidth=0.8,
+            )
+        )
+        if number:
+            axes.annotate("", (x, 0), (x - GAP, 0), arrowprops={"arrowstyle": "->", "color": "#333333", "linewidth": 0.8})
+        middle = x + WIDTH / 2
+        axes.text(middle, height / 2 + 0.06, setting, ha="center", va="bottom", fontsize=7, color=figures.GREY)
+        shown = "×".join(map(str, shape))
+        weights = f"{parameters:,}" if parameters else ""
+        axes.text(middle, -0.78, name, ha="center", va="top", fontsize=7.5, fontweight="bold")
+        axes.text(middle, -0.94, f"{shown}\n{weights}", ha="center", va="top", fontsize=7, linespacing=1.35)
+    total = f"{spec.parameters(variant):,} parameters, {spec.multiply_adds(variant) / 1e6:,.1f} M multiply-adds an image"
+    axes.set_title(f"{variant.title}: {total}", loc="left", fontsize=10)
+    axes.set(xlim=(-0.1, 16 * (WIDTH + GAP)), ylim=(-1.3, 1.05), aspect="equal")
+    axes.axis("off")
+
+
+def draw(chosen: list[spec.Variant]) -> plt.Figure:
+    """A row a network, all on one scale."""
+    figure, panels = plt.subplots(len(chosen), 1, figsize=(12.5, 2.6 * len(chosen) + 0.4), squeeze=False, layout="constrained")
+    for axes, variant in zip(panels[:, 0], chosen, strict=True):
+        draw_variant(axes, variant)
+    used = {info.kind for variant in chosen for info in spec.describe(variant)}
+    handles = [Patch(facecolor=colour, edgecolor="#333333", label=label) for kind, (colour, label) in KINDS.items() if kind in used]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    note = "Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
+    figure.supxlabel(note, fontsize=8, color=figures.GREY)
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = figures.parser(__doc__, runs=False)
+    p.add_argument("--variants", required=True, nargs="+", choices=list(variants.VARIANTS))
+    args = p.parse_args(argv)
+    figures.style()
+    figures.save(draw([variants.get(name) for name in args.variants]), args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Plot one cell's confusion matrix and its accuracy class by class, over the cell's completed runs.
+
+    python scripts/plot_classes.py --runs results/runs.csv --data resources/data/cifar10.npz \\
+        --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from sklearn.metrics import confusion_matrix
+
+from alexbench import datasets, figures, results
+from alexbench.files import InputError
+
+
+def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:
+    """`matrices`: float (runs, classes, classes), the share of each true class (row) that is taken for each class (column)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 5.0), width_ratios=(1.9, 1), layout="constrained")
+    positions = np.arange(len(classes))
+    if len(matrices):
+        percent = 100 * matrices.mean(axis=0)
+        sns.heatmap(
+            percent,
+            ax=left,
+            annot=True,
+            fmt=".0f",
+            cmap="Blues",
+            vmin=0,
+            vmax=100,
+            square=True,
+            linewidths=0.5,
+            annot_kws={"fontsize": 8},
+            cbar_kws={"label": "Share of the true class (%)", "shrink": 0.8},
+            xticklabels=classes,
+            yticklabels=classes,
+        )
+        accuracy = 100 * np.diagonal(matrices, axis1=1, axis2=2)
+        right.barh(positions, accuracy.mean(axis=0), color=colour, alpha=0.75, height=0.7)
+        for run in accuracy:
+            right.plot(run, positions, "o", color="black", markersize=3, alpha=0.7, clip_on=False, zorder=4)
+        right.plot([], [], "o", color="black", markersize=3, label="one run")
+        overall = accuracy.mean()
+        right.axvline(overall, color=figures.GREY, linestyle="--", linewidth=1, label=f"all classes: {overall:.1f} %")
+        right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    else:
+        left.text(0.5, 0.5, "no completed run", transform=left.transAxes, ha="center", va="center")
+        left.set(xticks=[], yticks=[])
+    left.set(xlabel="Predicted class", ylabel="True class")
+    left.tick_params(axis="x", rotation=45)
+    plt.setp(left.get_xticklabels(), ha="right", rotation_mode="anchor")
+    left.tick_params(axis="y", rotation=0)
+    right.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="Test accuracy of the class (%)")
+    right.set_yticks(positions, classes)
+    right.grid(axis="y", visible=False)
+    figure.get_layout_engine().set(wspace=0.08)
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize=8, color=figures.GREY)
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = figures.parser(__doc__)
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="names the classes; made by prepare_data.py")
+    p.add_argument("--framework", required=True, metavar="NAME")
+    p.add_argument("--variant", required=True, metavar="NAME")
+    args = p.parse_args(argv)
+    figures.style()
+    runs = figures.read_runs(args.runs)
+    cell = runs[(runs.framework == args.framework) & (runs.variant == args.variant)]
+    if cell.empty:
+        raise InputError(f"{args.runs} has no run of {args.framework} {args.variant}")
+    completed = cell[cell.status == "completed"]
+    classes = datasets.load(args.data).classes
+    matrices = []
+    for folder in completed.folder:
+        logits, labels = results.read_predictions(folder)
+        matrices.append(confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)), normalize="true"))
+    first = cell.iloc[0]
+    note = f"Mean over n = {len(completed)} of {len(cell)} runs; {figures.about(cell)}"
+    colour = figures.colours(runs.framework_title)[first.framework_title]
+    title = f"{first.framework_title}, {first.variant_title}"
+    figures.save(draw(title, colour, np.array(matrices), classes, note), args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))
