@@ -20,3 +20,7 @@ rule all:
     input:
         TABLES,
         FIGURES,
+
+
+onsuccess:
+    print(f"Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")

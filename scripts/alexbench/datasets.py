@@ -31,6 +31,8 @@ CIFAR10_MEMBERS = {
 CIFAR10_PER_CLASS = {"train": 5000, "test": 1000}
 # A batch has 31 MB; what is much larger is no batch, and is not read into memory.
 _MEMBER_LIMIT_BYTES = 40_000_000
+# All of the genuine archive unpacks to 186 MB.
+_ARCHIVE_LIMIT_BYTES = 400_000_000
 
 # Of load_digits' 1,797 images, the share for testing and the seed of the split: part of what "digits" means here.
 DIGITS_TEST_IMAGES = 360
@@ -175,7 +177,7 @@ def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in CIFAR10_MEMBERS:
         path = (inner if inner.is_dir() else folder) / name
         if path.is_file():
-            _check_size(name, path.stat().st_size, folder)
+            _check_size(name, path.stat().st_size, folder, _MEMBER_LIMIT_BYTES)
             yield name, path.read_bytes()
 
 
@@ -187,13 +189,18 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
         if start[:2] != b"\x1f\x8b":
             what = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "no gzip file"
             raise InputError(f"cifar10: {path} is {what} (it starts with {start[:16]!r}); {expected}")
-        # "r|gz" reads forwards once: a member that is not asked for is passed over, never kept.
-        with tarfile.open(path, "r|gz") as archive:
+        # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
+        with gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
             for member in archive:
                 folder, _, name = member.name.rpartition("/")
                 if name in CIFAR10_MEMBERS and folder.removeprefix("./") == CIFAR10_FOLDER and member.isfile():
-                    _check_size(name, member.size, path)
+                    _check_size(name, member.size, path, _MEMBER_LIMIT_BYTES)
                     yield name, archive.extractfile(member).read()
+                _check_size("the content", unzipped.tell(), path, _ARCHIVE_LIMIT_BYTES)
+            # tarfile takes a damaged header for the end; reading on to the real end has gzip check length and CRC.
+            while unzipped.tell() <= _ARCHIVE_LIMIT_BYTES and unzipped.read(1 << 20):
+                pass
+            _check_size("the content", unzipped.tell(), path, _ARCHIVE_LIMIT_BYTES)
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -201,9 +208,9 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
 
 
-def _check_size(name: str, size: int, source: Path) -> None:
-    if size > _MEMBER_LIMIT_BYTES:
-        raise InputError(f"cifar10: {name} in {source} has {size:,} bytes; the genuine one has about 31,000,000")
+def _check_size(name: str, size: int, source: Path, limit: int) -> None:
+    if size > limit:
+        raise InputError(f"cifar10: {name} in {source} has {size:,} bytes, far more than in the genuine archive")
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -1,0 +1,113 @@
+"""What the tests share: small data, small networks, runs that need no training."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from alexbench import datasets, spec  # noqa: E402
+from alexbench.files import write_json  # noqa: E402
+
+# Small enough to train in milliseconds, with every kind of layer that the study has.
+TINY = spec.Variant(
+    name="tiny",
+    title="Tiny",
+    description="For tests.",
+    input_size=16,
+    layers=(
+        spec.Conv(4, kernel=5, stride=2),
+        spec.Pad(1),
+        spec.MaxPool(2, stride=2),
+        spec.Conv(8, kernel=3, padding=1),
+        spec.Flatten(),
+        spec.Dense(16),
+        spec.Dropout(),
+        spec.Dense(10, relu=False),
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def digits() -> datasets.Dataset:
+    """100 training and 50 test images of handwritten digits."""
+    return datasets.digits().limited(100, 50)
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory) -> Path:
+    """All digits, as prepare_data.py writes them."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    datasets.save(datasets.digits(), path)
+    return path
+
+
+def write_run(folder: Path, **changes) -> dict:
+    """The files of one run as train.py writes them, with made-up figures; `changes` go into its metrics."""
+    metrics = {
+        "framework": "pytorch",
+        "framework_title": "PyTorch",
+        "variant": "alexnet_mod",
+        "variant_title": "AlexNet mod. (32)",
+        "seed": 1,
+        "status": "completed",
+        "accuracy": 0.6,
+        "loss": 1.2,
+        "parameters": 4539786,
+        "dataset": "cifar10",
+        "train_images": 50000,
+        "test_images": 100,
+        "data_sha256": "0" * 64,
+        "epochs": 2,
+        "batch_size": 64,
+        "recipe": {"epochs": 2},
+        "start": "random",
+        "fresh_layers": ["conv1", "dense1"],
+        "setup_seconds": 1.0,
+        "compile_seconds": 1.0,
+        "train_seconds": 100.0,
+        "evaluate_seconds": 1.0,
+        "images_per_second": 1000.0,
+        "peak_memory_bytes": 10**9,
+        "device": "cpu",
+        "device_name": "a processor",
+        "threads": 2,
+        "settings": {"precision": "fp32"},
+        "versions": {"python": "3.11"},
+    } | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "metrics.json", metrics)
+    random = np.random.default_rng(metrics["seed"])
+    finite = metrics["status"] != "diverged"
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"])
+        for epoch in (1, 2):
+            writer.writerow([epoch, *((2.3 / epoch, 0.3 * epoch, 2.2 / epoch, 0.3 * epoch) if finite else ("nan", 0.1, "", "")), 50])
+    labels = np.arange(100) % 10
+    logits = random.standard_normal((100, 10)).astype(np.float32) + 2 * np.eye(10, dtype=np.float32)[labels]
+    np.savez(folder / "predictions.npz", logits=logits if finite else np.full_like(logits, np.nan), labels=labels)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture
+def grid_folder(tmp_path) -> Path:
+    """A results folder with the runs of two frameworks, two variants, two seeds."""
+    for framework, title in (("pytorch", "PyTorch"), ("tensorflow", "TensorFlow")):
+        for variant, name in (("alexnet_mod", "AlexNet mod. (32)"), ("alexnet", "AlexNet (224)")):
+            for seed in (1, 2):
+                write_run(
+                    tmp_path / "runs" / framework / variant / f"seed{seed}",
+                    framework=framework,
+                    framework_title=title,
+                    variant=variant,
+                    variant_title=name,
+                    seed=seed,
+                    accuracy=0.6 + 0.02 * seed,
+                )
+    return tmp_path

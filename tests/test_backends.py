@@ -1,0 +1,179 @@
+"""Both frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
+
+import numpy as np
+import pytest
+from alexbench import backends, datasets, loop, variants, weights
+from alexbench.files import InputError
+from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe, batches
+
+from conftest import TINY
+
+FRAMEWORKS = ["pytorch", "tensorflow"]
+MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
+
+
+def make(framework: str, seed: int = 1, variant=TINY, threads: int = 1, **recipe):
+    """A backend of `variant` with fresh weights; "torch" conventions unless said otherwise."""
+    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved("torch", "imagenet")
+    backend = backends.load(framework)(variant, settings, MEAN, STD, "cpu", threads, seed)
+    backend.set_weights(weights.initialise(variant, settings.initialisation, seed))
+    return backend
+
+
+def same(first: weights.Weights, second: weights.Weights) -> bool:
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("variant", [TINY, variants.get("alexnet_pretrained")], ids=lambda v: v.name)
+def test_weights_go_in_and_come_out_unchanged(framework, variant):
+    backend = make(framework, variant=variant)
+    start = weights.initialise(variant, "he", seed=7)
+    backend.set_weights(start)
+    assert same(backend.get_weights(), start)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_training_lowers_the_loss_and_counts_every_image(framework, digits):
+    backend = make(framework, dropout=0.0)
+    backend.set_data(digits.train_images, digits.train_labels)
+    losses = []
+    for epoch in range(8):
+        for plan in batches(100, 16, 1, epoch, 3):
+            backend.train(plan)
+        loss_sum, correct = backend.metrics()
+        losses.append(loss_sum / 100)
+        assert 0 <= correct <= 100
+    assert losses[-1] < 0.9 * losses[0] and losses[0] == pytest.approx(np.log(10), abs=0.2)
+    assert backend.metrics() == (0.0, 0)
+    logits = backend.predict(digits.test_images)
+    assert logits.shape == (50, 10) and logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_state_brings_back_weights_optimiser_and_dropout(framework, digits):
+    backend = make(framework)
+    backend.set_data(digits.train_images, digits.train_labels)
+    plan = np.arange(60).reshape(3, 20)
+    backend.train(plan)
+    state = backend.state()
+    backend.train(plan)
+    first = backend.get_weights() | {}
+    first = {name: array.copy() for name, array in first.items()}
+    backend.set_state(state)
+    backend.train(plan)
+    assert same(backend.get_weights(), first)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_warming_up_leaves_no_trace(framework, digits):
+    """The loop compiles by taking steps; a network must start as if it had not."""
+    results = []
+    for warm in (False, True):
+        backend = make(framework)
+        backend.set_data(digits.train_images, digits.train_labels)
+        if warm:
+            loop._warm_up(backend, digits, Recipe(batch_size=16), seed=1)
+        backend.train(np.arange(60).reshape(3, 20))
+        results.append(backend.get_weights())
+    assert same(*results)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_dropout_is_on_in_training_and_off_in_prediction(framework, digits):
+    backend = make(framework, dropout=0.5)
+    assert np.array_equal(backend.predict(digits.test_images), backend.predict(digits.test_images))
+    losses = set()
+    state = backend.state()
+    for seed in (1, 2):
+        other = make(framework, dropout=0.5, seed=seed)
+        other.set_data(digits.train_images, digits.train_labels)
+        other.set_weights(weights.initialise(TINY, "torch", 1))
+        other.train(np.arange(64)[np.newaxis])
+        losses.add(other.metrics()[0])
+    assert len(losses) == 2, "two seeds drop the same units"
+    backend.set_state(state)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_gpu_that_is_not_there_is_an_error(framework):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device: cpu"):
+        backends.load(framework)(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1)
+
+
+def test_frameworks_agree_on_logits_from_the_same_weights(digits):
+    logits = [make(framework).predict(digits.test_images) for framework in FRAMEWORKS]
+    assert np.abs(logits[0]).max() > 0.05
+    assert logits[0] == pytest.approx(logits[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("convention", ["torch", "keras"])
+def test_frameworks_agree_on_twenty_steps(convention, digits):
+    """Same start, batches and Adam: the same losses, and with the other Adam in one of them not."""
+
+    def losses(framework: str, adam: str) -> list[float]:
+        backend = make(framework, dropout=0.0, adam_epsilon=adam)
+        backend.set_data(digits.train_images, digits.train_labels)
+        found = []
+        for epoch in range(3):
+            for plan in batches(100, 16, 1, epoch, 1):
+                backend.train(plan)
+                found.append(backend.metrics()[0] / plan.size)
+        return found[:20]
+
+    theirs = losses("tensorflow", convention)
+    assert losses("pytorch", convention) == pytest.approx(theirs, abs=2e-5)
+    other = {"torch": "keras", "keras": "torch"}[convention]
+    assert losses("pytorch", other) != pytest.approx(theirs, abs=2e-5)
+
+
+def test_frameworks_resize_alike(digits):
+    """A network that only looks: one 1x1 convolution on the resized image, flattened, summed up by ten dense units."""
+    from alexbench import spec
+
+    looker = spec.Variant("looker", "", "", 48, (spec.Conv(3, kernel=1), spec.Flatten(), spec.Dense(10, relu=False)))
+    logits = [make(framework, variant=looker).predict(digits.test_images) for framework in FRAMEWORKS]
+    assert logits[0] == pytest.approx(logits[1], abs=5e-6)
+
+
+def test_torchvisions_alexnet_is_ours(digits):
+    """Parameters and logits of torchvision's network from the same weights: the declaration is faithful to it."""
+    import torch
+    from alexbench.backends.pytorch import build
+    from alexbench.torchvision_import import torchvision
+
+    variant = variants.get("alexnet_pretrained")
+    theirs = torchvision().models.alexnet(weights=None, num_classes=10).eval()
+    assert sum(p.numel() for p in theirs.parameters()) == 57_044_810
+    names = variant.pretrained | {"dense3": "classifier.6"}
+    state = theirs.state_dict()
+    ours = build(variant, dropout=0.5).eval()
+    ours.load_state_dict({f"{us}.{kind}": state[f"{them}.{kind}"] for us, them in names.items() for kind in ("weight", "bias")})
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 224, 224), np.float32))
+    with torch.inference_mode():
+        assert ours(images).numpy() == pytest.approx(theirs(images).numpy(), abs=1e-6)
+
+
+def test_batches_are_every_image_once_in_an_order_of_seed_and_epoch():
+    def order(seed: int, epoch: int) -> list[int]:
+        plans = list(batches(50, 16, seed, epoch, 2))
+        assert [plan.shape for plan in plans] == [(2, 16), (1, 16), (1, 2)]
+        return np.concatenate([plan.ravel() for plan in plans]).tolist()
+
+    assert sorted(order(1, 1)) == list(range(50))
+    assert order(1, 1) == order(1, 1) != order(1, 2) != order(2, 1)
+    assert [plan.shape for plan in batches(32, 16, 1, 1, 10)] == [(2, 16)]
+    assert [plan.shape for plan in batches(5, 16, 1, 1, 10)] == [(1, 5)]
+
+
+def test_the_studys_last_batch_of_sixteen_is_trained_on():
+    plans = list(batches(50_000, 64, 1, 1, loop.STEPS_PER_CALL))
+    assert sum(len(plan) for plan in plans) == 782 and plans[-1].shape == (1, 16)
+
+
+def test_data_sets_have_ten_classes():
+    assert len(datasets.digits().classes) == 10

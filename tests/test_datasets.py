@@ -1,0 +1,237 @@
+"""The images are the published ones, or the run ends with the file's name and what was expected of it."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import prepare_data
+import pytest
+from alexbench import datasets
+from alexbench.files import InputError
+
+PER_CLASS = {"train": 10, "test": 2}
+
+
+def batch(images: int, seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    content = {
+        b"data": random.integers(0, 256, (images, 3072), dtype=np.uint8),
+        b"labels": [i % 10 for i in range(images)],
+    }
+    # The genuine batches were pickled with NumPy's old module names.
+    return pickle.dumps(content, protocol=3).replace(b"numpy._core.", b"numpy.core.")
+
+
+@pytest.fixture
+def members(monkeypatch) -> dict[str, bytes]:
+    """A small data set of CIFAR-10's form, whose hashes take the place of the published ones."""
+    files = {f"data_batch_{i}": batch(20, i) for i in range(1, 6)} | {"test_batch": batch(20, 6)}
+    files["batches.meta"] = pickle.dumps({b"label_names": [f"class{i}".encode() for i in range(10)]}, protocol=3)
+    monkeypatch.setattr(datasets, "CIFAR10_PER_CLASS", PER_CLASS)
+    publish(monkeypatch, files)
+    return files
+
+
+def publish(monkeypatch, files: dict[str, bytes]) -> None:
+    monkeypatch.setattr(datasets, "CIFAR10_MEMBERS", {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+
+
+def pack(path, files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = ()):
+    with tarfile.open(path, "w:gz") as archive:
+        for info in extra:
+            archive.addfile(info)
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def unpack(folder, files: dict[str, bytes]):
+    (folder / datasets.CIFAR10_FOLDER).mkdir(parents=True)
+    for name, content in files.items():
+        (folder / datasets.CIFAR10_FOLDER / name).write_bytes(content)
+    return folder
+
+
+def test_archive_and_folder_give_the_same_images(members, tmp_path):
+    archive = datasets.cifar10(pack(tmp_path / "cifar.tar.gz", members))
+    outer = datasets.cifar10(unpack(tmp_path / "folder", members))
+    inner = datasets.cifar10(tmp_path / "folder" / datasets.CIFAR10_FOLDER)
+    assert archive.sha256() == outer.sha256() == inner.sha256()
+    assert archive.train_images.shape == (100, 32, 32, 3) and archive.test_images.shape == (20, 32, 32, 3)
+    assert archive.classes[3] == "class3"
+
+
+def test_rows_become_images_channel_by_channel(members, tmp_path):
+    dataset = datasets.cifar10(unpack(tmp_path, members))
+    row = pickle.loads(members["data_batch_1"].replace(b"numpy.core.", b"numpy._core."), encoding="bytes")[b"data"][7]
+    assert dataset.train_images[7, 5, 9].tolist() == [row[5 * 32 + 9], row[1024 + 5 * 32 + 9], row[2048 + 5 * 32 + 9]]
+
+
+def spoil_truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil_flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def spoil_html(path):
+    path.write_text("<!DOCTYPE html><html><body>404</body></html>")
+
+
+def spoil_zip(path):
+    path.write_bytes(gzip.compress(b"not a tar archive" * 100))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (spoil_truncate, "truncated or damaged"),
+        (spoil_flip, "damaged"),
+        (spoil_html, "is an HTML page"),
+        (spoil_zip, "damaged"),
+    ],
+)
+def test_a_spoilt_archive_is_named_and_leaves_nothing_behind(members, tmp_path, spoil, says):
+    archive = pack(tmp_path / "cifar-10-python.tar.gz", members)
+    spoil(archive)
+    output = tmp_path / "out" / "cifar10.npz"
+    with pytest.raises(InputError, match=f"{archive}.*{says}|in {archive}") as raised:
+        prepare_data.main(["cifar10", "--archive", str(archive), "--output", str(output)])
+    assert "\n" not in str(raised.value) and "expected" in str(raised.value)
+    assert not output.parent.exists() or not list(output.parent.iterdir())
+
+
+def test_a_flipped_byte_in_a_folder_names_the_member_and_both_hashes(members, tmp_path):
+    folder = unpack(tmp_path, members)
+    spoil_flip(folder / datasets.CIFAR10_FOLDER / "data_batch_3")
+    with pytest.raises(InputError, match=f"data_batch_3 in .* has SHA-256 [0-9a-f]{{64}}, expected {datasets.CIFAR10_MEMBERS['data_batch_3']}"):
+        datasets.cifar10(folder)
+
+
+def test_a_missing_member_is_named(members, tmp_path):
+    del members["data_batch_4"]
+    with pytest.raises(InputError, match="lacks cifar-10-batches-py/data_batch_4"):
+        datasets.cifar10(pack(tmp_path / "a.tar.gz", members))
+
+
+def test_a_missing_archive_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"data\.archive: .*nowhere.* does not exist"):
+        prepare_data.main(["cifar10", "--archive", str(tmp_path / "nowhere.tar.gz"), "--output", str(tmp_path / "x.npz")])
+
+
+def test_wrong_class_counts_are_refused(members, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "CIFAR10_PER_CLASS", {"train": 5000, "test": 1000})
+    with pytest.raises(InputError, match=r"train images a class, expected 5000 each"):
+        datasets.cifar10(unpack(tmp_path, members))
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch pickled_code_was_run",)
+
+
+def test_no_code_in_a_pickle_is_run(members, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    members["data_batch_1"] = pickle.dumps(Attack(), protocol=3)
+    archive = pack(tmp_path / "a.tar.gz", members)
+    with pytest.raises(InputError, match="SHA-256"):
+        datasets.cifar10(archive)
+    # Even one with the right hash, so that the unpickler's own guard is seen to hold.
+    publish(monkeypatch, members)
+    with pytest.raises(InputError, match=r"asks for (posix|nt)\.system"):
+        datasets.cifar10(archive)
+    assert not (tmp_path / "pickled_code_was_run").exists()
+
+
+def test_links_and_paths_in_an_archive_are_passed_over(members, tmp_path):
+    link = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/data_batch_1")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    outside = tarfile.TarInfo("../../outside")
+    device = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/test_batch")
+    device.type = tarfile.CHRTYPE
+    dataset = datasets.cifar10(pack(tmp_path / "a.tar.gz", members, (link, outside, device)))
+    assert len(dataset.train_labels) == 100
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+def test_a_member_far_too_large_is_not_read(members, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "_MEMBER_LIMIT_BYTES", 1000)
+    with pytest.raises(InputError, match=r"data_batch_1 in .* bytes, far more than in the genuine archive"):
+        datasets.cifar10(pack(tmp_path / "a.tar.gz", members))
+
+
+def test_an_archive_that_unpacks_without_end_is_given_up(members, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "_ARCHIVE_LIMIT_BYTES", 500_000)
+    bomb = pack(tmp_path / "a.tar.gz", {**members, "zeros": bytes(3_000_000)})
+    with pytest.raises(InputError, match="the content in .* far more"):
+        datasets.cifar10(bomb)
+
+
+def test_digits_are_real_balanced_and_split_the_same_way_each_time():
+    digits = datasets.digits()
+    assert digits.train_images.shape == (1437, 32, 32, 3) and digits.test_images.shape == (360, 32, 32, 3)
+    assert digits.sha256() == datasets.digits().sha256()
+    assert np.bincount(digits.test_labels).min() >= 34
+    assert digits.train_images.max() == 255
+
+
+@pytest.mark.parametrize("limit", [10, 37, 100])
+def test_a_subset_is_balanced_and_holds_the_smaller_ones(limit):
+    digits = datasets.digits()
+    subset = digits.limited(limit, None)
+    counts = np.bincount(subset.train_labels, minlength=10)
+    assert counts.sum() == limit and counts.max() - counts.min() <= 1
+    assert len(subset.test_labels) == 360
+    images = {image.tobytes() for image in digits.limited(limit + 5, None).train_images}
+    assert all(image.tobytes() in images for image in subset.train_images)
+
+
+@pytest.mark.parametrize("limit", [0, 9, 100_000])
+def test_a_subset_that_cannot_be_is_refused(limit):
+    with pytest.raises(InputError, match=rf"train_limit is {limit}; digits allows 10 \(one a class\) to 1437"):
+        datasets.digits().limited(limit, None)
+
+
+def test_what_is_saved_is_loaded(digits, tmp_path):
+    datasets.save(digits, tmp_path / "d.npz")
+    loaded = datasets.load(tmp_path / "d.npz")
+    assert loaded.sha256() == digits.sha256() and loaded.classes == digits.classes and loaded.name == "digits"
+    before = (tmp_path / "d.npz").read_bytes()
+    datasets.save(digits, tmp_path / "d.npz")
+    assert (tmp_path / "d.npz").read_bytes() == before
+
+
+def test_a_damaged_data_file_is_named(digits, tmp_path):
+    path = tmp_path / "d.npz"
+    datasets.save(digits, path)
+    spoil_truncate(path)
+    with pytest.raises(InputError, match=f"{path} is not a whole data file"):
+        datasets.load(path)
+    np.savez(path, name="x", classes=np.array(["a"]), train_images=np.array([Attack()], dtype=object))
+    with pytest.raises(InputError, match=f"{path} is not a whole data file"):
+        datasets.load(path)
+
+
+def test_channel_statistics_are_numpys(digits):
+    mean, std = datasets.digits().channel_statistics()
+    pixels = datasets.digits().train_images.reshape(-1, 3) / 255
+    assert mean == pytest.approx(pixels.mean(0), abs=1e-6) and std == pytest.approx(pixels.std(0), abs=1e-6)
+
+
+@pytest.mark.skipif("CIFAR10" not in os.environ, reason="set CIFAR10 to cifar-10-python.tar.gz or its folder")
+def test_genuine_cifar10(tmp_path):
+    prepare_data.main(["cifar10", "--archive", os.environ["CIFAR10"], "--output", str(tmp_path / "cifar10.npz")])
+    dataset = datasets.load(tmp_path / "cifar10.npz")
+    mean, std = dataset.channel_statistics()
+    assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
+    assert std == pytest.approx([0.2470, 0.2435, 0.2616], abs=5e-5)
+    assert dataset.classes[:3] == ("airplane", "automobile", "bird")

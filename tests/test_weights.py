@@ -1,0 +1,155 @@
+"""Weights start as each convention says, keep their values through every change of layout, and are refused when they do not fit."""
+
+import os
+from math import sqrt
+
+import numpy as np
+import prepare_weights
+import pytest
+from alexbench import spec, variants, weights
+from alexbench.files import InputError
+from safetensors.numpy import save_file
+
+from conftest import TINY
+
+PRETRAINED = variants.get("alexnet_pretrained")
+
+
+def torchvision_names(features_only: bool) -> dict[str, np.ndarray]:
+    """Made-up tensors with the names and shapes of torchvision's alexnet."""
+    random = np.random.default_rng(0)
+    shapes = spec.weight_shapes(PRETRAINED)
+    names = {k: v for k, v in PRETRAINED.pretrained.items() if not (features_only and v.startswith("classifier"))}
+    state = {
+        f"{theirs}.{kind}": random.standard_normal(shapes[f"{ours}.{kind}"], np.float32)
+        for ours, theirs in names.items()
+        for kind in ("weight", "bias")
+    }
+    if not features_only:
+        state |= {"classifier.6.weight": np.zeros((1000, 4096), np.float32), "classifier.6.bias": np.zeros(1000, np.float32)}
+    return state
+
+
+def convert(tmp_path, source, *options: str):
+    output = tmp_path / "out" / "w.safetensors"
+    prepare_weights.main(["--variant", "alexnet_pretrained", "--source", str(source), "--output", str(output), *options])
+    return weights.read(output)
+
+
+@pytest.mark.parametrize("scheme", ["torch", "keras", "he"])
+def test_initialisation_has_the_published_bounds(scheme):
+    start = weights.initialise(TINY, scheme, seed=1)
+    kernel, dense = start["conv2.weight"], start["dense1.weight"]
+    assert kernel.dtype == np.float32 and {name: array.shape for name, array in start.items()} == spec.weight_shapes(TINY)
+    if scheme == "he":
+        assert dense.std() == pytest.approx(sqrt(2 / dense.shape[1]), rel=0.1)
+        return
+    fan_in, fan_out = 4 * 9, 8 * 9
+    bound = {"torch": 1 / sqrt(fan_in), "keras": sqrt(6 / (fan_in + fan_out))}[scheme]
+    assert 0.95 * bound < np.abs(kernel).max() <= bound
+    assert abs(kernel.mean()) < 0.1 * bound
+    assert np.any(start["conv2.bias"]) == (scheme == "torch")
+
+
+def test_initialisation_follows_the_seed():
+    first, again, other = (weights.initialise(TINY, "torch", seed)["dense1.weight"] for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert not np.array_equal(first[:, :4], weights.initialise(TINY, "torch", 1)["dense2.weight"][:, :4])
+
+
+@pytest.mark.parametrize("variant", [TINY, PRETRAINED], ids=lambda v: v.name)
+def test_layouts_are_inverse_to_the_bit(variant):
+    start = weights.initialise(variant, "he", seed=3)
+    there = weights.to_channels_last(variant, start)
+    back = weights.from_channels_last(variant, there)
+    assert back.keys() == start.keys()
+    assert all(np.array_equal(back[name], start[name]) for name in start)
+
+
+def test_the_first_dense_layer_is_permuted_from_chw_to_hwc():
+    start = weights.initialise(TINY, "he", seed=3)
+    height, width, channels = next(i.input_shape for i in spec.describe(TINY) if i.kind == "Flatten")
+    image = np.random.default_rng(0).standard_normal((height, width, channels), np.float32)
+    channels_first = start["dense1.weight"] @ image.transpose(2, 0, 1).ravel()
+    channels_last = image.ravel() @ weights.to_channels_last(TINY, start)["dense1.weight"]
+    assert channels_last == pytest.approx(channels_first, abs=1e-5)
+
+
+def test_torchvisions_file_gives_all_but_the_last_layer(tmp_path):
+    import torch
+
+    state = torchvision_names(features_only=False)
+    torch.save({name: torch.from_numpy(array) for name, array in state.items()}, tmp_path / "a.pth")
+    trained, metadata = convert(tmp_path, tmp_path / "a.pth")
+    assert metadata["fresh_layers"] == "dense3" and metadata["start"] == "ImageNet" and len(metadata["source_sha256"]) == 64
+    assert np.array_equal(trained["conv3.weight"], state["features.6.weight"])
+    assert np.array_equal(trained["dense2.bias"], state["classifier.4.bias"])
+
+
+def test_features_alone_are_taken_when_the_configuration_says_so(tmp_path):
+    save_file(torchvision_names(features_only=True), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"lacks classifier\.1\.weight.*set weights\.classifier: fresh"):
+        convert(tmp_path, tmp_path / "a.safetensors")
+    trained, metadata = convert(tmp_path, tmp_path / "a.safetensors", "--classifier=fresh")
+    assert metadata["fresh_layers"] == "dense1 dense2 dense3" and metadata["start"] == "ImageNet convolutions, fresh classifier"
+    assert sum(array.size for array in trained.values()) == 2_469_696
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch weights_code_was_run",)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_code_in_a_weights_pickle_is_not_run(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"features.0.weight": Attack()}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth is not a PyTorch file of tensors alone"):
+        convert(tmp_path, tmp_path / "a.pth")
+    assert not (tmp_path / "weights_code_was_run").exists()
+
+
+def test_what_is_no_weights_file_is_refused(tmp_path):
+    for name, content in (("a.pth", b"<html>"), ("b.pth", b""), ("c.safetensors", b"\x08\0\0\0\0\0\0\0{}"), ("d.safetensors", b"<html>")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"weights: .*{name} is not a"):
+            convert(tmp_path, tmp_path / name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file(torchvision_names(features_only=True), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is not a whole safetensors file"):
+        convert(tmp_path, path, "--classifier=fresh")
+
+
+def test_another_hash_is_refused(tmp_path):
+    save_file(torchvision_names(features_only=True), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"has SHA-256 [0-9a-f]{64}, expected 7be5be79.*weights\.sha256"):
+        convert(tmp_path, tmp_path / "a.safetensors", "--sha256=7be5be79")
+
+
+def test_a_wrong_shape_names_tensor_and_both_shapes(tmp_path):
+    state = torchvision_names(features_only=True) | {"features.0.weight": np.zeros((96, 3, 11, 11), np.float32)}
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"conv1\.weight of \(96, 3, 11, 11\) float32; .* needs \(64, 3, 11, 11\) float32"):
+        convert(tmp_path, tmp_path / "a.safetensors", "--classifier=fresh")
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    state = torchvision_names(features_only=True)
+    state["features.3.bias"][0] = np.nan
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"conv2\.bias that are not finite"):
+        convert(tmp_path, tmp_path / "a.safetensors", "--classifier=fresh")
+
+
+def test_weights_of_another_network_are_refused():
+    with pytest.raises(InputError, match=r"x has conv3\.weight, which tiny has not"):
+        weights.check(TINY, {"conv3.weight": np.zeros(1, np.float32)}, "x")
+    with pytest.raises(InputError, match=r"x lacks conv1\.weight \(4, 3, 5, 5\)"):
+        weights.check(TINY, {}, "x")
