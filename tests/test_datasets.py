@@ -113,7 +113,9 @@ def test_a_spoilt_archive_is_named_and_leaves_nothing_behind(members, tmp_path, 
 def test_a_flipped_byte_in_a_folder_names_the_member_and_both_hashes(members, tmp_path):
     folder = unpack(tmp_path, members)
     spoil_flip(folder / datasets.CIFAR10_FOLDER / "data_batch_3")
-    with pytest.raises(InputError, match=f"data_batch_3 in .* has SHA-256 [0-9a-f]{{64}}, expected {datasets.CIFAR10_MEMBERS['data_batch_3']}"):
+    with pytest.raises(
+        InputError, match=f"data_batch_3 in .* has SHA-256 [0-9a-f]{{64}}, expected {datasets.CIFAR10_MEMBERS['data_batch_3']}"
+    ):
         datasets.cifar10(folder)
 
 

@@ -66,7 +66,7 @@ def _article(noun: str) -> str:
 
 
 def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.7)
     return f", did you mean {near[0]!r}?" if near else ""
 
 

@@ -1,0 +1,119 @@
+"""What a person may get wrong in the configuration is told in one line, before any job starts."""
+
+import copy
+import re
+
+import pytest
+import yaml
+from alexbench import backends, configuration, variants
+
+from conftest import ROOT
+
+DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+CHOICES = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
+
+
+def with_value(key: str, value) -> dict:
+    config = copy.deepcopy(DEFAULT)
+    *parents, last = key.split(".")
+    section = config
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    return config
+
+
+def keys(section: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in section.items():
+        found |= keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found
+
+
+def schema_keys(schema: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in schema["properties"].items():
+        found |= schema_keys(value, f"{prefix}{key}.") if "properties" in value else {prefix + key}
+    return found
+
+
+def test_the_default_is_right():
+    assert configuration.errors(DEFAULT, CHOICES) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("frameworks", ["pytorch", "jaxx"], "frameworks: unknown framework 'jaxx'; choose from pytorch, tensorflow"),
+        ("frameworks", ["tensorflwo"], "did you mean 'tensorflow'?"),
+        ("variants", ["alexnett"], "variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from alexnet_mod, alexnet, "),
+        ("data.dataset", "cifar100", "data.dataset: unknown value 'cifar100', did you mean 'cifar10'?; choose from cifar10, digits"),
+        ("recipe.epochs", 0, "recipe.epochs: 0 is out of range; give a number at least 1"),
+        ("recipe.epochs", -1, "recipe.epochs: -1 is out of range"),
+        ("recipe.epochs", "abc", "recipe.epochs: 'abc' is of the wrong type; give an integer"),
+        ("recipe.epochs", 1.5, "recipe.epochs: 1.5 is of the wrong type; give an integer"),
+        ("recipe.epochs", True, "recipe.epochs: True is of the wrong type; give an integer"),
+        ("recipe.epoch", 3, "unknown key 'recipe.epoch', did you mean 'epochs'?"),
+        ("seed", [1], "unknown key 'seed', did you mean 'seeds'?"),
+        ("frameworks", [], "frameworks: the list is empty"),
+        ("seeds", [1, 2, 1], "seeds: 1 is listed more than once"),
+        ("variants", ["alexnet", "alexnet"], "variants: alexnet is listed more than once"),
+        ("seeds", ["one"], "seeds: 'one' is of the wrong type; give an integer"),
+        ("seeds", [1.5], "seeds: 1.5 is of the wrong type"),
+        ("seeds", [-1], "seeds: -1 is out of range"),
+        ("seeds", 3, "seeds: 3 is of the wrong type; give an array"),
+        ("recipe.dropout", 1, "recipe.dropout: 1 is out of range; give a number below 1"),
+        ("recipe.learning_rate", 0, "recipe.learning_rate: 0 is out of range; give a number above 0"),
+        ("recipe.initialisation", "glorot", "recipe.initialisation: unknown value 'glorot'; choose from framework, torch, keras, he"),
+        ("device", "gpu", "device: unknown value 'gpu'; choose from auto, cpu, cuda"),
+        ("results", "../elsewhere", "results: '../elsewhere' is not allowed"),
+        ("results", "results/a b; rm -rf ~", "results: 'results/a b; rm -rf ~' is not allowed"),
+        ("results", "/tmp/results", "results: '/tmp/results' is not allowed"),
+        ("weights.sha256", 12345678, "weights.sha256: 12345678 is of the wrong type; give a string or null"),
+        ("recipe", None, "recipe: None is of the wrong type; give an object"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_value_and_choices(key, value, says):
+    lines = configuration.errors(with_value(key, value), CHOICES)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("config: ") and says in lines[0] and "\n" not in lines[0]
+
+
+def test_every_mistake_is_told_at_once():
+    config = with_value("recipe.epochs", 0) | {"seeds": [], "variants": ["vgg"]}
+    assert len(configuration.errors(config, CHOICES)) == 3
+
+
+def test_a_missing_key_is_named():
+    config = copy.deepcopy(DEFAULT)
+    del config["recipe"]["epochs"]
+    assert configuration.errors(config, CHOICES) == ["config: key 'recipe.epochs' is missing; config/config.yaml shows it"]
+
+
+def test_local_files_must_exist(tmp_path):
+    config = with_value("data.archive", str(tmp_path / "cifar.tar.gz"))
+    config["weights"]["source"] = str(tmp_path / "alexnet.pth")
+    archive, weights = configuration.missing_files(config, variants.VARIANTS)
+    assert archive.startswith("config: data.archive: ") and "cifar.tar.gz' does not exist" in archive
+    assert weights.startswith("config: weights.source: ") and "alexnet.pth' does not exist" in weights
+    (tmp_path / "cifar.tar.gz").touch()
+    config["variants"] = ["alexnet"]
+    assert configuration.missing_files(config, variants.VARIANTS) == []
+    config["data"]["dataset"] = "digits"
+    (tmp_path / "cifar.tar.gz").unlink()
+    assert configuration.missing_files(config, variants.VARIANTS) == []
+
+
+def test_configuration_schema_and_readme_have_the_same_keys():
+    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE))
+    assert keys(DEFAULT) == schema_keys(SCHEMA) == documented
+
+
+def test_defaults_are_those_of_the_recipe_and_of_the_readme():
+    from alexbench.recipe import Recipe
+
+    assert DEFAULT["recipe"] == Recipe().as_dict()
+    readme = (ROOT / "config" / "README.md").read_text()
+    for key, value in DEFAULT["recipe"].items():
+        assert re.search(rf"^\| `recipe\.{key}` \| `?{value}`? \|", readme, re.MULTILINE), key

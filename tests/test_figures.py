@@ -1,0 +1,113 @@
+"""Every figure is drawn, as PNG and SVG, from any outcome that runs can have."""
+
+import collect
+import plot_architectures
+import plot_classes
+import plot_learning
+import plot_samples
+import plot_tradeoff
+import pytest
+from alexbench import datasets, figures, variants
+from PIL import Image
+
+from conftest import write_run
+
+GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
+
+
+@pytest.fixture
+def runs(grid_folder):
+    collect.main(["--results", str(grid_folder), *GRID])
+    return grid_folder / "runs.csv"
+
+
+@pytest.fixture
+def troubled_runs(grid_folder):
+    """One cell lost a run to a collapse, one all its runs to divergence."""
+    write_run(
+        grid_folder / "runs/tensorflow/alexnet_mod/seed2", framework="tensorflow", framework_title="TensorFlow", seed=2, status="collapsed"
+    )
+    for seed in (1, 2):
+        write_run(
+            grid_folder / f"runs/pytorch/alexnet/seed{seed}",
+            variant="alexnet",
+            variant_title="AlexNet (224)",
+            seed=seed,
+            status="diverged",
+            accuracy=None,
+            loss=None,
+        )
+    collect.main(["--results", str(grid_folder), *GRID])
+    return grid_folder / "runs.csv"
+
+
+def drawn(output, width: int = 400) -> str:
+    """The SVG's text, once both files are seen to be there and not blank."""
+    with Image.open(output) as image:
+        assert image.width > width and len(image.convert("L").getcolors()) > 10
+    return output.with_suffix(".svg").read_text()
+
+
+def test_tradeoff(runs, tmp_path):
+    assert plot_tradeoff.main(["--runs", str(runs), "--output", str(tmp_path / "t.png")]) == 0
+    svg = drawn(tmp_path / "t.png")
+    for text in (
+        "Training time (s)",
+        "Test accuracy",
+        "Parameters",
+        "PyTorch",
+        "TensorFlow",
+        "AlexNet (224)",
+        "the study of 2025",
+        "n = 2",
+    ):
+        assert text in svg
+
+
+def test_tradeoff_leaves_the_study_out_beside_another_data_set(grid_folder, tmp_path):
+    write_run(grid_folder / "runs/pytorch/alexnet_mod/seed1", dataset="digits")
+    collect.main(["--results", str(grid_folder), "--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1"])
+    plot_tradeoff.main(["--runs", str(grid_folder / "runs.csv"), "--output", str(tmp_path / "t.png")])
+    assert "the study of 2025" not in drawn(tmp_path / "t.png")
+
+
+def test_learning(runs, tmp_path):
+    assert plot_learning.main(["--runs", str(runs), "--output", str(tmp_path / "l.png")]) == 0
+    svg = drawn(tmp_path / "l.png")
+    for text in ("Epoch", "Accuracy", "Cross-entropy loss (nats)", "training", "test"):
+        assert text in svg
+
+
+@pytest.mark.parametrize("cell", [("tensorflow", "alexnet_mod"), ("pytorch", "alexnet"), ("pytorch", "alexnet_mod")])
+def test_figures_of_runs_that_failed(troubled_runs, digits_file, tmp_path, cell):
+    framework, variant = cell
+    command = ["--runs", str(troubled_runs), "--data", str(digits_file), "--framework", framework, "--variant", variant]
+    assert plot_classes.main([*command, "--output", str(tmp_path / "c.png")]) == 0
+    svg = drawn(tmp_path / "c.png")
+    assert ("no completed run" in svg) == (cell == ("pytorch", "alexnet"))
+    assert plot_tradeoff.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "t.png")]) == 0
+    assert "1 collapsed, not shown; 2 diverged, not shown" in drawn(tmp_path / "t.png")
+    assert plot_learning.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "l.png")]) == 0
+
+
+def test_samples(digits, tmp_path):
+    datasets.save(digits, tmp_path / "d.npz")
+    assert plot_samples.main(["--data", str(tmp_path / "d.npz"), "--output", str(tmp_path / "s.png")]) == 0
+    assert "100 training images (10 a class) and 50 test images (5 a class)" in drawn(tmp_path / "s.png")
+
+
+def test_architectures(tmp_path):
+    assert plot_architectures.main(["--variants", *variants.VARIANTS, "--output", str(tmp_path / "a.png")]) == 0
+    svg = drawn(tmp_path / "a.png")
+    for text in ("4,539,786 parameters", "58,322,314 parameters", "57,044,810 parameters", "54×54×96", "37,752,832"):
+        assert text in svg
+
+
+def test_the_same_runs_give_the_same_svg(runs, tmp_path):
+    for name in ("a", "b"):
+        plot_tradeoff.main(["--runs", str(runs), "--output", str(tmp_path / f"{name}.png")])
+    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+
+
+def test_a_frameworks_colour_does_not_depend_on_the_others_order():
+    assert figures.colours(["TensorFlow", "PyTorch"]) == figures.colours(["PyTorch", "TensorFlow", "PyTorch"])

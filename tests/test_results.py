@@ -1,0 +1,107 @@
+"""Tables say what the runs' files say, with what went wrong counted and what is missing named."""
+
+import re
+
+import collect
+import numpy as np
+import pandas as pd
+import pytest
+from alexbench import results
+from alexbench.files import InputError
+
+from conftest import ROOT, write_run
+
+GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
+
+
+def collected(folder, *options: str) -> pd.DataFrame:
+    assert collect.main(["--results", str(folder), *GRID, *options]) == 0
+    return pd.read_csv(folder / "table.csv").set_index(["framework", "variant"])
+
+
+def run_folder(root, framework="pytorch", variant="alexnet_mod", seed=1):
+    return root / "runs" / framework / variant / f"seed{seed}"
+
+
+def test_a_cell_is_mean_spread_and_n_beside_the_study(grid_folder):
+    table = collected(grid_folder)
+    assert table.index.tolist() == [(f, v) for f in ("pytorch", "tensorflow") for v in ("alexnet_mod", "alexnet")]
+    row = table.loc["pytorch", "alexnet_mod"]
+    assert row.accuracy == pytest.approx(0.63) and row.accuracy_sd == pytest.approx(np.std([0.62, 0.64], ddof=1))
+    assert (row.n, row.collapsed, row.diverged, row.parameters) == (2, 0, 0, 4539786)
+    assert (row.study_accuracy, row.study_train_seconds, row.study_loss) == (0.6370, 471.11, 1.052892)
+
+
+def test_the_studys_figures_are_those_that_it_published():
+    study = results.read_study(ROOT / "config" / "study.csv").set_index(["framework", "variant"])
+    assert study.loc["tensorflow", "alexnet"].tolist() == [58322314, 1152.28, 0.6651, 1.019877]
+    assert study.loc["pytorch", "alexnet_pretrained"].tolist() == [57044810, 2651.97, 0.7809, 0.689839]
+    assert ("tensorflow", "alexnet_pretrained") not in study.index
+
+
+def test_runs_that_failed_are_counted_and_not_averaged(grid_folder):
+    write_run(run_folder(grid_folder, seed=2), seed=2, status="collapsed", accuracy=0.1, loss=2.3026)
+    for seed in (1, 2):
+        variant = {"variant": "alexnet", "variant_title": "AlexNet (224)", "seed": seed}
+        write_run(run_folder(grid_folder, variant="alexnet", seed=seed), **variant, status="diverged", accuracy=None, loss=None)
+    table = collected(grid_folder)
+    assert table.loc["pytorch", "alexnet_mod"][["n", "collapsed", "accuracy"]].tolist() == [1, 1, 0.62]
+    lost = table.loc["pytorch", "alexnet"]
+    assert (lost.n, lost.diverged) == (0, 2) and np.isnan(lost.accuracy) and np.isnan(lost.train_seconds)
+    markdown = (grid_folder / "table.md").read_text()
+    assert "1 of 2 (1 collapsed)" in markdown and "0 of 2 (2 diverged)" in markdown
+
+
+def test_one_run_has_no_spread(grid_folder):
+    assert collect.main(["--results", str(grid_folder), *GRID[:-1]]) == 0
+    table = pd.read_csv(grid_folder / "table.csv")
+    assert table.n.tolist() == [1] * 4 and table.accuracy_sd.isna().all()
+    assert "0.6200 |" in (grid_folder / "table.md").read_text()
+
+
+def test_tables_for_reading_have_every_cell(grid_folder):
+    collected(grid_folder)
+    markdown, latex = (grid_folder / "table.md").read_text(), (grid_folder / "table.tex").read_text()
+    assert re.search(r"\| PyTorch +\| AlexNet mod. \(32\) .* 4,539,786 .* 0.6300 ± 0.0141 .* 471 ", markdown)
+    assert "50,000 training images, 100 test images; 2 epochs; on a processor" in markdown
+    assert r"\toprule" in latex and r"0.6300 $\pm$ 0.0141" in latex and latex.count(r"\\") == 5
+    runs = pd.read_csv(grid_folder / "runs.csv")
+    assert len(runs) == 8 and runs["recipe.epochs"].tolist() == [2] * 8 and runs.folder.str.endswith("seed1").sum() == 4
+
+
+def test_missing_runs_are_listed(grid_folder):
+    for seed in (1, 2):
+        (run_folder(grid_folder, "tensorflow", "alexnet", seed) / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"2 of 8 runs have no metrics.json:\n  tensorflow alexnet seed 1\n  tensorflow alexnet seed 2$"):
+        collected(grid_folder)
+    assert not (grid_folder / "table.csv").exists()
+    assert len(collected(grid_folder, "--partial")) == 3
+    assert "2 runs of the grid are missing." in (grid_folder / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"accuracy": 1.5}, "accuracy is 1.5; expected 0 to 1"),
+        ({"accuracy": None}, "accuracy is None"),
+        ({"accuracy": "high"}, "accuracy is 'high'"),
+        ({"loss": -1}, "loss is -1; expected at least 0"),
+        ({"status": "fine"}, "status is 'fine'; expected one of completed, collapsed, diverged"),
+        ({"parameters": 1.5}, "parameters is 1.5"),
+        ({"train_seconds": True}, "train_seconds is True"),
+        ({"seed": 7}, "is of seed 7; its place is that of 1"),
+        ({"framework": "tensorflow"}, "is of framework 'tensorflow'; its place is that of 'pytorch'"),
+    ],
+)
+def test_metrics_that_make_no_sense_are_refused(grid_folder, change, says):
+    write_run(run_folder(grid_folder), **change)
+    with pytest.raises(InputError) as raised:
+        collected(grid_folder)
+    assert says in str(raised.value) and str(run_folder(grid_folder) / "metrics.json") in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": NaN}', "\x00"])
+def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
+    (run_folder(grid_folder) / "metrics.json").write_text(content)
+    with pytest.raises(InputError, match=r"seed1/metrics\.json"):
+        collected(grid_folder)

@@ -1,0 +1,116 @@
+"""One cell as a person runs it by hand: its files, its outcomes, its messages."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import train
+from alexbench import loop
+from alexbench.files import InputError
+
+from conftest import ROOT
+
+METRICS = """framework variant seed dataset train_images test_images data_sha256 parameters epochs batch_size recipe accuracy loss status
+setup_seconds compile_seconds train_seconds evaluate_seconds images_per_second peak_memory_bytes device device_name threads hostname
+slurm_job_id versions git_commit""".split()
+PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+
+
+def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
+    """Train alexnet_mod on 40 digits for an epoch, unless `options` say otherwise."""
+    small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
+    command = ["--framework", framework, "--variant=alexnet_mod", "--data", str(data), "--output", str(output)]
+    assert train.main([*command, *small, *options]) == 0
+    return json.loads((output / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
+    metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--seed=5", framework=framework)
+    assert set(METRICS) <= set(metrics)
+    assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)
+    assert (metrics["train_images"], metrics["test_images"], metrics["train_limit"]) == (40, 20, 40)
+    assert metrics["recipe"]["initialisation"] == {"pytorch": "torch", "tensorflow": "keras"}[framework]
+    assert metrics["images_per_second"] == pytest.approx(80 / metrics["train_seconds"])
+    assert metrics["versions"]["numpy"] == np.__version__ and metrics["peak_memory_bytes"] > 1e8
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(history) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    assert history.epoch.tolist() == [1, 2]
+    assert history.seconds.sum() == pytest.approx(metrics["train_seconds"])
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        logits, labels = predictions["logits"], predictions["labels"]
+    assert np.mean(logits.argmax(1) == labels) == metrics["accuracy"] == history.test_accuracy.iloc[-1]
+    assert loop.cross_entropy(logits, labels) == pytest.approx(metrics["loss"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
+    runs = [run_cell(digits_file, tmp_path / name, framework=framework) for name in ("a", "b")]
+    assert runs[0]["loss"] == runs[1]["loss"]
+    assert (tmp_path / "a" / "predictions.npz").read_bytes() == (tmp_path / "b" / "predictions.npz").read_bytes()
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged(framework, digits_file, tmp_path):
+    metrics = run_cell(digits_file, tmp_path, "--learning-rate=1e30", "--epochs=5", framework=framework)
+    assert (metrics["status"], metrics["accuracy"], metrics["loss"]) == ("diverged", None, None)
+    assert metrics["epochs"] < 5
+    assert len(pd.read_csv(tmp_path / "history.csv")) == metrics["epochs"]
+
+
+def test_an_untrained_network_counts_as_collapsed(digits_file, tmp_path):
+    metrics = run_cell(digits_file, tmp_path, "--learning-rate=1e-12")
+    assert metrics["status"] == "collapsed" and metrics["loss"] == pytest.approx(np.log(10), abs=0.01)
+
+
+def test_collapse_is_guessing_or_one_class_for_all():
+    labels = np.arange(20) % 10
+    good = 3 * np.eye(10, dtype=np.float32)[labels]
+    assert not loop.has_collapsed(good, labels)
+    assert loop.has_collapsed(good * 1e-3, labels)
+    assert loop.has_collapsed(np.tile(good[:1], (20, 1)), labels)
+
+
+def test_cross_entropy_is_exact_for_large_logits():
+    logits = np.array([[1000.0, 0.0], [0.0, 1000.0]], np.float32)
+    assert loop.cross_entropy(logits, np.array([0, 0])) == pytest.approx(500.0)
+
+
+def test_data_and_weights_that_are_missing_are_named(digits_file, tmp_path):
+    with pytest.raises(InputError, match=r"data: .*no\.npz does not exist"):
+        run_cell(tmp_path / "no.npz", tmp_path)
+    with pytest.raises(InputError, match=r"alexnet_pretrained starts from trained weights; make their file with"):
+        run_cell(digits_file, tmp_path, "--variant=alexnet_pretrained")
+    with pytest.raises(InputError, match=r"weights: .*no\.safetensors does not exist"):
+        run_cell(digits_file, tmp_path, "--variant=alexnet_pretrained", f"--weights={tmp_path / 'no.safetensors'}")
+    with pytest.raises(InputError, match="alexnet_mod starts from random weights"):
+        run_cell(digits_file, tmp_path, f"--weights={digits_file}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--epochs=0", "--epochs=1.5", "--batch-size=-1", "--learning-rate=0", "--dropout=1", "--framework=jaxx", "--threads=0", "--seed=x"],
+)
+def test_options_out_of_range_are_refused(option, digits_file, tmp_path, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run_cell(digits_file, tmp_path, option)
+    assert raised.value.code == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_helps(program):
+    done = subprocess.run([sys.executable, ROOT / "scripts" / program, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ") and f"python scripts/{program}" in done.stdout
+
+
+def test_an_error_is_one_line_without_a_traceback(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "train.py", "--framework=pytorch", "--variant=alexnet", "--data=no.npz", "--output=out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "data: no.npz does not exist; make it with scripts/prepare_data.py\n"

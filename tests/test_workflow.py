@@ -1,0 +1,238 @@
+"""The Snakemake side: what is planned, what a change reruns, what a mistake says, and one small grid from end to end."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import ROOT
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+SMALL = {
+    "results": "results/small",
+    "variants": ["alexnet_mod"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "train_limit": 40, "test_limit": 20},
+    "recipe": {"epochs": 1, "batch_size": 16},
+    "threads": 1,
+}
+
+
+def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
+    """Run Snakemake in `folder`, a copy of the workflow, with `config` over the default."""
+    command = [str(SNAKEMAKE), "--nocolor", *arguments]
+    if config is not None:
+        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        command += ["--configfile", "mine.yaml"]
+    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
+    """Jobs a rule, from a dry run's table."""
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (done.stdout + done.stderr).partition("Job stats:")[2].partition("\n\n")[0].splitlines()[3:]
+    return {name: int(count) for name, count in (line.split() for line in lines)}
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the workflow, to be changed at will."""
+    folder = tmp_path / "project"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("config", "rules", "scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
+def test_the_default_plans_every_cell_once(project):
+    jobs = planned(snakemake(project, "-n"))
+    assert jobs["train"] == 2 * 3 * 3
+    assert (jobs["dataset"], jobs["weights"], jobs["collect"], jobs["plot_classes"]) == (1, 1, 1, 6)
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 4), (1, 3, 2)])
+def test_frameworks_times_variants_times_seeds(project, grid):
+    frameworks, variants, seeds = grid
+    config = SMALL | {
+        "frameworks": ["pytorch", "tensorflow"][:frameworks],
+        "variants": ["alexnet_mod", "alexnet", "alexnet_pretrained"][:variants],
+        "seeds": list(range(seeds)),
+    }
+    assert planned(snakemake(project, "-n", config=config))["train"] == frameworks * variants * seeds
+
+
+def test_the_demo_needs_no_weights_until_it_is_given_some(project):
+    jobs = planned(snakemake(project, "-n", "--configfile", "config/demo.yaml"))
+    assert jobs["train"] == 8 and "weights" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"variants": ["alexnett"]}, "config: variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from"),
+        ({"recipe": {"epochs": 0}}, "config: recipe.epochs: 0 is out of range; give a number at least 1"),
+        ({"sedes": [1]}, "config: unknown key 'sedes', did you mean 'seeds'?; choose from results, frameworks,"),
+        ({"data": {"archive": "no/such.tar.gz"}}, "config: data.archive: 'no/such.tar.gz' does not exist; give the path of"),
+        ({"weights": {"source": "no/such.pth"}}, "config: weights.source: 'no/such.pth' does not exist; give the path of"),
+    ],
+)
+def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, says):
+    done = snakemake(project, "-c1", config=config)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("config:")]
+    assert len(lines) == 1 and lines[0].startswith(says)
+    assert "Traceback" not in done.stderr and "Building DAG" not in done.stderr
+    assert not (project / "results").exists()
+
+
+def test_graphs_are_drawn_with_nothing_installed(project):
+    assert snakemake(project, "--dag", "mermaid-js", config=SMALL).stdout.count("train") == 2
+    assert "digraph" in snakemake(project, "--rulegraph", "dot", config=SMALL).stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The workflow, run once from end to end: both frameworks, one small variant, one seed, real digits."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    for name in ("config", "rules", "scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    done = snakemake(folder, "-c2", config=SMALL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_one_command_makes_everything(finished):
+    results = finished / "results" / "small"
+    made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    runs = [f"runs/{framework}/alexnet_mod/seed1" for framework in ("pytorch", "tensorflow")]
+    expected = {f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz")}
+    expected |= {"runs.csv", "table.csv", "table.md", "table.tex"}
+    figures = ["tradeoff", "learning", "samples", "architectures", "classes/pytorch-alexnet_mod", "classes/tensorflow-alexnet_mod"]
+    assert made == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
+    table = pd.read_csv(results / "table.csv")
+    assert table.framework.tolist() == ["pytorch", "tensorflow"] and table.train_images.tolist() == [40, 40]
+    log = (finished / "logs/small/runs/pytorch/alexnet_mod/seed1.log").read_text()
+    assert "epoch 1/1  train loss" in log
+    top = {path.name for path in finished.iterdir()} - {"Snakefile", "config", "rules", "scripts", "envs", "mine.yaml", ".snakemake"}
+    assert top == {"results", "logs", "benchmarks", "resources"}
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in snakemake(finished, "-n", config=SMALL).stdout
+
+
+def trained_again(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL) -> set[str]:
+    """Frameworks that are planned to be trained again once text in some files is replaced."""
+    folder = tmp_path / "changed"
+    shutil.copytree(finished, folder)
+    for name, (old, new) in changed.items():
+        path = folder / name
+        text = path.read_text()
+        assert old in text, f"{name} no longer holds {old!r}"
+        before = path.stat()
+        path.write_text(text.replace(old, new, 1))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = snakemake(folder, "-n", config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    jobs = (done.stdout + done.stderr).split("rule train:")[1:]
+    return {job.split("framework=")[1].split(",")[0] for job in jobs}
+
+
+BACKEND = "scripts/alexbench/backends/pytorch.py"
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({BACKEND: ("# Adam's constants", "# The constants of Adam")}, set()),
+        ({BACKEND: ('"""See `alexbench.backends.Backend`."""', '"""Another text."""')}, set()),
+        ({BACKEND: ("fused=True", "fused=False")}, {"pytorch"}),
+        ({"scripts/alexbench/loop.py": ("COLLAPSE_MARGIN = 0.01", "COLLAPSE_MARGIN = 0.02")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),
+        ({"scripts/alexbench/variants.py": ('title="AlexNet mod. (32)"', 'title="Small AlexNet"')}, set()),
+    ],
+    ids=["comment", "docstring", "backend", "loop", "variant", "other variant", "title"],
+)
+def test_a_change_trains_again_just_what_it_touches(finished, tmp_path, changed, again):
+    assert trained_again(finished, tmp_path, changed) == again
+
+
+def test_another_recipe_trains_again(finished, tmp_path):
+    assert trained_again(finished, tmp_path, {}, SMALL | {"recipe": {"epochs": 2, "batch_size": 16}}) == {"pytorch", "tensorflow"}
+
+
+def test_one_more_seed_trains_that_seed_alone(finished):
+    jobs = planned(snakemake(finished, "-n", config=SMALL | {"seeds": [1, 2]}))
+    assert jobs["train"] == 2
+
+
+def test_moving_the_project_trains_nothing_again(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "moved")
+    assert "Nothing to be done" in snakemake(tmp_path / "moved", "-n", config=SMALL).stdout
+
+
+def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
+    """A backend, an environment, a word in the configuration: no rule, loop or plot changes."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    source = (folder / BACKEND).read_text().replace('title = "PyTorch"', 'title = "Another"')
+    (folder / "scripts/alexbench/backends/another.py").write_text(source)
+    shutil.copy(folder / "envs/pytorch.yaml", folder / "envs/another.yaml")
+    done = snakemake(folder, "-c2", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]})
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = pd.read_csv(folder / "results/small/table.csv")
+    assert table.framework_title.tolist() == ["PyTorch", "TensorFlow", "Another"]
+    # It is PyTorch under another name: the same seed gives the same network.
+    first, second = (
+        json.loads((folder / f"results/small/runs/{name}/alexnet_mod/seed1/metrics.json").read_text()) for name in ("pytorch", "another")
+    )
+    assert first["loss"] == second["loss"]
+
+
+def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    path = folder / "scripts/alexbench/variants.py"
+    entry = '\n_TINY = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4), Flatten(), Dense(10, relu=False)))\n'
+    text = path.read_text().replace("\nVARIANTS:", f"{entry}\nVARIANTS:").replace("_ALEXNET_PRETRAINED)}", "_ALEXNET_PRETRAINED, _TINY)}")
+    path.write_text(text)
+    done = snakemake(folder, "-c2", config=SMALL | {"variants": ["alexnet_mod", "tiny"]})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "rule train" in done.stderr and "variant=alexnet_mod, seed" not in done.stderr
+    assert pd.read_csv(folder / "results/small/table.csv").variant.tolist() == ["alexnet_mod", "tiny"] * 2
+
+
+def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tmp_path):
+    """Nobody listens at that port; nothing may be trained from a random start instead."""
+    folder = tmp_path / "offline"
+    shutil.copytree(finished, folder)
+    config = SMALL | {"variants": ["alexnet_pretrained"], "weights": {"source": "http://127.0.0.1:9/alexnet-owt-7be5be79.pth"}}
+    done = snakemake(folder, "-c2", config=config)
+    assert done.returncode == 1
+    log = (folder / "logs/weights/alexnet_pretrained-pretrained.log").read_text()
+    assert "weights.source: cannot download" in log and "set weights.source to a file" in log
+    assert not list(folder.rglob("alexnet_pretrained/seed*/*")) and not list((folder / "resources").rglob("*.safetensors"))
+
+
+def test_a_broken_archive_ends_the_run_and_names_it(project):
+    (project / "cifar-10-python.tar.gz").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    done = snakemake(project, "-c1", config={"data": {"archive": "cifar-10-python.tar.gz"}, "variants": ["alexnet_mod"]})
+    assert done.returncode == 1
+    log = (project / "logs/data/cifar10.log").read_text()
+    assert log.startswith("cifar10: cifar-10-python.tar.gz is an HTML page") and "Traceback" not in log
+    assert not list((project / "resources").rglob("*.npz"))
+
+
+def test_lint_has_nothing_to_say(project):
+    done = snakemake(project, "--lint")
+    assert done.returncode == 0, done.stdout
