@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+
 from alexbench import backends, datasets, loop, variants, weights
 from alexbench.files import InputError
 from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe, batches
-
 from conftest import TINY
 
 FRAMEWORKS = ["pytorch", "tensorflow"]
@@ -143,6 +143,7 @@ def test_frameworks_resize_alike(digits):
 def test_torchvisions_alexnet_is_ours(digits):
     """Parameters and logits of torchvision's network from the same weights: the declaration is faithful to it."""
     import torch
+
     from alexbench.backends.pytorch import build
     from alexbench.torchvision_import import torchvision
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 import yaml
-from alexbench import backends, configuration, variants
 
+from alexbench import backends, configuration, variants
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())

@@ -8,8 +8,9 @@ import pickle
 import tarfile
 
 import numpy as np
-import prepare_data
 import pytest
+
+import prepare_data
 from alexbench import datasets
 from alexbench.files import InputError
 
@@ -121,7 +122,7 @@ def test_a_flipped_byte_in_a_folder_names_the_member_and_both_hashes(members, tm
 
 def test_a_missing_member_is_named(members, tmp_path):
     del members["data_batch_4"]
-    with pytest.raises(InputError, match="lacks cifar-10-batches-py/data_batch_4"):
+    with pytest.raises(InputError, match=r"lacks cifar-10-batches-py/data_batch_4"):
         datasets.cifar10(pack(tmp_path / "a.tar.gz", members))
 
 
@@ -174,7 +175,7 @@ def test_a_member_far_too_large_is_not_read(members, monkeypatch, tmp_path):
 def test_an_archive_that_unpacks_without_end_is_given_up(members, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "_ARCHIVE_LIMIT_BYTES", 500_000)
     bomb = pack(tmp_path / "a.tar.gz", {**members, "zeros": bytes(3_000_000)})
-    with pytest.raises(InputError, match="the content in .* far more"):
+    with pytest.raises(InputError, match=r"the content in .* far more"):
         datasets.cifar10(bomb)
 
 

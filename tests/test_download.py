@@ -5,6 +5,7 @@ import http.server
 import threading
 
 import pytest
+
 from alexbench.download import local_copy
 from alexbench.files import InputError
 

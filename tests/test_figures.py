@@ -1,15 +1,15 @@
 """Every figure is drawn, as PNG and SVG, from any outcome that runs can have."""
 
+import pytest
+from PIL import Image
+
 import collect
 import plot_architectures
 import plot_classes
 import plot_learning
 import plot_samples
 import plot_tradeoff
-import pytest
 from alexbench import datasets, figures, variants
-from PIL import Image
-
 from conftest import write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]

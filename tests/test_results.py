@@ -2,13 +2,13 @@
 
 import re
 
-import collect
 import numpy as np
 import pandas as pd
 import pytest
+
+import collect
 from alexbench import results
 from alexbench.files import InputError
-
 from conftest import ROOT, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]

@@ -7,15 +7,41 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 import train
 from alexbench import loop
 from alexbench.files import InputError
-
 from conftest import ROOT
 
-METRICS = """framework variant seed dataset train_images test_images data_sha256 parameters epochs batch_size recipe accuracy loss status
-setup_seconds compile_seconds train_seconds evaluate_seconds images_per_second peak_memory_bytes device device_name threads hostname
-slurm_job_id versions git_commit""".split()
+METRICS = [
+    "framework",
+    "variant",
+    "seed",
+    "dataset",
+    "train_images",
+    "test_images",
+    "data_sha256",
+    "parameters",
+    "epochs",
+    "batch_size",
+    "recipe",
+    "accuracy",
+    "loss",
+    "status",
+    "setup_seconds",
+    "compile_seconds",
+    "train_seconds",
+    "evaluate_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device",
+    "device_name",
+    "threads",
+    "hostname",
+    "slurm_job_id",
+    "versions",
+    "git_commit",
+]
 PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 

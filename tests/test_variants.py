@@ -1,6 +1,9 @@
 """The networks are the study's: layer by layer, from the declaration and as each framework builds them."""
 
+from itertools import pairwise
+
 import pytest
+
 from alexbench import backends, spec, variants
 
 # The layer tables that the study prints: output shape and parameters.
@@ -71,6 +74,7 @@ def test_declaration_gives_the_studys_layer_table(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_pytorch_builds_the_declared_layers(name):
     import torch
+
     from alexbench.backends.pytorch import build
 
     variant = variants.get(name)
@@ -103,7 +107,7 @@ def test_relu_follows_every_layer_with_weights_but_the_last(framework, name):
         from alexbench.backends.pytorch import build
 
         names = [layer for layer, _ in build(variants.get(name), 0.5).named_children()]
-        rectified = [layer for layer, after in zip(names, names[1:], strict=False) if after == f"{layer}_relu"]
+        rectified = [layer for layer, after in pairwise(names) if after == f"{layer}_relu"]
     else:
         from alexbench.backends.tensorflow import build
 

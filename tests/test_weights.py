@@ -4,12 +4,12 @@ import os
 from math import sqrt
 
 import numpy as np
-import prepare_weights
 import pytest
-from alexbench import spec, variants, weights
-from alexbench.files import InputError
 from safetensors.numpy import save_file
 
+import prepare_weights
+from alexbench import spec, variants, weights
+from alexbench.files import InputError
 from conftest import TINY
 
 PRETRAINED = variants.get("alexnet_pretrained")
