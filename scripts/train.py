@@ -4,6 +4,9 @@
 Writes into --output: metrics.json, history.csv (a row an epoch) and predictions.npz (test logits, labels).
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
+While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the step at
+hand; the same command then goes on from it, to the same bits on a CPU. progress.json tells how far it is.
+
     python scripts/train.py --framework pytorch --variant alexnet_mod --data resources/data/cifar10.npz --output results/try
 """
 
@@ -18,8 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, loop, recipe, spec, variants, weights
+from alexbench import backends, datasets, environment, fingerprint, loop, recipe, spec, variants, weights
 from alexbench.files import InputError, replacing, write_json
+from alexbench.interruption import Interrupted, Stop
+
+# EX_TEMPFAIL of sysexits.h: not done, try again.
+INTERRUPTED_STATUS = 75
 
 
 def positive(kind: type) -> "callable":
@@ -113,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not 0 <= args.dropout < 1:
         parser().error(f"argument --dropout: {args.dropout} is not in [0, 1)")
-    clocks = loop.Clocks()
+    stop = Stop().listen()
     variant = variants.get(args.variant)
     dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
@@ -137,11 +144,27 @@ def main(argv: list[str] | None = None) -> int:
         f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({described['device_name'] or host['cpu_name']}, {threads} threads)"
     )
-    clocks.setup_seconds = time.perf_counter() - STARTED
-    outcome = loop.train(backend, dataset, settings, args.seed, clocks, say)
+    data_sha256 = dataset.sha256()
+    identity = {
+        "framework": args.framework,
+        "variant": fingerprint.of_variant(variant),
+        "code": fingerprint.of_training(args.framework),
+        "seed": args.seed,
+        "recipe": settings.as_dict(),
+        "data": data_sha256,
+        **start_note,
+        "device": described["device"],
+        "threads": threads,
+        "settings": described["settings"],
+        "versions": described["versions"],
+    }
+    keeper = loop.Keeper(args.output, identity)
+    args.output.mkdir(parents=True, exist_ok=True)
+    outcome = loop.train(backend, dataset, settings, args.seed, keeper, time.perf_counter() - STARTED, stop, say)
+    progress = outcome.progress
+    final_weights = backend.get_weights()
 
     images = len(dataset.train_labels)
-    trained_images = images * outcome.epochs_run
     metrics = {
         "framework": args.framework,
         "framework_title": backend_class.title,
@@ -151,20 +174,22 @@ def main(argv: list[str] | None = None) -> int:
         "status": outcome.status,
         "accuracy": outcome.accuracy,
         "loss": outcome.loss,
-        "parameters": sum(array.size for array in backend.get_weights().values()),
+        "parameters": sum(array.size for array in final_weights.values()),
         "multiply_adds": spec.multiply_adds(variant),
         "dataset": dataset.name,
         "train_images": images,
         "test_images": len(dataset.test_labels),
         "train_limit": args.train_limit,
         "test_limit": args.test_limit,
-        "data_sha256": dataset.sha256(),
-        "epochs": outcome.epochs_run,
+        "data_sha256": data_sha256,
+        "epochs": progress.epochs_run,
         "batch_size": settings.batch_size,
         "recipe": settings.as_dict(),
         **start_note,
-        **vars(clocks),
-        "images_per_second": trained_images / clocks.train_seconds,
+        "final_weights_sha256": weights.sha256(final_weights),
+        **vars(progress.clocks),
+        "interruptions": progress.interruptions,
+        "images_per_second": images * progress.epochs_run / progress.clocks.train_seconds,
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
         "device": described["device"],
         "device_name": described["device_name"] or host["cpu_name"],
@@ -174,14 +199,15 @@ def main(argv: list[str] | None = None) -> int:
         "versions": host["versions"] | described["versions"],
     }
     with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(outcome.history[0]))
+        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]))
         writer.writeheader()
-        writer.writerows(outcome.history)
+        writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:
-        np.savez(temporary, logits=outcome.logits, labels=dataset.test_labels)
+        np.savez(temporary, logits=progress.logits, labels=dataset.test_labels)
     write_json(args.output / "metrics.json", metrics)
+    keeper.clear()
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
-    say(f"{outcome.status}: {result}; trained {clocks.train_seconds:.1f} s; see {args.output / 'metrics.json'}")
+    say(f"{outcome.status}: {result}; trained {progress.clocks.train_seconds:.1f} s; see {args.output / 'metrics.json'}")
     return 0
 
 
@@ -194,3 +220,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except InputError as error:
         sys.exit(str(error))
+    except Interrupted as interruption:
+        say(f"interrupted by {interruption}; the same command goes on from there")
+        sys.exit(INTERRUPTED_STATUS)

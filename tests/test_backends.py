@@ -171,8 +171,15 @@ def test_batches_are_every_image_once_in_an_order_of_seed_and_epoch():
     assert [plan.shape for plan in batches(5, 16, 1, 1, 10)] == [(1, 5)]
 
 
+def test_the_rest_of_an_epoch_is_what_was_not_done():
+    steps = [batch.tolist() for plan in batches(50, 16, 1, 1, 1) for batch in plan]
+    for done in range(5):
+        rest = [batch.tolist() for plan in batches(50, 16, 1, 1, 2, done) for batch in plan]
+        assert rest == steps[done:]
+
+
 def test_the_studys_last_batch_of_sixteen_is_trained_on():
-    plans = list(batches(50_000, 64, 1, 1, loop.STEPS_PER_CALL))
+    plans = list(batches(50_000, 64, 1, 1, loop.GPU_STEPS_PER_CALL))
     assert sum(len(plan) for plan in plans) == 782 and plans[-1].shape == (1, 16)
 
 

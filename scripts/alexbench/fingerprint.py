@@ -9,7 +9,17 @@ from alexbench.spec import Variant
 
 LIBRARY = Path(__file__).parent
 # What every training runs, whatever its framework; variants.py is left out, since a cell depends on its own variant alone.
-TRAINING = ("../train.py", "spec.py", "weights.py", "datasets.py", "recipe.py", "loop.py", "backends/__init__.py")
+TRAINING = (
+    "../train.py",
+    "spec.py",
+    "weights.py",
+    "datasets.py",
+    "recipe.py",
+    "loop.py",
+    "checkpoint.py",
+    "interruption.py",
+    "backends/__init__.py",
+)
 
 
 def of_source(source: str) -> str:

@@ -1,37 +1,34 @@
-"""The training of one cell, written once for every framework: epochs, clocks, evaluation, outcome."""
+"""The training of one cell, written once for every framework: epochs, clocks, evaluation, checkpoints, outcome."""
 
 import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite, log
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from tqdm import tqdm
 
+from alexbench import checkpoint
 from alexbench import recipe as recipes
 from alexbench.backends import Backend
+from alexbench.checkpoint import Progress
 from alexbench.datasets import Dataset
+from alexbench.files import write_json
+from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
 
-# Steps handed to a backend at once: few enough for a live progress bar, enough to keep a GPU's queue full.
-STEPS_PER_CALL = 10
-# Without a terminal, a line of progress at most this often.
+# Steps handed to a GPU at once: few enough for a live progress bar and a quick answer to a signal, enough to keep its queue
+# full. On a CPU a step takes long enough to be handed over alone.
+GPU_STEPS_PER_CALL = 10
+# Without a terminal, a line of progress at most this often; the progress file somewhat more so.
 SECONDS_PER_LINE = 30.0
+SECONDS_PER_FILE = 5.0
 # A final loss this close to that of guessing means that the network learned nothing.
 COLLAPSE_MARGIN = 0.01
-
-
-@dataclass
-class Clocks:
-    """Seconds by what they were spent on. Monotonic; the device is waited for at each boundary."""
-
-    setup_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    train_seconds: float = 0.0
-    evaluate_seconds: float = 0.0
 
 
 @dataclass
@@ -39,16 +36,34 @@ class Outcome:
     """What a training came to.
 
     `status`: "completed"; "diverged" where a loss was not finite (accuracy and loss are None then); "collapsed" where the
-    network ended at guessing. `history`: a dict an epoch. `logits`: float32 (n, 10) of the test images, by the last epoch's weights.
+    network ended at guessing. `progress`: history, clocks, and the test images' logits by the last epoch's weights.
     """
 
     status: str
     accuracy: float | None
     loss: float | None
-    logits: np.ndarray
-    clocks: Clocks
-    epochs_run: int = 0
-    history: list[dict] = field(default_factory=list)
+    progress: Progress
+
+
+@dataclass
+class Keeper:
+    """Where a run keeps its checkpoint and tells its progress, and what it has to have in common with one to go on from it."""
+
+    folder: Path
+    identity: dict
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.json"
+
+    def clear(self) -> None:
+        """The run is over and its results are written: forget how it came there."""
+        self.checkpoint.unlink(missing_ok=True)
+        self.progress.unlink(missing_ok=True)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -69,59 +84,96 @@ def peak_process_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def train(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int, clocks: Clocks, say: Callable[[str], None] = print) -> Outcome:
+def train(
+    backend: Backend,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    keeper: Keeper,
+    setup_seconds: float,
+    stop: Stop,
+    say: Callable[[str], None] = print,
+) -> Outcome:
     """Train `backend`, whose weights are set, on `dataset`; evaluate after every epoch, outside the training clock.
 
-    A loss that is not finite ends the training after its epoch. `say` is given a line an epoch.
+    A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
+    Where there is a checkpoint of this very run, it goes on from there. A loss that is not finite ends the training after its
+    epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
     backend.set_data(dataset.train_images, dataset.train_labels)
     started = now()
     _warm_up(backend, dataset, recipe, seed)
-    clocks.compile_seconds = now() - started
-    say(f"compiled in {clocks.compile_seconds:.1f} s; training on {images:,} images, {recipe.epochs} epochs")
+    compile_seconds = now() - started
+    say(f"compiled in {compile_seconds:.1f} s; training on {images:,} images, {recipe.epochs} epochs")
 
-    outcome = Outcome("completed", None, None, np.empty(0), clocks)
-    for epoch in range(1, recipe.epochs + 1):
+    progress = Progress()
+    resumed = checkpoint.load(keeper.checkpoint, keeper.identity, say)
+    if resumed:
+        progress, state = resumed
+        backend.set_state(state)
+        say(f"resumed after {progress.epochs_run} epochs and {progress.steps_run} steps (interruption {progress.interruptions})")
+    clocks = progress.clocks
+    clocks.setup_seconds += setup_seconds
+    clocks.compile_seconds += compile_seconds
+
+    def save(state: dict[str, np.ndarray]) -> None:
         started = now()
-        with _Progress(epoch, recipe.epochs, images, say) as progress:
-            for plan in recipes.batches(images, recipe.batch_size, seed, epoch, STEPS_PER_CALL):
+        checkpoint.save(keeper.checkpoint, keeper.identity, progress, state)
+        clocks.checkpoint_seconds += now() - started
+
+    steps_per_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
+    steps_per_epoch = -(-images // recipe.batch_size)
+    while progress.epochs_run < recipe.epochs:
+        epoch = progress.epochs_run + 1
+        started = now()
+        with _Reporter(recipe, images, progress, keeper, say) as reporter:
+            for plan in recipes.batches(images, recipe.batch_size, seed, epoch, steps_per_call, progress.steps_run):
+                if stop:
+                    break
                 backend.train(plan)
-                progress.update(plan.size)
-            loss_sum, correct = backend.metrics()
+                progress.steps_run += len(plan)
+                reporter.update(plan.size)
+        # Both wait for the device. The sums of an unfinished epoch stay in the state: reading them would clear them.
+        whole = progress.steps_run == steps_per_epoch
+        loss_sum, correct = backend.metrics() if whole else (0.0, 0)
+        state = {} if whole else backend.state()
         seconds = now() - started
+        progress.epoch_seconds += seconds
         clocks.train_seconds += seconds
+        if not whole:
+            save(state)
+            raise Interrupted(f"{stop.signal.name}: saved after {progress.epochs_run} epochs and {progress.steps_run} steps")
 
         started = now()
-        outcome.logits = backend.predict(dataset.test_images)
+        progress.logits = backend.predict(dataset.test_images)
         clocks.evaluate_seconds += now() - started
 
-        finite = isfinite(loss_sum) and bool(np.isfinite(outcome.logits).all())
         row = {"epoch": epoch, "train_loss": loss_sum / images, "train_accuracy": correct / images}
-        if finite:
-            row["test_loss"] = cross_entropy(outcome.logits, dataset.test_labels)
-            row["test_accuracy"] = float(np.mean(outcome.logits.argmax(axis=1) == dataset.test_labels))
-        else:
-            row |= {"test_loss": None, "test_accuracy": None}
-        row["seconds"] = seconds
-        outcome.history.append(row)
-        outcome.epochs_run = epoch
+        finite = isfinite(loss_sum) and bool(np.isfinite(progress.logits).all())
+        row["test_loss"] = cross_entropy(progress.logits, dataset.test_labels) if finite else None
+        row["test_accuracy"] = float(np.mean(progress.logits.argmax(axis=1) == dataset.test_labels)) if finite else None
+        row["seconds"] = progress.epoch_seconds
+        progress.history.append(row)
+        progress.epochs_run, progress.steps_run, progress.epoch_seconds = epoch, 0, 0.0
         if not finite:
             say(f"epoch {epoch}/{recipe.epochs}  the loss is not finite: diverged")
-            outcome.status = "diverged"
-            return outcome
+            return Outcome("diverged", None, None, progress)
         left = (recipe.epochs - epoch) * (clocks.train_seconds + clocks.evaluate_seconds) / epoch
         say(
             f"epoch {epoch}/{recipe.epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
             f"  test loss {row['test_loss']:.4f} accuracy {row['test_accuracy']:.4f}"
-            f"  {seconds:.1f} s, {images / seconds:.0f} images/s" + (f"  about {_span(left)} left" if left else "")
+            f"  {row['seconds']:.1f} s, {images / row['seconds']:.0f} images/s" + (f"  about {_span(left)} left" if left else "")
         )
+        if epoch < recipe.epochs:
+            save(backend.state())
+            if stop:
+                raise Interrupted(f"{stop.signal.name}: saved after {epoch} epochs")
 
-    outcome.loss, outcome.accuracy = outcome.history[-1]["test_loss"], outcome.history[-1]["test_accuracy"]
-    if has_collapsed(outcome.logits, dataset.test_labels):
-        outcome.status = "collapsed"
-    return outcome
+    last = progress.history[-1]
+    status = "collapsed" if has_collapsed(progress.logits, dataset.test_labels) else "completed"
+    return Outcome(status, last["test_accuracy"], last["test_loss"], progress)
 
 
 def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> None:
@@ -143,16 +195,20 @@ def _span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes > 9 else f"{60 * minutes + seconds} s"
 
 
-class _Progress:
-    """A bar on a terminal; without one, a line now and then."""
+class _Reporter:
+    """Tells how an epoch goes: a bar on a terminal, without one a line now and then, and always a small file for others to read."""
 
-    def __init__(self, epoch: int, epochs: int, images: int, say: Callable[[str], None]) -> None:
-        self.title, self.images, self.say = f"epoch {epoch}/{epochs}", images, say
-        self.done, self.started = 0, time.perf_counter()
-        self.next_line = self.started + SECONDS_PER_LINE
+    def __init__(self, recipe: Recipe, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
+        self.recipe, self.images, self.progress, self.keeper, self.say = recipe, images, progress, keeper, say
+        self.title = f"epoch {progress.epochs_run + 1}/{recipe.epochs}"
+        self.first = min(progress.steps_run * recipe.batch_size, images)
+        self.done = self.first
+        self.started = time.perf_counter()
+        self.next_line, self.next_file = self.started + SECONDS_PER_LINE, self.started
 
     def __enter__(self) -> Self:
-        self.bar = tqdm(desc=self.title, total=self.images, unit=" images", unit_scale=True, leave=False, disable=None)
+        title, images, first = self.title, self.images, self.first
+        self.bar = tqdm(desc=title, total=images, initial=first, unit=" images", unit_scale=True, leave=False, disable=None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,7 +218,22 @@ class _Progress:
         self.done += images
         self.bar.update(images)
         now = time.perf_counter()
+        rate = (self.done - self.first) / (now - self.started)
         if self.bar.disable and now > self.next_line:
-            rate = self.done / (now - self.started)
             self.say(f"{self.title}  {self.done:,} of {self.images:,} images, {rate:.0f} images/s")
             self.next_line = now + SECONDS_PER_LINE
+        if now > self.next_file:
+            left = (self.recipe.epochs - self.progress.epochs_run) * self.images - self.done
+            write_json(
+                self.keeper.progress,
+                {
+                    "epoch": self.progress.epochs_run + 1,
+                    "epochs": self.recipe.epochs,
+                    "images": self.done,
+                    "epoch_images": self.images,
+                    "images_per_second": rate,
+                    "seconds_left": left / rate,
+                    "interruptions": self.progress.interruptions,
+                },
+            )
+            self.next_file = now + SECONDS_PER_FILE

@@ -43,15 +43,16 @@ class Recipe:
         return asdict(self)
 
 
-def batches(images: int, batch_size: int, seed: int, epoch: int, steps: int) -> Iterator[np.ndarray]:
+def batches(images: int, batch_size: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[np.ndarray]:
     """The shuffled image indices of one epoch, int64 of shape (n, batch_size) with n <= `steps`, then the rest as (1, rest).
 
-    The order depends on seed and epoch alone, so that every framework sees the same batches in the same order.
+    The order depends on seed and epoch alone, so that every framework sees the same batches in the same order. The first
+    `done` steps are left out.
     """
     order = np.random.default_rng([seed, epoch]).permutation(images)
     whole = images // batch_size
     plan = order[: whole * batch_size].reshape(whole, batch_size)
-    for first in range(0, whole, steps):
+    for first in range(done, whole, steps):
         yield plan[first : first + steps]
-    if images % batch_size:
+    if images % batch_size and done <= whole:
         yield order[whole * batch_size :][np.newaxis]

@@ -5,6 +5,7 @@ height, width), dense layers `dense1.weight` (units, inputs), and `.bias`. The i
 channel by channel (channels, height, width). Files of it are safetensors.
 """
 
+import hashlib
 from math import sqrt
 from pathlib import Path
 
@@ -121,7 +122,17 @@ def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
 def write(path: Path | str, weights: Weights, metadata: dict[str, str]) -> None:
     """Write a safetensors file; all metadata are strings."""
     with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, temporary, metadata=metadata)
+        # order="C" for what safetensors can store; ascontiguousarray would give a scalar an axis.
+        save_file({name: np.asarray(array, order="C") for name, array in weights.items()}, temporary, metadata=metadata)
+
+
+def sha256(weights: Weights) -> str:
+    """Hash of names, shapes and values: two runs with the same one ended at the same network, to the bit."""
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def check(variant: Variant, weights: Weights, source: str, optional: tuple[str, ...] = ()) -> None:

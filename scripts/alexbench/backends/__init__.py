@@ -29,6 +29,9 @@ class Backend(Protocol):
     title: str
     """The framework's name as it is written in tables and figures."""
 
+    out_of_memory: tuple[type[Exception], ...]
+    """What the framework raises where the device's memory does not suffice."""
+
     def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         """Build `variant` for `recipe` (resolved: no "framework" or "variant" in it).
 
@@ -59,11 +62,11 @@ class Backend(Protocol):
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32 (n, 10), of uint8 (n, height, width, 3), dropout off."""
 
-    def state(self) -> dict[str, Any]:
-        """A copy of all that the next step depends on: weights, optimiser, random state."""
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of all that the next steps and `metrics` depend on: weights, optimiser, random state, sums."""
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to a `state`, of this process or of another one of the same framework."""
 
     def peak_memory_bytes(self) -> int | None:
         """The most device memory used so far; None on a CPU, where the loop measures the process."""

@@ -1,6 +1,5 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
-import copy
 from math import sqrt
 from typing import Any
 
@@ -50,6 +49,7 @@ class Backend:
 
     conventions = "torch"
     title = "PyTorch"
+    out_of_memory = (torch.OutOfMemoryError,)
 
     def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -148,24 +148,39 @@ class Backend:
         logits = [self.model(self._inputs(part.to(self.device))).cpu() for part in torch.from_numpy(images).split(batch_size)]
         return torch.cat(logits).numpy()
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "model": copy.deepcopy(self.model.state_dict()),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
-        }
+    def state(self) -> dict[str, np.ndarray]:
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
+        state |= {"loss_sum": self.loss_sum, "correct": self.correct, "random": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state()
+        return {"steps": np.array(self.steps)} | {name: _array(tensor) for name, tensor in state.items()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"])
-        self.loss_sum.zero_()
-        self.correct.zero_()
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
+        self.steps = int(state["steps"])
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.model.parameters())
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, number, moment = name.split(".")
+                if tensor.ndim:
+                    # Fused Adam walks memory: its moments must lie as their parameters do, channels last.
+                    tensor = torch.empty_like(parameters[int(number)]).copy_(tensor)
+                moments.setdefault(int(number), {})[moment] = tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.correct.copy_(tensors["correct"])
+        torch.set_rng_state(tensors["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"])
 
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A copy of `tensor` on the host."""
+    return tensor.detach().cpu().contiguous().numpy().copy()

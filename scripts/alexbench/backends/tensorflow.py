@@ -69,6 +69,7 @@ class Backend:
 
     conventions = "keras"
     title = "TensorFlow"
+    out_of_memory = (tf.errors.ResourceExhaustedError,)
 
     def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
         gpus = tf.config.list_physical_devices("GPU")
@@ -180,17 +181,16 @@ class Backend:
         parts = [images[first : first + batch_size] for first in range(0, len(images), batch_size)]
         return np.concatenate([self._predict(tf.constant(part)).numpy() for part in parts])
 
-    def _variables(self) -> list[keras.Variable]:
+    def _variables(self) -> list[keras.Variable | tf.Variable]:
         # Dropout's random state is among the model's variables.
-        return [*self.model.variables, *self.optimizer.variables]
+        return [*self.model.variables, *self.optimizer.variables, self.loss_sum, self.correct]
 
-    def state(self) -> dict[str, Any]:
-        return {"variables": [variable.numpy() for variable in self._variables()]}
+    def state(self) -> dict[str, np.ndarray]:
+        return {f"variable{number:03}": variable.numpy() for number, variable in enumerate(self._variables())}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        for variable, value in zip(self._variables(), state["variables"], strict=True):
-            variable.assign(value)
-        self.metrics()
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        for number, variable in enumerate(self._variables()):
+            variable.assign(state[f"variable{number:03}"])
 
     def peak_memory_bytes(self) -> int | None:
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] if self.gpu else None

@@ -1,0 +1,423 @@
+"""A real SLURM of one node on loopback, for tests: munge, slurmctld and slurmd from Debian's packages, without systemd or accounting.
+
+python tests/cluster/slurm.py up        # prints the folder that it lives in
+python tests/cluster/slurm.py status
+python tests/cluster/slurm.py down
+
+In Python: `with Cluster() as cluster: ...`; meanwhile sbatch, squeue and the others find it by themselves. Needs root, takes half a second.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = "slurmctld slurmd slurm-client munge"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
+# In the order in which they start; they end in the reverse order.
+DAEMONS = ("munged", "slurmctld", "slurmd")
+FOLDERS = ("etc", "state", "spool", "log", "run")
+# Lies in a cluster's folder; without it nothing is deleted there.
+MARK = "this-is-a-test-cluster"
+
+# Where SLURM's commands look. A link here, and not SLURM_CONF, because Snakemake's executor drops every SLURM_* variable inside a job.
+SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
+SAVED_CONF = SYSTEM_CONF.with_name("slurm.conf.saved-by-tests")
+
+SLURM_CONF = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={slurmctld_port}
+SlurmdPort={slurmd_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/run/munge.socket
+
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/slurmd.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.log
+
+# No cgroups: they are not to be had in a container.
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+KillWait=5
+MinJobAge=300
+
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=2,sched_min_interval=0
+
+# The node may be said to be larger than this machine is.
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:h200:{gpus} State=UNKNOWN
+PartitionName=DEFAULT Nodes={host} MaxTime=1-0 State=UP DefMemPerCPU=100
+PartitionName=cpu Default=YES
+PartitionName=gpu
+# Its jobs preempt those of the other two, which are requeued.
+PartitionName=urgent PriorityTier=10 PreemptMode=off
+"""
+GRES_CONF = "Name=gpu Type=h200 File={file} Flags=nvidia_gpu_env\n"
+
+
+class SlurmError(RuntimeError):
+    """What went wrong and the way out, in one line (and a log's last ones where there is one)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What SLURM says of a job and what it gave it."""
+
+    id: int
+    state: str
+    reason: str
+    partition: str
+    # The executor writes the rule and its wildcards here: rule_train_wildcards_pytorch_alexnet_1.
+    comment: str
+    restarts: int
+    # Indices of the GPUs; empty unless the job is running (or only just finished).
+    gpus: tuple[int, ...]
+    cpus: int
+    memory_mb: int
+    time_limit: str
+    # Everything, by SLURM's names.
+    fields: dict[str, str]
+
+
+def missing() -> list[str]:
+    """Names of the programs that a cluster needs and this machine lacks."""
+    return [name for name in PROGRAMS if find(name) is None]
+
+
+def obstacle() -> str:
+    """Why no cluster can be brought up here, in one line; empty if nothing is in the way."""
+    if absent := missing():
+        return f"missing {', '.join(absent)}; apt-get install -y --no-install-recommends {PACKAGES}"
+    return "" if os.geteuid() == 0 else "a test cluster needs root; run it as root or with sudo"
+
+
+def find(program: str) -> str | None:
+    """Path of a program; daemons live where a user's PATH does not lead."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def command(*words: object) -> str:
+    """Run one of SLURM's commands and return what it prints."""
+    # A test may itself run inside of a job, of this cluster or of another one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise SlurmError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip() or f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether `condition` came true within so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def jobs() -> list[Job]:
+    """Every job that SLURM remembers: the waiting, the running, and those that ended in the last 300 seconds."""
+    blocks = command("scontrol", "show", "job", "--details").split("\n\n")
+    return sorted((parse_job(block) for block in blocks if "JobId=" in block), key=lambda job: job.id)
+
+
+def job(job_id: int) -> Job:
+    """State and allocation of one job."""
+    return parse_job(command("scontrol", "show", "job", "--details", job_id))
+
+
+def parse_job(text: str) -> Job:
+    """Read one job of `scontrol show job --details`: lines of `Name=value` words."""
+    fields = dict(re.findall(r"(?:^|\s)([A-Za-z][\w/:]*)=(\S*)", text))
+    # GRES=gpu:h200:2(IDX:0-1); IDX:0,2-3 is possible too.
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", re.sub(r".*\(IDX:([\d,-]*)\).*|.*", r"\1", fields.get("GRES", "")))
+    memory, unit = re.search(r"mem=([\d.]+)([MGT]?)|$", fields.get("TRES", "")).groups()
+    return Job(
+        id=int(fields["JobId"]),
+        state=fields["JobState"],
+        reason=fields.get("Reason", ""),
+        partition=fields["Partition"],
+        comment=fields.get("Comment", ""),
+        restarts=int(fields["Restarts"]),
+        gpus=tuple(index for first, last in ranges for index in range(int(first), int(last or first) + 1)),
+        cpus=int(fields["NumCPUs"]),
+        memory_mb=round(float(memory or 0) * {"G": 1024, "T": 1024**2}.get(unit, 1)),
+        time_limit=fields["TimeLimit"],
+        fields=fields,
+    )
+
+
+def wait_for_state(job_id: int, *states: str, seconds: float = 60) -> Job:
+    """The job, once it is in one of these states."""
+    if not wait_until(lambda: job(job_id).state in states, seconds):
+        raise SlurmError(f"job {job_id} is {job(job_id).state} after {seconds} s and not {' or '.join(states)}")
+    return job(job_id)
+
+
+def requeue(job_id: int) -> None:
+    """Put a running job back into the queue, to start again at once under the same id."""
+    command("scontrol", "requeue", job_id)
+    wait_for_state(job_id, "PENDING")
+    start_now(job_id)
+
+
+def start_now(job_id: int) -> None:
+    """Spare a requeued or preempted job the two minutes that SLURM makes it wait."""
+    command("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+
+
+class Cluster:
+    """One node with stand-in GPUs, and the partitions cpu (default), gpu and urgent (preempts the others)."""
+
+    def __init__(self, folder: Path | str | None = None, cpus: int = 8, memory_mb: int = 64000, gpus: int = 2):
+        self.folder = Path(folder or tempfile.mkdtemp(prefix="slurm-")).resolve()
+        self.cpus, self.memory_mb, self.gpus = cpus, memory_mb, gpus
+
+    def __enter__(self) -> "Cluster":
+        self.up()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.down()
+
+    @property
+    def conf(self) -> Path:
+        """The cluster's slurm.conf."""
+        return self.folder / "etc" / "slurm.conf"
+
+    def up(self) -> None:
+        """Start the daemons and wait until the node takes jobs; on failure nothing is left behind."""
+        if reason := obstacle() or self._occupied():
+            self._remove()
+            raise SlurmError(reason)
+        try:
+            self._write_files()
+            self._link()
+            run = self.folder / "run"
+            self._start(
+                "munged",
+                "--force",
+                f"--socket={run}/munge.socket",
+                f"--key-file={self.folder}/etc/munge.key",
+                f"--pid-file={run}/munged.pid",
+                f"--log-file={self.folder}/log/munged.log",
+                f"--seed-file={run}/munged.seed",
+            )
+            self._start("slurmctld", "-c", "-f", self.conf)
+            self._start("slurmd", "-c", "-f", self.conf, "-N", host())
+            if not wait_until(self._idle, seconds=20):
+                silent = [name for name in DAEMONS if self._pid(name) is None]
+                raise SlurmError(f"{', '.join(silent) or 'the node'} did not come up\n{self.log_tail(*(silent or DAEMONS))}")
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Cancel the jobs, end the daemons, put /etc/slurm/slurm.conf back, delete the cluster's files."""
+        if current() == self.folder and self._pid("slurmctld"):
+            with contextlib.suppress(SlurmError, subprocess.TimeoutExpired):
+                # A job's processes outlive slurmd.
+                if waiting := command("squeue", "--noheader", "--format=%A").split():
+                    command("scancel", *waiting)
+                    wait_until(lambda: not command("squeue", "--noheader"), seconds=15)
+        for name in reversed(DAEMONS):
+            self._end(name)
+        if SYSTEM_CONF.is_symlink() and SYSTEM_CONF.readlink() == self.conf:
+            SYSTEM_CONF.unlink()
+            if os.path.lexists(SAVED_CONF):
+                SAVED_CONF.rename(SYSTEM_CONF)
+        self._remove()
+
+    def status(self) -> str:
+        """Folder, daemons, partitions and queue, to be read."""
+        daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in DAEMONS)
+        return f"{self.folder}: {daemons}\n\n{command('sinfo', '--format=%P %a %D %T %G')}\n{command('squeue', '--states=all')}"
+
+    def log_tail(self, *names: str, lines: int = 8) -> str:
+        """The last lines of the daemons' logs."""
+        tails = []
+        for name in names or DAEMONS:
+            path = self.folder / "log" / f"{name}.log"
+            text = path.read_text(errors="replace").splitlines() if path.exists() else ["(empty)"]
+            tails.append("\n".join([f"{name}.log:", *text[-lines:]]))
+        return "\n".join(tails)
+
+    def _occupied(self) -> str:
+        """Why this folder cannot be used now; empty if it can."""
+        if (running := current()) is not None:
+            return f"a test cluster is up in {running}; first: python {Path(__file__).name} down"
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MARK).exists():
+            return f"{self.folder} is not empty; name a new folder"
+        return ""
+
+    def _remove(self) -> None:
+        """Delete what `up` made in the folder, and the folder if nothing else is in it."""
+        if (self.folder / MARK).exists():
+            for name in FOLDERS:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / MARK).unlink()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _write_files(self) -> None:
+        self._remove()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MARK).touch()
+        # munged wants a path that nobody else can write to, SLURM's commands one that they can pass: mkdtemp's 700 is not.
+        self.folder.chmod(0o755)
+        for name in FOLDERS:
+            (self.folder / name).mkdir(mode=0o755)
+        key = self.folder / "etc" / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        devices = [self.folder / "run" / f"fakegpu{index}" for index in range(self.gpus)]
+        for device in devices:
+            # SLURM sets CUDA_VISIBLE_DEVICES only for character devices; /dev/null is one.
+            try:
+                os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            except OSError as error:
+                raise SlurmError(f"cannot make the stand-in GPU {device}: {error.strerror}; allow mknod or name another folder") from None
+        slurmctld_port, slurmd_port = free_ports(2)
+        values = {"cpus": self.cpus, "memory_mb": self.memory_mb, "gpus": self.gpus, "folder": self.folder, "host": host()}
+        self.conf.write_text(SLURM_CONF.format(**values, slurmctld_port=slurmctld_port, slurmd_port=slurmd_port))
+        gres = "".join(GRES_CONF.format(file=device) for device in devices)
+        self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}")
+
+    def _link(self) -> None:
+        SYSTEM_CONF.parent.mkdir(exist_ok=True)
+        if os.path.lexists(SYSTEM_CONF):
+            # A link to nowhere is one of ours whose folder was deleted; the file that it stood for is still saved.
+            if SYSTEM_CONF.is_symlink() and not SYSTEM_CONF.exists():
+                SYSTEM_CONF.unlink()
+            else:
+                SYSTEM_CONF.rename(SAVED_CONF)
+        SYSTEM_CONF.symlink_to(self.conf)
+
+    def _start(self, name: str, *options: object) -> None:
+        """Start a daemon, which puts itself into the background, and wait for its pid file."""
+        log = self.folder / "log" / f"{name}.log"
+        errors = self.folder / "log" / f"{name}.stderr"
+        with errors.open("w") as file:
+            done = subprocess.run([find(name), *map(str, options)], stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False)
+        if done.returncode or not wait_until(lambda: self._pid(name) is not None, seconds=10):
+            said = (errors.read_text(errors="replace") + (log.read_text(errors="replace") if log.exists() else "")).splitlines()
+            raise SlurmError("\n".join([f"{name} did not start (exit {done.returncode}); its last lines:", *said[-8:]]))
+
+    def _pid(self, name: str) -> int | None:
+        """Process id of a daemon of this cluster, if it is running."""
+        try:
+            pid = int((self.folder / "run" / f"{name}.pid").read_text())
+            # The id may long be another process's.
+            return pid if (Path("/proc") / str(pid) / "comm").read_text().strip() == name else None
+        except (OSError, ValueError):
+            return None
+
+    def _end(self, name: str) -> None:
+        pid = self._pid(name)
+        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+            if pid is None or self._pid(name) is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            # A daemon removes its pid file before it is gone.
+            wait_until(lambda: not alive(pid), seconds)
+
+    def _idle(self) -> bool:
+        with contextlib.suppress(SlurmError):
+            return set(command("sinfo", "--noheader", "--format=%T").split()) == {"idle"}
+        return False
+
+
+def current() -> Path | None:
+    """Folder of the test cluster that /etc/slurm/slurm.conf leads to."""
+    if not SYSTEM_CONF.is_symlink():
+        return None
+    folder = SYSTEM_CONF.readlink().parent.parent
+    return folder if (folder / MARK).exists() else None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie, whose parent has not looked yet, does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def host() -> str:
+    """This machine's name as SLURM calls it."""
+    return socket.gethostname().partition(".")[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that the kernel hands out to others meanwhile."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            ports.append(port)
+    return ports
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A real SLURM of one node on this machine, for tests.")
+    parser.add_argument("action", choices=["up", "down", "status"])
+    parser.add_argument(
+        "--folder", type=Path, help="where it lives (default: a new temporary folder; for down and status the one that is up)"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.action == "up":
+            cluster = Cluster(arguments.folder)
+            cluster.up()
+            print(cluster.folder)
+            return 0
+        folder = arguments.folder or current()
+        if folder is None:
+            raise SlurmError("no test cluster is up")
+        if arguments.action == "down":
+            Cluster(folder).down()
+        else:
+            print(Cluster(folder).status())
+    except SlurmError as error:
+        print(f"slurm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""A run that is interrupted, however and wherever, ends as if it had not been: to the bit, with every piece's time counted."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alexbench import backends, checkpoint, loop, weights
+from alexbench.interruption import Interrupted, Stop
+from alexbench.recipe import Recipe
+from conftest import ROOT, TINY
+
+FRAMEWORKS = ["pytorch", "tensorflow"]
+RECIPE = Recipe(epochs=3, batch_size=16)
+# 100 digits: 7 steps an epoch, the last of 4 images.
+STEPS = 7
+
+
+class StopAfter(Stop):
+    """True from the n-th time that the loop looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def __bool__(self) -> bool:
+        self.looks -= 1
+        if self.looks < 0:
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+
+def piece(framework, digits, folder, stop=None, identity=None, said=None) -> tuple[loop.Outcome, weights.Weights]:
+    """One process's part of a run, from fresh objects, as far as `stop` lets it."""
+    recipe = RECIPE.resolved("torch", "unit")
+    backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, seed=1)
+    backend.set_weights(weights.initialise(TINY, "torch", 1))
+    keeper = loop.Keeper(folder, identity or {"seed": 1})
+    folder.mkdir(exist_ok=True)
+    stop = Stop() if stop is None else stop
+    outcome = loop.train(backend, digits, recipe, 1, keeper, 1.0, stop, print if said is None else said.append)
+    return outcome, backend.get_weights()
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("looks", [0, 1, 3, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS + 4])
+def test_stopped_anywhere_it_ends_as_if_it_had_not_been(framework, looks, digits, tmp_path):
+    whole, whole_weights = piece(framework, digits, tmp_path / "whole")
+    with pytest.raises(Interrupted, match="SIGTERM: saved after"):
+        piece(framework, digits, tmp_path / "pieces", StopAfter(looks))
+    first = checkpoint.load(tmp_path / "pieces" / "checkpoint.safetensors", {"seed": 1}, print)[0]
+    outcome, ended = piece(framework, digits, tmp_path / "pieces")
+    assert all(np.array_equal(ended[name], whole_weights[name]) for name in whole_weights)
+    assert np.array_equal(outcome.progress.logits, whole.progress.logits)
+    assert without_seconds(outcome.progress.history) == without_seconds(whole.progress.history)
+    assert outcome.progress.interruptions == 1 and whole.progress.interruptions == 0
+    clocks = outcome.progress.clocks
+    assert clocks.setup_seconds == 2.0 and clocks.compile_seconds > first.clocks.compile_seconds
+    assert clocks.train_seconds > first.clocks.train_seconds
+    assert sum(row["seconds"] for row in outcome.progress.history) == pytest.approx(clocks.train_seconds)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_stopped_again_and_again(framework, digits, tmp_path):
+    _, whole = piece(framework, digits, tmp_path / "whole")
+    pieces = 0
+    while True:
+        try:
+            outcome, ended = piece(framework, digits, tmp_path / "pieces", StopAfter(5))
+            break
+        except Interrupted:
+            pieces += 1
+    assert pieces >= 3 and outcome.progress.interruptions == pieces
+    assert all(np.array_equal(ended[name], whole[name]) for name in whole)
+
+
+@pytest.fixture
+def interrupted(digits, tmp_path):
+    """A folder with the checkpoint of a run that was stopped in its second epoch."""
+    with pytest.raises(Interrupted):
+        piece("pytorch", digits, tmp_path / "run", StopAfter(STEPS + 4))
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_of_another_run_is_set_aside_and_the_difference_told(interrupted, digits):
+    said = []
+    outcome, _ = piece("pytorch", digits, interrupted, identity={"seed": 1, "recipe": {"epochs": 3}}, said=said)
+    assert outcome.progress.interruptions == 0 and len(outcome.progress.history) == 3
+    assert any("it is of another run (recipe was None, is {'epochs': 3}); set aside as checkpoint.set-aside" in line for line in said)
+    assert (interrupted / "checkpoint.set-aside").exists()
+
+
+def test_what_differs_is_named_key_by_key():
+    ours = {"versions": {"torch": "2.13.0"}, "seed": 1}
+    theirs = {"versions": {"torch": "2.12.0"}, "seed": 1}
+    assert checkpoint._differences(ours, theirs) == "versions.torch was '2.12.0', is '2.13.0'"
+    assert checkpoint._differences(ours, ours) == ""
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_a_truncated_checkpoint_is_set_aside(interrupted, digits, keep):
+    path = interrupted / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    said = []
+    outcome, _ = piece("pytorch", digits, interrupted, said=said)
+    assert outcome.progress.interruptions == 0
+    assert any("checkpoint.safetensors: it is damaged" in line and "starting from the beginning" in line for line in said)
+
+
+def test_weights_are_no_checkpoint(interrupted, digits):
+    weights.write(interrupted / "checkpoint.safetensors", weights.initialise(TINY, "torch", 1), {})
+    said = []
+    piece("pytorch", digits, interrupted, said=said)
+    assert any("it is damaged ('identity')" in line for line in said)
+
+
+def start(framework: str, data, output) -> subprocess.Popen:
+    """train.py as a user starts it, on 300 digits."""
+    size = ["--train-limit=300", "--test-limit=20", "--epochs=3", "--batch-size=16"]
+    options = ["--variant=alexnet_mod", *size, "--device=cpu", "--threads=1"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--framework", framework, *options, "--data", str(data)]
+    return subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit, "it takes too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_signals_to_a_real_process(framework, digits_file, tmp_path):
+    """SIGTERM in mid-epoch, then kill -9 later on, then to the end; beside a run that nobody disturbed."""
+    whole, output = tmp_path / "whole", tmp_path / "pieces"
+    undisturbed = start(framework, digits_file, whole)
+    assert undisturbed.wait() == 0
+
+    process = start(framework, digits_file, output)
+    wait_for((output / "progress.json").exists, process)
+    process.send_signal(signal.SIGTERM)
+    stderr = process.communicate()[1]
+    assert process.returncode == 75 and "interrupted by SIGTERM: saved after 0 epochs and" in stderr
+    assert not (output / "metrics.json").exists()
+
+    process = start(framework, digits_file, output)
+    saved = (output / "checkpoint.safetensors").stat().st_mtime_ns
+    wait_for(lambda: (output / "checkpoint.safetensors").stat().st_mtime_ns != saved, process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+    process = start(framework, digits_file, output)
+    assert process.wait() == 0
+    assert "resumed after 1 epochs and 0 steps (interruption 2)" in process.stderr.read()
+    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, output))
+    assert second["interruptions"] == 2 and second["final_weights_sha256"] == first["final_weights_sha256"]
+    assert second["loss"] == first["loss"]
+    assert (whole / "predictions.npz").read_bytes() == (output / "predictions.npz").read_bytes()
+    histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (whole, output)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert sorted(path.name for path in output.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
