@@ -7,9 +7,10 @@ CORES ?= all
 # Rules call `python`: the one of .venv, not the machine's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SNAKEMAKE = snakemake --configfile $(CONFIG)
-RESULTS = $(shell python -c "import yaml, sys; print({**yaml.safe_load(open('config/config.yaml')), **yaml.safe_load(open(sys.argv[1]))}['results'])" $(CONFIG))
+RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
+PROFILE ?= profiles/slurm
 
-.PHONY: help demo test dag report lint format clean-demo
+.PHONY: help demo test doctor status bench dag report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,6 +27,15 @@ demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: r
 
 test: .venv/installed ## every test
 	python -m pytest
+
+doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
+	python scripts/doctor.py --config $(CONFIG) --profile $(PROFILE)
+
+status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
+	@python scripts/status.py --config $(CONFIG)
+
+bench: .venv/installed ## what the workflow itself costs as the grid grows
+	python tests/benchmarks/scale.py
 
 dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
 	@mkdir -p $(RESULTS)

@@ -17,6 +17,7 @@ rule train:
         "../envs/{framework}.yaml"
     threads: config["threads"]
     resources:
+        attempt=lambda wildcards, attempt: attempt,
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
@@ -30,4 +31,4 @@ rule train:
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
     shell:
         "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --data {input.data:q} {params.weights:q} {params.options:q} --output {params.folder:q} 2> {log:q}"
+        " --data {input.data:q} {params.weights:q} {params.options:q} --attempt {resources.attempt} --output {params.folder:q} 2> {log:q}"

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
     p.add_argument("--threads", type=positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
+    p.add_argument("--attempt", type=positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
     p.add_argument("--train-limit", type=positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     group = p.add_argument_group("recipe")
@@ -118,6 +119,16 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    keeper = loop.Keeper(args.output)
+    try:
+        return run(args, keeper)
+    finally:
+        # Whoever reads the folder shall not take this run for one that is still going.
+        keeper.progress.unlink(missing_ok=True)
+
+
+def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
+    """Train, evaluate and write the files of one cell."""
     if not 0 <= args.dropout < 1:
         parser().error(f"argument --dropout: {args.dropout} is not in [0, 1)")
     stop = Stop().listen()
@@ -125,6 +136,11 @@ def main(argv: list[str] | None = None) -> int:
     dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
 
+    # More host memory, which a retry brings, is of no help on the GPU.
+    if args.attempt > 1 and keeper.hopeless.exists():
+        raise InputError(f"not tried again: {keeper.hopeless.read_text()}")
+    keeper.hopeless.unlink(missing_ok=True)
+    keeper.tell(stage="starting")
     backend_class = backends.load(args.framework)
     settings = recipe.Recipe(
         epochs=args.epochs,
@@ -158,9 +174,17 @@ def main(argv: list[str] | None = None) -> int:
         "settings": described["settings"],
         "versions": described["versions"],
     }
-    keeper = loop.Keeper(args.output, identity)
-    args.output.mkdir(parents=True, exist_ok=True)
-    outcome = loop.train(backend, dataset, settings, args.seed, keeper, time.perf_counter() - STARTED, stop, say)
+    try:
+        outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, time.perf_counter() - STARTED, stop, say)
+    except backend_class.out_of_memory as error:
+        if described["device"] == "cpu":
+            raise  # more may be had: the retry asks for it
+        reason = (
+            f"the memory of the GPU ({described['device_name']}) does not suffice for {variant.name} with batches of "
+            f"{settings.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
+        )
+        keeper.hopeless.write_text(reason)
+        raise InputError(reason) from None
     progress = outcome.progress
     final_weights = backend.get_weights()
 
@@ -205,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.output / "predictions.npz") as temporary:
         np.savez(temporary, logits=progress.logits, labels=dataset.test_labels)
     write_json(args.output / "metrics.json", metrics)
-    keeper.clear()
+    keeper.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
     say(f"{outcome.status}: {result}; trained {progress.clocks.train_seconds:.1f} s; see {args.output / 'metrics.json'}")
     return 0

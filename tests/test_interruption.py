@@ -40,10 +40,9 @@ def piece(framework, digits, folder, stop=None, identity=None, said=None) -> tup
     recipe = RECIPE.resolved("torch", "unit")
     backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, seed=1)
     backend.set_weights(weights.initialise(TINY, "torch", 1))
-    keeper = loop.Keeper(folder, identity or {"seed": 1})
-    folder.mkdir(exist_ok=True)
+    keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
-    outcome = loop.train(backend, digits, recipe, 1, keeper, 1.0, stop, print if said is None else said.append)
+    outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, print if said is None else said.append)
     return outcome, backend.get_weights()
 
 
@@ -139,6 +138,12 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> No
         time.sleep(0.02)
 
 
+def stage(output) -> str:
+    """What the run in `output` says it is at."""
+    path = output / "progress.json"
+    return path.read_text() if path.exists() else ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_signals_to_a_real_process(framework, digits_file, tmp_path):
@@ -148,9 +153,10 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
     assert undisturbed.wait() == 0
 
     process = start(framework, digits_file, output)
-    wait_for((output / "progress.json").exists, process)
+    wait_for(lambda: "training" in stage(output), process)
     process.send_signal(signal.SIGTERM)
     stderr = process.communicate()[1]
+    assert stage(output) == ""
     assert process.returncode == 75 and "interrupted by SIGTERM: saved after 0 epochs and" in stderr
     assert not (output / "metrics.json").exists()
 

@@ -140,3 +140,26 @@ def test_an_error_is_one_line_without_a_traceback(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == "data: no.npz does not exist; make it with scripts/prepare_data.py\n"
+
+
+def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, monkeypatch):
+    """There is no GPU where this runs: the framework's own exception is raised as it raises it."""
+    import torch
+
+    from alexbench.backends import pytorch
+
+    def describe(self):
+        return {"device": "cuda", "device_name": "a GPU", "versions": {}, "settings": {}}
+
+    def train_out_of_memory(self, plan):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pytorch.Backend, "describe", describe)
+        patched.setattr(pytorch.Backend, "train", train_out_of_memory)
+        with pytest.raises(InputError, match=r"memory of the GPU \(a GPU\) .* batches of 16: lower recipe\.batch_size.*CUDA out of memory"):
+            run_cell(digits_file, tmp_path)
+    with pytest.raises(InputError, match=r"not tried again: the memory of the GPU"):
+        run_cell(digits_file, tmp_path, "--attempt=2")
+    assert run_cell(digits_file, tmp_path)["status"] in ("completed", "collapsed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]

@@ -10,8 +10,28 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from alexbench.download import is_url
+from alexbench.files import InputError
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
+
+
+def load(*overlays: Path | str) -> dict:
+    """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it."""
+    config = yaml.safe_load((SCHEMA.parent / "config.yaml").read_text())
+    for path in overlays:
+        try:
+            _update(config, yaml.safe_load(Path(path).read_text()) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"config: {path} cannot be read ({error})") from None
+    return config
+
+
+def _update(config: dict, changes: dict) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _update(config[key], value)
+        else:
+            config[key] = value
 
 
 def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:

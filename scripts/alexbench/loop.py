@@ -1,6 +1,8 @@
 """The training of one cell, written once for every framework: epochs, clocks, evaluation, checkpoints, outcome."""
 
+import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -45,12 +47,11 @@ class Outcome:
     progress: Progress
 
 
-@dataclass
+@dataclass(frozen=True)
 class Keeper:
-    """Where a run keeps its checkpoint and tells its progress, and what it has to have in common with one to go on from it."""
+    """Where a run keeps its checkpoint, and where it tells whoever reads the folder how far it is."""
 
     folder: Path
-    identity: dict
 
     @property
     def checkpoint(self) -> Path:
@@ -60,10 +61,15 @@ class Keeper:
     def progress(self) -> Path:
         return self.folder / "progress.json"
 
-    def clear(self) -> None:
-        """The run is over and its results are written: forget how it came there."""
-        self.checkpoint.unlink(missing_ok=True)
-        self.progress.unlink(missing_ok=True)
+    @property
+    def hopeless(self) -> Path:
+        """Says why another try of the same run would end like the last one."""
+        return self.folder / "hopeless.txt"
+
+    def tell(self, **what: object) -> None:
+        """Write progress.json: what the run is at, and which process it is."""
+        process = {"pid": os.getpid(), "hostname": socket.gethostname(), "slurm_job_id": os.environ.get("SLURM_JOB_ID")}
+        write_json(self.progress, what | process)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -90,6 +96,7 @@ def train(
     recipe: Recipe,
     seed: int,
     keeper: Keeper,
+    identity: dict,
     setup_seconds: float,
     stop: Stop,
     say: Callable[[str], None] = print,
@@ -97,8 +104,8 @@ def train(
     """Train `backend`, whose weights are set, on `dataset`; evaluate after every epoch, outside the training clock.
 
     A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
-    Where there is a checkpoint of this very run, it goes on from there. A loss that is not finite ends the training after its
-    epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
+    Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
+    training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
@@ -109,7 +116,7 @@ def train(
     say(f"compiled in {compile_seconds:.1f} s; training on {images:,} images, {recipe.epochs} epochs")
 
     progress = Progress()
-    resumed = checkpoint.load(keeper.checkpoint, keeper.identity, say)
+    resumed = checkpoint.load(keeper.checkpoint, identity, say)
     if resumed:
         progress, state = resumed
         backend.set_state(state)
@@ -120,7 +127,7 @@ def train(
 
     def save(state: dict[str, np.ndarray]) -> None:
         started = now()
-        checkpoint.save(keeper.checkpoint, keeper.identity, progress, state)
+        checkpoint.save(keeper.checkpoint, identity, progress, state)
         clocks.checkpoint_seconds += now() - started
 
     steps_per_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
@@ -224,16 +231,14 @@ class _Reporter:
             self.next_line = now + SECONDS_PER_LINE
         if now > self.next_file:
             left = (self.recipe.epochs - self.progress.epochs_run) * self.images - self.done
-            write_json(
-                self.keeper.progress,
-                {
-                    "epoch": self.progress.epochs_run + 1,
-                    "epochs": self.recipe.epochs,
-                    "images": self.done,
-                    "epoch_images": self.images,
-                    "images_per_second": rate,
-                    "seconds_left": left / rate,
-                    "interruptions": self.progress.interruptions,
-                },
+            self.keeper.tell(
+                stage="training",
+                epoch=self.progress.epochs_run + 1,
+                epochs=self.recipe.epochs,
+                images=self.done,
+                epoch_images=self.images,
+                images_per_second=rate,
+                seconds_left=left / rate,
+                interruptions=self.progress.interruptions,
             )
             self.next_file = now + SECONDS_PER_FILE

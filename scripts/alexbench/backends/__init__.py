@@ -40,6 +40,10 @@ class Backend(Protocol):
         for and none is seen. `seed`: of dropout.
         """
 
+    @staticmethod
+    def probe() -> tuple[str, list[str]]:
+        """The framework's version, and the names of the GPUs that it sees."""
+
     def describe(self) -> dict[str, Any]:
         """`device` ("cpu" or "cuda"), `device_name`, `versions` (library -> version), `settings` (what else decides speed or bits)."""
 

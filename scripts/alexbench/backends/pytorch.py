@@ -79,6 +79,10 @@ class Backend:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
 
+    @staticmethod
+    def probe() -> tuple[str, list[str]]:
+        return torch.__version__, [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
     def describe(self) -> dict[str, Any]:
         cuda = self.device.type == "cuda"
         return {

@@ -105,6 +105,12 @@ class Backend:
         self._train = tf.function(self._train_steps, input_signature=[tf.TensorSpec([None, None], tf.int64)])
         self._predict = tf.function(self._logits, jit_compile=self.xla, reduce_retracing=True)
 
+    @staticmethod
+    def probe() -> tuple[str, list[str]]:
+        gpus = tf.config.list_physical_devices("GPU")
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return tf.__version__, [detail.get("device_name", gpu.name) for detail, gpu in zip(details, gpus, strict=True)]
+
     def describe(self) -> dict[str, Any]:
         build_info = tf.sysconfig.get_build_info()
         details = tf.config.experimental.get_device_details(self.gpu) if self.gpu else {}

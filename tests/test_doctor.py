@@ -1,0 +1,63 @@
+"""`make doctor` finds what stands in the way, and names the way out."""
+
+import shutil
+
+import pytest
+import yaml
+
+import doctor
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory, and no framework imported: that takes seconds and is tried in one test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examined(capsys, place, config: dict, *options: str) -> tuple[int, str]:
+    (place / "mine.yaml").write_text(yaml.safe_dump(config))
+    status = doctor.main(["--config", "mine.yaml", *options])
+    return status, capsys.readouterr().out
+
+
+def test_nothing_in_the_way(place, capsys):
+    config = {"data": {"dataset": "digits"}, "variants": ["alexnet_mod"], "device": "cpu"}
+    status, said = examined(capsys, place, config)
+    assert status == 0 and said.endswith("nothing in the way\n")
+    assert "ok       pytorch: 2." in said and "ok       tensorflow: 2." in said and "ok       disk: " in said
+
+
+def test_a_gpu_that_is_asked_for_and_not_there(place, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    status, said = examined(capsys, place, {"frameworks": ["pytorch"], "device": "cuda"})
+    assert status == 1 and "1 checks failed" in said
+    assert "FAILED   pytorch: " in said and "sees no GPU -> device is cuda: run this on a GPU node" in said
+
+
+def test_missing_files_and_folders_that_cannot_be_written(place, capsys, monkeypatch):
+    (place / "results").write_text("a file where the folder should be")
+    config = {"frameworks": [], "data": {"archive": "no/such.tar.gz"}}
+    monkeypatch.setattr(doctor, "frameworks", lambda config: [])
+    status, said = examined(capsys, place, config | {"frameworks": ["pytorch"]})
+    assert status == 1
+    assert "FAILED   data.archive: 'no/such.tar.gz' does not exist" in said
+    assert "FAILED   results: cannot be written: " in said
+
+
+def test_too_little_disk(place, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "frameworks", lambda config: [])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    status, said = examined(capsys, place, {"data": {"dataset": "digits"}})
+    assert status == 1 and "FAILED   disk: 0.0 GB free, 3.4 GB wanted for one run -> make room in" in said
+
+
+def test_no_slurm_on_this_machine(place, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "frameworks", lambda config: [])
+    monkeypatch.setenv("PATH", str(place))
+    (place / "config.yaml").write_text("executor: slurm\n")
+    status, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
+    assert status == 0 and "warning  SLURM: sbatch is not on PATH" in said
