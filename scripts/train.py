@@ -16,6 +16,8 @@ STARTED = time.perf_counter()  # before the framework is imported: that is part 
 
 import argparse
 import csv
+import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -120,11 +122,20 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     keeper = loop.Keeper(args.output)
+    with keeper.alone(say):
+        try:
+            return run(args, keeper)
+        finally:
+            # Whoever reads the folder shall not take this run for one that is still going.
+            keeper.progress.unlink(missing_ok=True)
+
+
+def trained_already(metrics: Path, identity_sha256: str) -> bool:
+    """Whether a run of this identity has ended here: that of a job that outlived its Snakemake, and that a new one was to repeat."""
     try:
-        return run(args, keeper)
-    finally:
-        # Whoever reads the folder shall not take this run for one that is still going.
-        keeper.progress.unlink(missing_ok=True)
+        return json.loads(metrics.read_bytes())["identity_sha256"] == identity_sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
@@ -174,6 +185,10 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "settings": described["settings"],
         "versions": described["versions"],
     }
+    identity_sha256 = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    if trained_already(args.output / "metrics.json", identity_sha256):
+        say(f"{args.output / 'metrics.json'} is of this very run: nothing to do; delete it to train again")
+        return 0
     try:
         outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, time.perf_counter() - STARTED, stop, say)
     except backend_class.out_of_memory as error:
@@ -210,6 +225,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "batch_size": settings.batch_size,
         "recipe": settings.as_dict(),
         **start_note,
+        "identity_sha256": identity_sha256,
         "final_weights_sha256": weights.sha256(final_weights),
         **vars(progress.clocks),
         "interruptions": progress.interruptions,

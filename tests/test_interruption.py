@@ -176,3 +176,16 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
     histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (whole, output)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
     assert sorted(path.name for path in output.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_cell_train_it_once(digits_file, tmp_path):
+    """A job that outlived its Snakemake is still at work when the next Snakemake's job starts."""
+    first = start("pytorch", digits_file, tmp_path / "run")
+    wait_for(lambda: "training" in stage(tmp_path / "run"), first)
+    second = start("pytorch", digits_file, tmp_path / "run")
+    assert first.wait() == 0
+    assert second.wait() == 0
+    said = second.stderr.read()
+    assert "another process is training this cell; waiting for it to end: {" in said and f'"pid": {first.pid}' in said
+    assert "is of this very run: nothing to do" in said and "compiled" not in said

@@ -1,11 +1,13 @@
 """The training of one cell, written once for every framework: epochs, clocks, evaluation, checkpoints, outcome."""
 
+import fcntl
 import os
 import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
@@ -65,6 +67,27 @@ class Keeper:
     def hopeless(self) -> Path:
         """Says why another try of the same run would end like the last one."""
         return self.folder / "hopeless.txt"
+
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Hold the folder while a run is at work in it, waiting for another process that does: a job that outlived its Snakemake.
+
+        The lock is on the folder itself and ends with the process, however that ends. File systems without locks go without.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = self.progress.read_text() if self.progress.exists() else "{}"
+            say(f"another process is training this cell; waiting for it to end: {other.strip()}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            say(f"{self.folder} cannot be locked ({error.strerror}): see to it that no other job trains this cell")
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def tell(self, **what: object) -> None:
         """Write progress.json: what the run is at, and which process it is."""
