@@ -17,8 +17,9 @@ if workflow.is_main_process:
     if problems:
         sys.exit("\n".join(problems))
 
-# A training is timed: on this machine one at a time, unless the user says how many GPUs there are (`--resources gpu=2`).
-if workflow.local_exec and "gpu" not in workflow.global_resources:
+# A training is timed: on this machine one at a time, unless the user says how many GPUs there are (`--resources gpu=2`). On a
+# cluster, where Snakemake counts nodes, each job has its own. (The executor itself is not known yet when this is read.)
+if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
 RESULTS = config["results"]

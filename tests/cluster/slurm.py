@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
@@ -102,13 +102,14 @@ class Job:
     # The executor writes the rule and its wildcards here: rule_train_wildcards_pytorch_alexnet_1.
     comment: str
     restarts: int
-    # Indices of the GPUs; empty unless the job is running (or only just finished).
+    # How many GPUs it got, and which: SLURM forgets which as soon as the job no longer runs.
+    gpu_count: int
     gpus: tuple[int, ...]
     cpus: int
     memory_mb: int
     time_limit: str
     # Everything, by SLURM's names.
-    fields: dict[str, str]
+    fields: dict[str, str] = field(repr=False)
 
 
 def missing() -> list[str]:
@@ -162,7 +163,7 @@ def job(job_id: int) -> Job:
 def parse_job(text: str) -> Job:
     """Read one job of `scontrol show job --details`: lines of `Name=value` words."""
     fields = dict(re.findall(r"(?:^|\s)([A-Za-z][\w/:]*)=(\S*)", text))
-    # GRES=gpu:h200:2(IDX:0-1); IDX:0,2-3 is possible too.
+    # JOB_GRES=gpu:h200:2 and, while it runs, GRES=gpu:h200:2(IDX:0-1); IDX:0,2-3 is possible too.
     ranges = re.findall(r"(\d+)(?:-(\d+))?", re.sub(r".*\(IDX:([\d,-]*)\).*|.*", r"\1", fields.get("GRES", "")))
     memory, unit = re.search(r"mem=([\d.]+)([MGT]?)|$", fields.get("TRES", "")).groups()
     return Job(
@@ -172,6 +173,7 @@ def parse_job(text: str) -> Job:
         partition=fields["Partition"],
         comment=fields.get("Comment", ""),
         restarts=int(fields["Restarts"]),
+        gpu_count=sum(int(count) for count in re.findall(r"gpu(?::\w+)?:(\d+)", fields.get("JOB_GRES", ""))),
         gpus=tuple(index for first, last in ranges for index in range(int(first), int(last or first) + 1)),
         cpus=int(fields["NumCPUs"]),
         memory_mb=round(float(memory or 0) * {"G": 1024, "T": 1024**2}.get(unit, 1)),
@@ -264,7 +266,11 @@ class Cluster:
     def status(self) -> str:
         """Folder, daemons, partitions and queue, to be read."""
         daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in DAEMONS)
-        return f"{self.folder}: {daemons}\n\n{command('sinfo', '--format=%P %a %D %T %G')}\n{command('squeue', '--states=all')}"
+        try:
+            said = f"{command('sinfo', '--format=%P %a %D %T %G')}\n{command('squeue', '--states=all')}"
+        except SlurmError as error:
+            said = f"{error}\n\n{self.log_tail()}"
+        return f"{self.folder}: {daemons}\n\n{said}"
 
     def log_tail(self, *names: str, lines: int = 8) -> str:
         """The last lines of the daemons' logs."""
@@ -341,7 +347,7 @@ class Cluster:
         try:
             pid = int((self.folder / "run" / f"{name}.pid").read_text())
             # The id may long be another process's.
-            return pid if (Path("/proc") / str(pid) / "comm").read_text().strip() == name else None
+            return pid if alive(pid) and (Path("/proc") / str(pid) / "comm").read_text().strip() == name else None
         except (OSError, ValueError):
             return None
 
@@ -396,9 +402,7 @@ def free_ports(count: int) -> list[int]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A real SLURM of one node on this machine, for tests.")
     parser.add_argument("action", choices=["up", "down", "status"])
-    parser.add_argument(
-        "--folder", type=Path, help="where it lives (default: a new temporary folder; for down and status the one that is up)"
-    )
+    parser.add_argument("--folder", type=Path, help="where it lives (default: up makes a temporary one, the others find it)")
     arguments = parser.parse_args(argv)
     try:
         if arguments.action == "up":
