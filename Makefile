@@ -10,11 +10,11 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test doctor status bench dag report lint format clean-demo
+.PHONY: help demo test cluster-test doctor status bench dag report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed, {sys.executable} is {v[0]}.{v[1]}; name another: make PYTHON=python3.11")'
@@ -27,6 +27,9 @@ demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: r
 
 test: .venv/installed ## every test
 	python -m pytest
+
+cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; Debian's slurmctld slurmd slurm-client munge)
+	python -m pytest -m cluster
 
 doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
 	python scripts/doctor.py --config $(CONFIG) --profile $(PROFILE)

@@ -3,7 +3,7 @@
 
 python scripts/doctor.py
 python scripts/doctor.py --config my.yaml --profile profiles/slurm
-srun --partition=gpu --gpus=1 python scripts/doctor.py      # the same on a compute node
+srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py      # the same on a compute node
 """
 
 import argparse

@@ -36,7 +36,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
     variants = list(dict.fromkeys(runs.variant_title))
     colours = figures.colours(runs.framework_title)
     figure, panels = plt.subplots(
-        2, len(variants), figsize=(1.2 + 3.4 * len(variants), 5.4), sharex="col", squeeze=False, layout="constrained"
+        2, len(variants), figsize=(max(6.6, 1.2 + 3.4 * len(variants)), 5.4), sharex="col", squeeze=False, layout="constrained"
     )
     for row, (measure, label) in zip(panels, MEASURES.items(), strict=True):
         for axes, variant in zip(row, variants, strict=True):

@@ -65,6 +65,10 @@ def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFram
         axis.set_major_formatter(FuncFormatter(_short))
         axis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
+    # Wide enough that points moved apart are not read as networks of other sizes, even where there is but one.
+    for name, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
+        if name == "parameters":
+            limit(runs[name].min() / 2.5, runs[name].max() * 2.5)
 
 
 def _short(value: float, _: object = None) -> str:
@@ -94,7 +98,7 @@ def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
     handles.append(Line2D([], [], color=figures.GREY, marker="o", alpha=0.45, linestyle="none", markersize=4, label="one run"))
     if len(study):
         hollow = {"markerfacecolor": "none", "markeredgecolor": figures.GREY}
-        handles.append(Line2D([], [], marker="o", linestyle="none", markersize=7, label="the study of 2025", **hollow))
+        handles.append(Line2D([], [], marker="o", linestyle="none", markersize=7, label="the study of 2025 (15 epochs)", **hollow))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2, handletextpad=0.4, columnspacing=1.3)
     seeds = completed.groupby(["framework", "variant"]).size()
     n = " or ".join(map(str, sorted(seeds.unique()))) if len(seeds) else "0"

@@ -101,7 +101,7 @@ def test_a_gpu_that_is_not_there_is_an_error(framework):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device: cpu"):
+    with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device to cpu"):
         backends.load(framework)(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1)
 
 

@@ -280,7 +280,7 @@ def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old,
 
 
 def test_the_doctor_on_a_compute_node(project):
-    command = ["srun", "--partition=gpu", "--gpus=1", sys.executable, "scripts/doctor.py", "--config", "mine.yaml"]
+    command = ["srun", "--partition=gpu", "--gpus=1", "--mem=8000", sys.executable, "scripts/doctor.py", "--config", "mine.yaml"]
     found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "ok       results: can be written" in found.stdout

@@ -56,7 +56,7 @@ class Backend:
             build_of = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
             raise InputError(
                 f"device: cuda was asked for, but PyTorch {torch.__version__} (built for {build_of}) sees no GPU; "
-                "check the driver (nvidia-smi) and the job's GPU request, or set device: cpu"
+                "check the driver (nvidia-smi) and the job's GPU request, or set device to cpu"
             )
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(threads)

@@ -77,7 +77,7 @@ class Backend:
             build_of = "CUDA" if tf.test.is_built_with_cuda() else "the CPU alone"
             raise InputError(
                 f"device: cuda was asked for, but TensorFlow {tf.__version__} (built for {build_of}) sees no GPU; "
-                "check the driver (nvidia-smi), that tensorflow[and-cuda] is installed and the job's GPU request, or set device: cpu"
+                "check the driver (nvidia-smi), that tensorflow[and-cuda] is installed and the job's GPU request, or set device to cpu"
             )
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
