@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import socket
 import subprocess
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,6 +34,19 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def queue_seconds() -> float | None:
+    """How long this SLURM job has waited between submission and start; None outside of one, or where SLURM does not tell."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return None
+    try:
+        done = subprocess.run(["scontrol", "show", "job", job], check=False, capture_output=True, text=True, timeout=30)
+        times = dict(re.findall(r"\b(SubmitTime|StartTime)=(\S+)", done.stdout))
+        return (datetime.fromisoformat(times["StartTime"]) - datetime.fromisoformat(times["SubmitTime"])).total_seconds()
+    except (OSError, subprocess.TimeoutExpired, KeyError, ValueError):
+        return None
+
+
 def describe() -> dict:
     """Host, SLURM job, code and library versions: the part of a run's metrics that does not depend on the framework."""
     libraries = {}
@@ -43,6 +58,7 @@ def describe() -> dict:
     return {
         "hostname": socket.gethostname(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "queue_seconds": queue_seconds(),
         "cpu_name": cpu_name(),
         "platform": platform.platform(),
         "git_commit": git_commit(),

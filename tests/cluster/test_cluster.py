@@ -126,7 +126,7 @@ def assert_same_results(project: Path, undisturbed: Path, interruptions: int | N
         assert sum(seconds) == pytest.approx(metrics["train_seconds"])
         if interruptions is not None:
             assert metrics["interruptions"] == interruptions
-        assert metrics["slurm_job_id"]
+        assert metrics["slurm_job_id"] and metrics["queue_seconds"] >= 0
     assert (project / "results/pair/table.md").exists()
 
 
@@ -218,22 +218,36 @@ def test_time_limit(project, undisturbed):
     assert_same_results(project, whole)
 
 
-def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed):
+@pytest.mark.parametrize("cancelled", [False, True], ids=["old jobs run on", "old jobs cancelled"])
+def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, cancelled):
     process = start(project)
     wait_for(lambda: in_epoch(project, 2), process, project)
     process.kill()
     process.wait()
-    orphans = {job.id for job in trainings()}
+    orphans = trainings()
     assert len(orphans) == 2, "SLURM's jobs live on"
-    unlock = subprocess.run(
-        [*FAST_SNAKEMAKE, *ON_CLUSTER, "--unlock"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert unlock.returncode == 0, unlock.stderr
+    if cancelled:
+        slurm.command("scancel", *(job.id for job in orphans))
+        for job in orphans:
+            slurm.wait_for_state(job.id, "CANCELLED")
+    assert start(project, "--unlock").wait() == 0, said(project)[-2000:]
     finish(start(project), project)
-    assert_same_results(project, undisturbed, interruptions=0)
-    # The new jobs found that the old ones had done the work.
-    logs = [(project / f"logs/pair/runs/{framework}/alexnet_mod/seed1.log").read_text() for framework in FRAMEWORKS]
-    assert all("is of this very run: nothing to do" in log for log in logs)
+    # A cancelled training has saved itself. One that runs on ends first, since it holds the GPU or the cell's folder.
+    assert_same_results(project, undisturbed, interruptions=1 if cancelled else 0)
+
+
+def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed):
+    path = project / "profiles/slurm/config.yaml"
+    text = path.read_text()
+    assert "    slurm_partition: gpu\n" in text
+    path.write_text(text.replace("    slurm_partition: gpu\n", "    slurm_partition: gpu\n    mem_mb: 300 * attempt**2\n"))
+    before = {job.id for job in slurm.jobs()}
+    finish(start(project), project)
+    jobs = [job for job in slurm.jobs() if "rule_train" in job.comment and job.id not in before]
+    assert {(job.memory_mb, job.state) for job in jobs} >= {(300, "FAILED")}
+    # A training needs about a gigabyte.
+    assert max(job.memory_mb for job in jobs if job.state == "COMPLETED") in (1200, 2700)
+    assert_same_results(project, undisturbed)
 
 
 def test_ctrl_c_leaves_nothing_running(project):
