@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""What the workflow itself costs as the grid grows: a dry run, and the table over stand-in runs; seconds and peak memory of each.
+
+    python tests/benchmarks/scale.py                 # a Markdown table; several minutes
+    python tests/benchmarks/scale.py --cells 6 600
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+
+from conftest import write_run  # noqa: E402
+
+FRAMEWORKS = ("pytorch", "tensorflow")
+VARIANTS = ("alexnet_mod", "alexnet", "alexnet_pretrained")
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak resident MB of a command that must succeed."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{log.read().decode()[-2000:]}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--cells", nargs="+", type=int, default=[6, 60, 600, 6000], help="multiples of 6 (%(default)s)")
+    args = p.parse_args()
+    print("| cells | dry run (s) | dry run, peak (MB) | table (s) | table, peak (MB) |")
+    print("|---:|---:|---:|---:|---:|")
+    for cells in args.cells:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for part in ("Snakefile", "config", "rules", "scripts", "envs"):
+                copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+                copy(ROOT / part, folder / part)
+            seeds = list(range(cells // len(FRAMEWORKS) // len(VARIANTS)))
+            (folder / "grid.yaml").write_text(yaml.safe_dump({"seeds": seeds}))
+            snakemake = [str(Path(sys.executable).with_name("snakemake")), "--dry-run", "--quiet", "all", "--configfile", "grid.yaml"]
+            dry = measured(snakemake, folder)
+            for framework in FRAMEWORKS:
+                for variant in VARIANTS:
+                    for seed in seeds:
+                        run = folder / "results/runs" / framework / variant / f"seed{seed}"
+                        write_run(run, framework=framework, variant=variant, seed=seed)
+            grid = ["--frameworks", *FRAMEWORKS, "--variants", *VARIANTS, "--seeds", *map(str, seeds)]
+            table = measured([sys.executable, "scripts/collect.py", "--results", "results", *grid], folder)
+        print(f"| {cells:,} | {dry[0]:.1f} | {dry[1]:.0f} | {table[0]:.1f} | {table[1]:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
