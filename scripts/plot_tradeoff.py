@@ -67,7 +67,7 @@ def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFram
     axes.margins(0.12)
     # Wide enough that points moved apart are not read as networks of other sizes, even where there is but one.
     for name, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
-        if name == "parameters":
+        if name == "parameters" and len(runs):
             limit(runs[name].min() / 2.5, runs[name].max() * 2.5)
 
 

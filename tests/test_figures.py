@@ -71,6 +71,22 @@ def test_tradeoff_leaves_the_study_out_beside_another_data_set(grid_folder, tmp_
     assert "the study of 2025" not in drawn(tmp_path / "t.png")
 
 
+@pytest.mark.parametrize("status", ["collapsed", "diverged"])
+def test_figures_of_a_grid_without_a_completed_run(tmp_path, digits_file, status):
+    for seed in (1, 2):
+        lost = {"status": status, "accuracy": None, "loss": None} if status == "diverged" else {"status": status}
+        write_run(tmp_path / f"runs/pytorch/alexnet_mod/seed{seed}", seed=seed, **lost)
+    collect.main(["--results", str(tmp_path), "--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"])
+    runs = ["--runs", str(tmp_path / "runs.csv")]
+    assert plot_tradeoff.main([*runs, "--output", str(tmp_path / "t.png")]) == 0
+    assert f"n = 0 completed runs; cifar10, 50,000 training and 100 test images, 2 epochs, a processor; 2 {status}" in drawn(
+        tmp_path / "t.png"
+    )
+    assert plot_learning.main([*runs, "--output", str(tmp_path / "l.png")]) == 0
+    cell = ["--data", str(digits_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
+    assert plot_classes.main([*runs, *cell, "--output", str(tmp_path / "c.png")]) == 0
+
+
 def test_learning(runs, tmp_path):
     assert plot_learning.main(["--runs", str(runs), "--output", str(tmp_path / "l.png")]) == 0
     svg = drawn(tmp_path / "l.png")
