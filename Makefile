@@ -25,8 +25,9 @@ help: ## show this list
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
 
-test: .venv/installed ## every test
-	python -m pytest
+test: .venv/installed ## every test but those on a real SLURM
+	python -m pytest -m "not cluster"
+	@echo "Not run here: tests/cluster, on a real one-node SLURM; make cluster-test runs them"
 
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; Debian's slurmctld slurmd slurm-client munge)
 	python -m pytest -m cluster

@@ -141,7 +141,8 @@ def slurm(profile: Path) -> Iterator[Finding]:
         yield Finding(FAILURE, "profile", f"{path} cannot be read ({error})", "name the profile's folder with --profile")
         return
     if shutil.which("sbatch") is None:
-        yield Finding(WARNING, "SLURM", "sbatch is not on PATH", "run this on a login node; without SLURM, leave --profile out")
+        found = f"{path} says executor: slurm, but sbatch is not on PATH"
+        yield Finding(WARNING, "SLURM", found, "run on a login node, or load SLURM's module; without SLURM, leave --profile out")
         return
     resources = resources_of(settings)
     partition = resources.get("slurm_partition")

@@ -60,4 +60,4 @@ def test_no_slurm_on_this_machine(place, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(place))
     (place / "config.yaml").write_text("executor: slurm\n")
     status, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
-    assert status == 0 and "warning  SLURM: sbatch is not on PATH" in said
+    assert status == 0 and "config.yaml says executor: slurm, but sbatch is not on PATH -> run on a login node" in said

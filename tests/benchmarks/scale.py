@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """What the workflow itself costs as the grid grows: a dry run, and the table over stand-in runs; seconds and peak memory of each.
 
-python tests/benchmarks/scale.py                 # a Markdown table; several minutes
-python tests/benchmarks/scale.py --cells 6 600
+`make bench`, or `python tests/benchmarks/scale.py --cells 6 600`. Prints a Markdown table; docs/benchmarks.md keeps the last one.
 """
 
 import argparse
