@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,10 @@ def undisturbed(tmp_path_factory) -> Path:
 def start(project: Path, *more: str) -> subprocess.Popen:
     """Snakemake with the profile, its output in a file."""
     with (project / "snakemake.out").open("a") as log:
-        return subprocess.Popen([*FAST_SNAKEMAKE, *more, *ON_CLUSTER], cwd=project, env=ENVIRONMENT, stdout=log, stderr=log)
+        command = [*FAST_SNAKEMAKE, *more, *ON_CLUSTER]
+        # Where the tests run in the background of a script, SIGINT is ignored, and would be by Snakemake too.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=log, stderr=log, preexec_fn=heed)
 
 
 def said(project: Path) -> str:
