@@ -35,7 +35,23 @@ STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
 DATA = f"resources/data/{config['data']['dataset']}.npz"
 
 
+# Where the timing experiment measures: "auto" is what the key device says.
+TIMED_DEVICES = list(dict.fromkeys(config["device"] if device == "auto" else device for device in config["timing"]["devices"]))
+# One measurement of it: every arm of a framework for one network, once.
+MEASUREMENT = f"{RESULTS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.csv"
+# All of them, in the order in which they are made, one after the other: frameworks take turns, so that what disturbs one disturbs all.
+MEASUREMENTS = [
+    MEASUREMENT.format(device=device, variant=variant, round=number + 1, framework=framework)
+    for device in TIMED_DEVICES
+    for variant in config["variants"]
+    for number in range(config["timing"]["rounds"])
+    for framework in config["frameworks"]
+]
+
+
 wildcard_constraints:
+    device="auto|cpu|cuda",
+    round=r"\d+",
     framework="|".join(config["frameworks"]),
     variant="|".join(config["variants"]),
     seed=r"\d+",
@@ -72,9 +88,15 @@ def options(section, keys=None):
 def training_options(wildcards):
     """What scripts/train.py is told of the experiment."""
     subset = options("data", ["train_limit", "test_limit"])
-    return [*options("recipe"), *subset, f"--device={config['device']}", f"--threads={config['threads']}"]
+    return [*options("recipe"), *options("execution"), *subset, f"--device={config['device']}", f"--threads={config['threads']}"]
 
 
 def every_run(file):
     """`file` of every run of the grid."""
     return expand(f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])
+
+
+def measurement_before(wildcards):
+    """The measurement that comes before this one: they are not to run at the same time."""
+    place = MEASUREMENTS.index(MEASUREMENT.format(**wildcards))
+    return MEASUREMENTS[place - 1] if place else []

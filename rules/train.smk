@@ -15,7 +15,7 @@ rule train:
         f"{BENCHMARKS}/{CELL}.tsv"
     conda:
         "../envs/{framework}.yaml"
-    threads: config["threads"]
+    threads: config["threads"] + config["execution"]["workers"]
     resources:
         attempt=lambda wildcards, attempt: attempt,
         gpu=0 if config["device"] == "cpu" else 1,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, fingerprint, loop, recipe, spec, variants, weights
+from alexbench import backends, datasets, environment, execution, fingerprint, loop, recipe, spec, variants, weights
 from alexbench.files import InputError, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.normalisation,
         help="channel mean and standard deviation of the inputs (%(default)s: the variant's own)",
     )
+    execution.add_options(p)
     return p
 
 
@@ -152,7 +153,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         raise InputError(f"not tried again: {keeper.hopeless.read_text()}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
-    backend_class = backends.load(args.framework)
+    how = execution.Execution.from_options(args)
+    backend_class = backends.load(args.framework, how)
     settings = recipe.Recipe(
         epochs=args.epochs,
         batch_size=args.batch_size,
@@ -164,7 +166,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     ).resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
     mean, std = normalisation(settings.normalisation, dataset)
-    backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed)
+    backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()
     say(

@@ -1,23 +1,32 @@
 """Both frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from alexbench import backends, datasets, loop, variants, weights
+from alexbench.execution import Execution
 from alexbench.files import InputError
 from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe, batches
 from conftest import TINY
 
 FRAMEWORKS = ["pytorch", "tensorflow"]
+FAST = Execution()
 MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
 
 
-def make(framework: str, seed: int = 1, variant=TINY, threads: int = 1, **recipe):
+def make(framework: str, seed: int = 1, variant=TINY, threads: int = 1, execution: Execution = FAST, **recipe):
     """A backend of `variant` with fresh weights; "torch" conventions unless said otherwise."""
     settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved("torch", "imagenet")
-    backend = backends.load(framework)(variant, settings, MEAN, STD, "cpu", threads, seed)
+    backend = backends.load(framework)(variant, settings, MEAN, STD, "cpu", threads, seed, execution)
     backend.set_weights(weights.initialise(variant, settings.initialisation, seed))
     return backend
+
+
+def take_steps(backend, plan: np.ndarray) -> None:
+    """One step a row of `plan`."""
+    assert sum(backend.train([plan])) == len(plan)
 
 
 def same(first: weights.Weights, second: weights.Weights) -> bool:
@@ -40,7 +49,7 @@ def test_training_lowers_the_loss_and_counts_every_image(framework, digits):
     losses = []
     for epoch in range(8):
         for plan in batches(100, 16, 1, epoch, 3):
-            backend.train(plan)
+            take_steps(backend, plan)
         loss_sum, correct = backend.metrics()
         losses.append(loss_sum / 100)
         assert 0 <= correct <= 100
@@ -55,13 +64,13 @@ def test_a_state_brings_back_weights_optimiser_and_dropout(framework, digits):
     backend = make(framework)
     backend.set_data(digits.train_images, digits.train_labels)
     plan = np.arange(60).reshape(3, 20)
-    backend.train(plan)
+    take_steps(backend, plan)
     state = backend.state()
-    backend.train(plan)
+    take_steps(backend, plan)
     first = backend.get_weights() | {}
     first = {name: array.copy() for name, array in first.items()}
     backend.set_state(state)
-    backend.train(plan)
+    take_steps(backend, plan)
     assert same(backend.get_weights(), first)
 
 
@@ -74,7 +83,7 @@ def test_warming_up_leaves_no_trace(framework, digits):
         backend.set_data(digits.train_images, digits.train_labels)
         if warm:
             loop._warm_up(backend, digits, Recipe(batch_size=16), seed=1)
-        backend.train(np.arange(60).reshape(3, 20))
+        take_steps(backend, np.arange(60).reshape(3, 20))
         results.append(backend.get_weights())
     assert same(*results)
 
@@ -89,7 +98,7 @@ def test_dropout_is_on_in_training_and_off_in_prediction(framework, digits):
         other = make(framework, dropout=0.5, seed=seed)
         other.set_data(digits.train_images, digits.train_labels)
         other.set_weights(weights.initialise(TINY, "torch", 1))
-        other.train(np.arange(64)[np.newaxis])
+        take_steps(other, np.arange(64)[np.newaxis])
         losses.add(other.metrics()[0])
     assert len(losses) == 2, "two seeds drop the same units"
     backend.set_state(state)
@@ -102,7 +111,7 @@ def test_a_gpu_that_is_not_there_is_an_error(framework):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device to cpu"):
-        backends.load(framework)(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1)
+        backends.load(framework)(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1, FAST)
 
 
 def test_frameworks_agree_on_logits_from_the_same_weights(digits):
@@ -121,7 +130,7 @@ def test_frameworks_agree_on_twenty_steps(convention, digits):
         found = []
         for epoch in range(3):
             for plan in batches(100, 16, 1, epoch, 1):
-                backend.train(plan)
+                take_steps(backend, plan)
                 found.append(backend.metrics()[0] / plan.size)
         return found[:20]
 
@@ -129,6 +138,97 @@ def test_frameworks_agree_on_twenty_steps(convention, digits):
     assert losses("pytorch", convention) == pytest.approx(theirs, abs=2e-5)
     other = {"torch": "keras", "keras": "torch"}[convention]
     assert losses("pytorch", other) != pytest.approx(theirs, abs=2e-5)
+
+
+def twenty_losses(framework: str, digits, execution: Execution, variant=TINY) -> list[float]:
+    backend = make(framework, dropout=0.0, execution=execution, variant=variant, batch_size=16)
+    backend.set_data(digits.train_images, digits.train_labels)
+    found = []
+    for epoch in range(3):
+        for plan in batches(100, 16, 1, epoch, 1):
+            take_steps(backend, plan)
+            found.append(backend.metrics()[0] / plan.size)
+    return found[:20]
+
+
+def assert_same_steps(found: list[float], expected: list[float]) -> None:
+    """Rounding is all that may differ; what it does to a loss grows from step to step."""
+    assert found[:8] == pytest.approx(expected[:8], abs=5e-6)
+    assert found == pytest.approx(expected, abs=2e-4)
+
+
+# Larger than the images, so that they are resized up, as the study does: PIL smooths when it makes images smaller.
+LARGER = dataclasses.replace(TINY, name="larger", input_size=48)
+PLAIN = Execution(step="plain")
+WAYS = {
+    "pytorch": ["fast", "plain+asynchronous", "plain+channels_last", "plain+fused_adam", "plain+kept_memory"],
+    "tensorflow": ["fast", "plain+asynchronous", "plain+onednn", "plain+eager", "fast+xla"],
+}
+
+
+@pytest.mark.parametrize(("framework", "step"), [(framework, step) for framework, steps in WAYS.items() for step in steps])
+def test_every_way_of_taking_a_step_gives_the_same_losses(framework, step, digits):
+    expected = twenty_losses(framework, digits, PLAIN, LARGER)
+    assert_same_steps(twenty_losses(framework, digits, Execution(step=step), LARGER), expected)
+
+
+@pytest.mark.parametrize("step", ["plain", "fast"])
+@pytest.mark.parametrize(
+    ("framework", "resize"), [("pytorch", "batch"), ("pytorch", "image"), ("tensorflow", "batch"), ("tensorflow", "image")]
+)
+def test_image_by_image_gives_the_same_losses(framework, resize, step, digits):
+    expected = twenty_losses(framework, digits, PLAIN, LARGER)
+    found = twenty_losses(framework, digits, Execution("per_image", resize=resize, step=step), LARGER)
+    if (framework, resize) == ("pytorch", "image"):
+        # PIL rounds each resized pixel to a whole number of 255.
+        assert found[:5] == pytest.approx(expected[:5], abs=2e-3)
+    else:
+        assert_same_steps(found, expected)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_bf16_is_close_and_not_the_same(framework, digits):
+    expected = twenty_losses(framework, digits, PLAIN)
+    found = twenty_losses(framework, digits, Execution(precision="bf16"))
+    assert found == pytest.approx(expected, abs=0.05) and found != pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_an_execution_cannot_be_is_refused(framework):
+    for execution, says in (
+        (Execution(precision="tf32"), "execution.precision: tf32 is a GPU's number format"),
+        (Execution(workers=2), "execution.workers: 2 workers have nothing to do with input: resident"),
+        (Execution(step="quick"), "step: unknown 'quick' in 'quick'; choose fast or plain, then any of "),
+        (Execution(step="plain+cuda_graph"), r"step: unknown 'cuda_graph' in 'plain\+cuda_graph'"),
+    ):
+        with pytest.raises(InputError, match=says):
+            make(framework, execution=execution)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_setting_is_on_record(framework):
+    settings = make(framework, execution=Execution("per_image", step="plain+asynchronous")).describe()["settings"]
+    assert settings.items() >= {"input": "per_image", "workers": 0, "precision": "fp32", "asynchronous": True, "kept_memory": False}.items()
+    assert settings["resize"] == {"pytorch": "image", "tensorflow": "batch"}[framework]
+    assert settings["step"] == "plain+asynchronous"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_loader_and_step_apart_do_what_training_does(framework, digits):
+    plan = np.arange(60).reshape(3, 20)
+    ends = []
+    for apart in (False, True):
+        backend = make(framework, batch_size=20)
+        backend.set_data(digits.train_images, digits.train_labels)
+        if apart:
+            for batch in backend.load([plan]):
+                backend.step(batch)
+        else:
+            take_steps(backend, plan)
+        ends.append(backend.get_weights())
+    for name, array in ends[0].items():
+        assert ends[1][name] == pytest.approx(array, abs=1e-6)
+    assert all(operations > 0 for _, operations in backend.peak_work().values())
 
 
 def test_frameworks_resize_alike(digits):

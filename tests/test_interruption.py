@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from alexbench import backends, checkpoint, loop, weights
+from alexbench.execution import Execution
 from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
 from conftest import ROOT, TINY
@@ -38,7 +39,7 @@ class StopAfter(Stop):
 def piece(framework, digits, folder, stop=None, identity=None, said=None) -> tuple[loop.Outcome, weights.Weights]:
     """One process's part of a run, from fresh objects, as far as `stop` lets it."""
     recipe = RECIPE.resolved("torch", "unit")
-    backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, seed=1)
+    backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
     backend.set_weights(weights.initialise(TINY, "torch", 1))
     keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop

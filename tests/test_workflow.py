@@ -155,7 +155,7 @@ BACKEND = "scripts/alexbench/backends/pytorch.py"
     [
         ({BACKEND: ("# Adam's constants", "# The constants of Adam")}, set()),
         ({BACKEND: ('"""See `alexbench.backends.Backend`."""', '"""Another text."""')}, set()),
-        ({BACKEND: ("fused=True", "fused=False")}, {"pytorch"}),
+        ({BACKEND: ("betas=(0.9, 0.999)", "betas=(0.9, 0.99)")}, {"pytorch"}),
         ({"scripts/alexbench/loop.py": ("COLLAPSE_MARGIN = 0.01", "COLLAPSE_MARGIN = 0.02")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),

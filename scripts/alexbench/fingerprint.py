@@ -18,8 +18,10 @@ TRAINING = (
     "loop.py",
     "checkpoint.py",
     "interruption.py",
+    "execution.py",
     "backends/__init__.py",
 )
+TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "execution.py", "backends/__init__.py")
 
 
 def of_source(source: str) -> str:
@@ -39,8 +41,16 @@ def of_file(path: Path) -> str:
 
 def of_training(framework: str) -> str:
     """A hash of the code that trains a cell of `framework`."""
-    files = [LIBRARY / name for name in (*TRAINING, f"backends/{framework}.py")]
-    return hashlib.sha256(" ".join(of_file(path) for path in files).encode()).hexdigest()[:12]
+    return _of_files(*TRAINING, f"backends/{framework}.py")
+
+
+def of_timing(framework: str) -> str:
+    """A hash of the code that times the steps of `framework`."""
+    return _of_files(*TIMING, f"backends/{framework}.py")
+
+
+def _of_files(*names: str) -> str:
+    return hashlib.sha256(" ".join(of_file(LIBRARY / name) for name in names).encode()).hexdigest()[:12]
 
 
 def of_variant(variant: Variant) -> str:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
@@ -159,12 +159,13 @@ def train(
         epoch = progress.epochs_run + 1
         started = now()
         with _Reporter(recipe, images, progress, keeper, say) as reporter:
-            for plan in recipes.batches(images, recipe.batch_size, seed, epoch, steps_per_call, progress.steps_run):
-                if stop:
-                    break
-                backend.train(plan)
-                progress.steps_run += len(plan)
-                reporter.update(plan.size)
+            plans = recipes.batches(images, recipe.batch_size, seed, epoch, steps_per_call, progress.steps_run)
+            with closing(backend.train(plans)) as work:
+                for steps in work:
+                    progress.steps_run += steps
+                    reporter.update()
+                    if stop:
+                        break
         # Both wait for the device. The sums of an unfinished epoch stay in the state: reading them would clear them.
         whole = progress.steps_run == steps_per_epoch
         loss_sum, correct = backend.metrics() if whole else (0.0, 0)
@@ -213,7 +214,8 @@ def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> N
     for plan in recipes.batches(len(dataset.train_labels), recipe.batch_size, seed, 0, 1):
         sizes.setdefault(plan.size, plan)
     for plan in sizes.values():
-        backend.train(plan)
+        for _ in backend.train([plan]):
+            pass
     backend.metrics()
     backend.predict(dataset.test_images[: recipe.batch_size])
     backend.set_state(state)
@@ -244,9 +246,10 @@ class _Reporter:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def update(self, images: int) -> None:
-        self.done += images
-        self.bar.update(images)
+    def update(self) -> None:
+        done = min(self.progress.steps_run * self.recipe.batch_size, self.images)
+        self.bar.update(done - self.done)
+        self.done = done
         now = time.perf_counter()
         rate = (self.done - self.first) / (now - self.started)
         if self.bar.disable and now > self.next_line:

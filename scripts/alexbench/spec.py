@@ -146,3 +146,27 @@ def weight_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
                 shapes[f"{info.name}.weight"] = (units, info.input_shape[0])
                 shapes[f"{info.name}.bias"] = (units,)
     return shapes
+
+
+def training_operations(variant: Variant) -> int:
+    """Floating-point operations of training on one image, forward and backward: two a multiply-add, which comes three times, but in
+    the first layer, whose input needs no gradient, twice."""
+    layers = [info.multiply_adds for info in describe(variant) if info.multiply_adds]
+    return 2 * (3 * sum(layers) - layers[0])
+
+
+def training_bytes(variant: Variant, batch_size: int) -> int:
+    """Bytes that a step on `batch_size` images moves at the least, all in float32.
+
+    A layer's output is written and read again forward, and so is its gradient backward. A weight is read forward and backward and its
+    gradient written; Adam reads weight, gradient and both moments and writes all but the gradient.
+    """
+    outputs = sum(prod(info.output_shape) for info in describe(variant) if info.multiply_adds)
+    return 4 * (4 * batch_size * outputs + (3 + 7) * parameters(variant))
+
+
+def memory_bytes(variant: Variant, batch_size: int) -> int:
+    """Bytes that training holds at the least besides the data set, all in float32: weights, gradients and Adam's two moments, and every
+    layer's output for a batch, which its gradient needs."""
+    outputs = variant.input_size**2 * 3 + sum(prod(info.output_shape) for info in describe(variant))
+    return 4 * (4 * parameters(variant) + batch_size * outputs)

@@ -7,17 +7,24 @@ same for all; a backend builds the network from its declaration, takes optimiser
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from alexbench.execution import Execution
 
 if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be installed
     import numpy as np
 
+    from alexbench.execution import Switch
     from alexbench.recipe import Recipe
     from alexbench.spec import Variant
     from alexbench.weights import Weights
 
 FRAMEWORKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
+
+# What `load` was asked for: some of it a framework must know before it is imported.
+requested = Execution()
 
 
 class Backend(Protocol):
@@ -32,8 +39,27 @@ class Backend(Protocol):
     out_of_memory: tuple[type[Exception], ...]
     """What the framework raises where the device's memory does not suffice."""
 
-    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
-        """Build `variant` for `recipe` (resolved: no "framework" or "variant" in it).
+    switches: dict[str, Switch]
+    """What it can do to make a step faster, in the order in which the timing experiment turns it on."""
+
+    extra_steps: dict[str, tuple[str, ...]]
+    """Steps (`Execution.step`) that the timing experiment tries besides, by device."""
+
+    tutorial_resize: str
+    """Where its tutorials resize images: one "image" at a time on the host, or a "batch" in the network."""
+
+    def __init__(
+        self,
+        variant: Variant,
+        recipe: Recipe,
+        mean: np.ndarray,
+        std: np.ndarray,
+        device: str,
+        threads: int,
+        seed: int,
+        execution: Execution,
+    ) -> None:
+        """Build `variant` for `recipe` (resolved: no "framework" or "variant" in it), to be carried out as `execution` says.
 
         An input pixel p in 0..255 enters the network as (p / 255 - mean) / std, float32 (3,) each, and is then resized to
         the variant's input size (bilinear, half-pixel centres). `device`: "auto", "cpu" or "cuda"; InputError where "cuda" is asked
@@ -54,10 +80,21 @@ class Backend(Protocol):
         """The weights in the neutral form."""
 
     def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Keep the training set on the device: uint8 (n, height, width, 3), int64 (n,)."""
+        """Keep the training set, where the input has it: uint8 (n, height, width, 3), int64 (n,)."""
 
-    def train(self, plan: np.ndarray) -> None:
-        """One optimiser step a row of `plan`, image indices of shape (steps, batch). Need not wait for the device."""
+    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
+        """One optimiser step a row of each plan, image indices of shape (steps, batch). Yields how many steps were handed over
+        since the last time, and need not wait for the device. May be left before its end."""
+
+    def load(self, plans: Iterable[np.ndarray]) -> Iterator[Any]:
+        """The input alone: a batch a row, as `step` takes it. Waits for the device."""
+
+    def step(self, batch: Any) -> None:
+        """The optimiser step alone, on a batch of `load`'s. Waits for the device."""
+
+    def peak_work(self) -> dict[str, tuple[Callable[[], None], float]]:
+        """The machine's own measure: "matmul", a large matrix product in this precision and its floating-point operations, and
+        "copy", of a large array and the bytes that it reads and writes. Each waits for the device."""
 
     def metrics(self) -> tuple[float, int]:
         """Sum of the losses of the images trained on since the last call, and how many were classified right (dropout on).
@@ -76,8 +113,10 @@ class Backend(Protocol):
         """The most device memory used so far; None on a CPU, where the loop measures the process."""
 
 
-def load(name: str) -> type[Backend]:
-    """The backend of that name; imports its framework. ValueError with the choices where there is none."""
+def load(name: str, execution: Execution = requested) -> type[Backend]:
+    """The backend of that name; imports its framework, for `execution`. ValueError with the choices where there is none."""
+    global requested
     if name not in FRAMEWORKS:
         raise ValueError(f"unknown framework {name!r}; choose from {', '.join(FRAMEWORKS)}")
+    requested = execution
     return importlib.import_module(f"alexbench.backends.{name}").Backend

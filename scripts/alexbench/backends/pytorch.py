@@ -1,13 +1,17 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
+from collections.abc import Callable, Iterable, Iterator
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
+from alexbench.execution import Execution, Switch, keep_freed_memory
 from alexbench.files import InputError
 from alexbench.recipe import Recipe
 from alexbench.spec import Conv, Dense, Dropout, Flatten, LayerInfo, MaxPool, Pad, Variant, describe
@@ -44,14 +48,49 @@ def _module(info: LayerInfo, dropout: float) -> nn.Module:
     raise TypeError(f"unknown layer {info.layer!r}")
 
 
+class ImageDataset(torch.utils.data.Dataset):
+    """One image at a time, as torchvision.datasets.CIFAR10 gives it: a PIL image, transformed, and its label."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
 class Backend:
     """See `alexbench.backends.Backend`."""
 
     conventions = "torch"
     title = "PyTorch"
     out_of_memory = (torch.OutOfMemoryError,)
+    tutorial_resize = "image"
+    switches: ClassVar = {
+        "asynchronous": Switch("no waiting for each step's loss", fast=("cpu", "cuda")),
+        "channels_last": Switch("channels last in memory", fast=("cpu", "cuda")),
+        "fused_adam": Switch("Adam in one kernel", fast=("cpu", "cuda")),
+        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast=("cpu",)),
+        "autotuned": Switch("convolutions autotuned", devices=("cuda",), fast=("cuda",)),
+        "cuda_graph": Switch("a step in one CUDA graph", devices=("cuda",), fast=("cuda",)),
+        # On a CPU slower than without; on a GPU not measured yet.
+        "compiled": Switch("torch.compile"),
+    }
+    extra_steps: ClassVar = {"cpu": ("fast+compiled",), "cuda": ("fast+compiled",)}
 
-    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        recipe: Recipe,
+        mean: np.ndarray,
+        std: np.ndarray,
+        device: str,
+        threads: int,
+        seed: int,
+        execution: Execution,
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             build_of = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
             raise InputError(
@@ -59,25 +98,50 @@ class Backend:
                 "check the driver (nvidia-smi) and the job's GPU request, or set device to cpu"
             )
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        execution.check(self.device.type)
+        self.execution = execution
+        self.on = execution.switches(self.switches, self.device.type)
+        self.resident = execution.input == "resident"
+        if self.on.get("kept_memory"):
+            keep_freed_memory()
         torch.set_num_threads(threads)
-        # fp32 is to be IEEE fp32 in both frameworks; PyTorch would use TF32 in convolutions by default.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = True
+        # PyTorch's own default is TF32 in convolutions and not in matrix products.
+        torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
+        torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
         torch.manual_seed(seed)
 
         self.variant = variant
-        self.model = build(variant, recipe.dropout).to(self.device, memory_format=torch.channels_last)
+        self.mean, self.std = mean, std
+        self.memory_format = torch.channels_last if self.on["channels_last"] else torch.contiguous_format
+        self.model = build(variant, recipe.dropout).to(self.device, memory_format=self.memory_format)
+        self.forward = torch.compile(self.model) if self.on["compiled"] else self.model
         self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.999), eps=self.epsilon, fused=True
+            self.model.parameters(),
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.999),
+            eps=self.epsilon,
+            fused=self.on["fused_adam"],
+            capturable=self.on.get("cuda_graph", False),
         )
+        # Adam would make them at its first step; a CUDA graph, and a state that is put back, need them in one place from the start.
+        count_on = self.device if self.on["fused_adam"] or self.on.get("cuda_graph") else "cpu"
+        for parameter in self.model.parameters():
+            self.optimizer.state[parameter] = {
+                "step": torch.zeros((), device=count_on),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
         self.steps = 0
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale = torch.tensor(1 / (255 * std), dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
         self.shift = torch.tensor(-mean / std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        # CUDA graphs, and where those of `train` find the indices of their images, by batch size.
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[torch.Tensor]]] = {}
+        self.indices: dict[int, torch.Tensor] = {}
 
     @staticmethod
     def probe() -> tuple[str, list[str]]:
@@ -94,13 +158,7 @@ class Backend:
                 "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
                 "onednn": None if cuda else torch.backends.mkldnn.is_available() and "bundled with torch",
             },
-            "settings": {
-                "execution": "eager",
-                "precision": "fp32",
-                "memory_format": "channels_last",
-                "fused_adam": True,
-                "cudnn_benchmark": torch.backends.cudnn.benchmark if cuda else None,
-            },
+            "settings": {**vars(self.execution), "resize": self._resize(), **self.on},
         }
 
     def set_weights(self, weights: Weights) -> None:
@@ -112,33 +170,172 @@ class Backend:
     def get_weights(self) -> Weights:
         return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in self.model.named_parameters()}
 
+    def _resize(self) -> str | None:
+        """Where images are resized; None where they are not."""
+        if self.resident:
+            return "batch"
+        return self.tutorial_resize if self.execution.resize == "framework" else self.execution.resize
+
     def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images = torch.from_numpy(images).to(self.device)
-        self.labels = torch.from_numpy(labels).to(self.device)
+        if self.resident:
+            self.images = torch.from_numpy(images).to(self.device)
+            self.labels = torch.from_numpy(labels).to(self.device)
+            return
+        from alexbench.torchvision_import import torchvision
+
+        transforms = torchvision().transforms
+        steps = [transforms.ToTensor(), transforms.Normalize(self.mean.tolist(), self.std.tolist())]
+        size = self.variant.input_size
+        if self._resize() == "image" and images.shape[1:3] != (size, size):
+            steps.insert(0, transforms.Resize((size, size)))
+        self.dataset = ImageDataset(images, labels, transforms.Compose(steps))
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, height, width, 3) to the network's float32 (n, 3, size, size), channels last in memory."""
-        x = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        """uint8 (n, height, width, 3) to the network's float32 (n, 3, size, size)."""
+        return self._resized(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+
+    def _resized(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (n, 3, height, width) to (n, 3, size, size), in the memory format of the network."""
         size = self.variant.input_size
         if x.shape[2:] != (size, size):
-            x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
-        return x
+            # Both kernels round alike; on a CPU this one is twice as fast.
+            x = F.interpolate(x.contiguous(), size=(size, size), mode="bilinear", align_corners=False)
+        return x.contiguous(memory_format=self.memory_format)
 
-    def train(self, plan: np.ndarray) -> None:
+    def load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in self._load(plans):
+            self._wait()
+            yield batch
+
+    def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device."""
+        if self.resident:
+            for plan in plans:
+                for index in torch.from_numpy(plan).to(self.device):
+                    yield self._inputs(self.images[index]), self.labels[index]
+            return
+        rows = (row.tolist() for plan in plans for row in plan)
+        for images, labels in DataLoader(self.dataset, batch_sampler=rows, num_workers=self.execution.workers):
+            yield self._resized(images.to(self.device)), labels.to(self.device)
+
+    def _loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy and logits, both float32."""
+        # Without the cache of rounded weights, which a CUDA graph would keep for ever.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16", cache_enabled=False):
+            logits = self.forward(inputs)
+        logits = logits.float()
+        return F.cross_entropy(logits, labels), logits
+
+    def _differentiate(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Leave the gradients in the parameters, add to the sums, and return the loss."""
+        loss, logits = self._loss(inputs, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        with torch.no_grad():
+            self.loss_sum += loss * len(labels)
+            self.correct += (logits.argmax(1) == labels).sum()
+        return loss.detach()
+
+    def _update(self) -> None:
+        self.steps += 1
+        if not self.epsilon_corrected:
+            # torch adds epsilon to the corrected root; this value there is self.epsilon before the correction.
+            self.optimizer.param_groups[0]["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
+        self.optimizer.step()
+
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        loss = self._differentiate(inputs, labels)
+        self._update()
+        if not self.on["asynchronous"]:
+            loss.item()
+
+    def step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
         self.model.train()
-        for batch in torch.from_numpy(plan).to(self.device):
-            labels = self.labels[batch]
-            logits = self.model(self._inputs(self.images[batch]))
-            loss = F.cross_entropy(logits, labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+        if self.on.get("cuda_graph"):
+            self._replay(id(batch), lambda: batch)
+        else:
+            self._step(*batch)
+        self._wait()
+
+    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
+        self.model.train()
+        if self.resident and self.on.get("cuda_graph"):
+            for plan in plans:
+                for index in torch.from_numpy(plan).to(self.device):
+                    self._replay_on(index)
+                yield len(plan)
+            return
+        for inputs, labels in self._load(plans):
+            self._step(inputs, labels)
+            yield 1
+
+    def _replay_on(self, index: torch.Tensor) -> None:
+        """One step on the images of `index`, int64 (batch,): gathered, scaled and resized inside the CUDA graph of their number."""
+        size = len(index)
+        here = self.indices.setdefault(size, torch.empty_like(index))
+        here.copy_(index)
+        self._replay(size, lambda: (self._inputs(self.images[here]), self.labels[here]))
+
+    def _replay(self, key: int, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """One step on what `batch` makes, by the CUDA graph of that `key`, which is captured where there is none yet."""
+        if key not in self.graphs:
+            self.graphs[key] = self._capture(batch)
+        graph, gradients = self.graphs[key]
+        graph.replay()
+        if self.epsilon_corrected:
             self.steps += 1
-            if not self.epsilon_corrected:
-                # torch adds epsilon to the corrected root; this value there is self.epsilon before the correction.
-                self.optimizer.param_groups[0]["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
-            self.optimizer.step()
-            self.loss_sum += loss.detach() * len(batch)
-            self.correct += (logits.detach().argmax(1) == labels).sum()
+        else:
+            # Adam's epsilon is another one at each step, and a graph repeats what it has seen.
+            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            self._update()
+        if not self.on["asynchronous"]:
+            self.loss_sum.item()
+
+    def _capture(self, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> tuple["torch.cuda.CUDAGraph", list[torch.Tensor]]:
+        """A step as a CUDA graph, one launch for its hundreds of kernels, and where it leaves the gradients, a parameter each."""
+
+        def once() -> None:
+            self._differentiate(*batch())
+            if self.epsilon_corrected:
+                self._update()
+
+        # What is allocated and chosen at a first step must be so before the capture; the network is to take no notice of it.
+        before = self.state()
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                once()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            once()
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        self.set_state(before)
+        return graph, gradients
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak_work(self) -> dict[str, tuple[Callable[[], None], float]]:
+        size = 8192 if self.device.type == "cuda" else 2048
+        dtype = torch.bfloat16 if self.execution.precision == "bf16" else torch.float32
+        a, b, c = (torch.rand(size, size, device=self.device).to(dtype) for _ in range(3))
+        # Far larger than any cache.
+        source, target = (torch.full((2**28,), value, dtype=torch.uint8, device=self.device) for value in (1, 2))
+
+        def matmul() -> None:
+            torch.mm(a, b, out=c)
+            self._wait()
+
+        def copy() -> None:
+            target.copy_(source)
+            self._wait()
+
+        return {"matmul": (matmul, 2.0 * size**3), "copy": (copy, 2.0 * source.nbytes)}
 
     def metrics(self) -> tuple[float, int]:
         loss_sum, correct = self.loss_sum.item(), self.correct.item()
@@ -149,37 +346,33 @@ class Backend:
     @torch.inference_mode()
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         self.model.eval()
-        logits = [self.model(self._inputs(part.to(self.device))).cpu() for part in torch.from_numpy(images).split(batch_size)]
+        logits = []
+        for part in torch.from_numpy(images).split(batch_size):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16"):
+                logits.append(self.model(self._inputs(part.to(self.device))).float().cpu())
         return torch.cat(logits).numpy()
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """All that the next steps depend on, but for the random state and the count of steps, by name."""
+        tensors = {f"model.{name}": tensor.detach() for name, tensor in self.model.named_parameters()}
+        for name, parameter in self.model.named_parameters():
+            tensors |= {f"adam.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
+        return tensors | {"loss_sum": self.loss_sum, "correct": self.correct}
+
     def state(self) -> dict[str, np.ndarray]:
-        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
-        state |= {"loss_sum": self.loss_sum, "correct": self.correct, "random": torch.get_rng_state()}
+        random = {"random": torch.get_rng_state()}
         if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state()
-        return {"steps": np.array(self.steps)} | {name: _array(tensor) for name, tensor in state.items()}
+            random["random_cuda"] = torch.cuda.get_rng_state()
+        return {"steps": np.array(self.steps)} | {name: _array(tensor) for name, tensor in (self._tensors() | random).items()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
         self.steps = int(state["steps"])
-        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = list(self.model.parameters())
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, number, moment = name.split(".")
-                if tensor.ndim:
-                    # Fused Adam walks memory: its moments must lie as their parameters do, channels last.
-                    tensor = torch.empty_like(parameters[int(number)]).copy_(tensor)
-                moments.setdefault(int(number), {})[moment] = tensor
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.loss_sum.copy_(tensors["loss_sum"])
-        self.correct.copy_(tensors["correct"])
-        torch.set_rng_state(tensors["random"])
+        # In place: a CUDA graph has these tensors' addresses, and fused Adam walks a parameter and its moments in the same order.
+        for name, tensor in self._tensors().items():
+            tensor.copy_(torch.from_numpy(state[name].copy()))
+        torch.set_rng_state(torch.from_numpy(state["random"].copy()))
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random_cuda"])
+            torch.cuda.set_rng_state(torch.from_numpy(state["random_cuda"].copy()))
 
     def peak_memory_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None

@@ -1,16 +1,24 @@
 """The study's networks in TensorFlow, built of Keras layers. The only file that imports tensorflow and keras."""
 
 import os
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+from alexbench import backends
+from alexbench.execution import Execution, Switch, keep_freed_memory
 
 # Both must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
-# faster on a CPU, so the choice is made here for all of them (an exported value wins) and recorded in every result.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
+if "no_onednn" in backends.requested.step:
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+elif backends.requested.step.startswith("fast") or "+onednn" in backends.requested.step:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 from alexbench.files import InputError
 from alexbench.recipe import Recipe
@@ -70,8 +78,29 @@ class Backend:
     conventions = "keras"
     title = "TensorFlow"
     out_of_memory = (tf.errors.ResourceExhaustedError,)
+    tutorial_resize = "batch"
+    switches: ClassVar = {
+        "asynchronous": Switch("many steps an execution", fast=("cpu", "cuda")),
+        "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast=("cpu",)),
+        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast=("cpu",)),
+        # On a CPU it would take the place of oneDNN's kernels, which are faster.
+        "xla": Switch("XLA", fast=("cuda",)),
+        "eager": Switch("eager, without tf.function"),
+        "no_onednn": Switch("without oneDNN's kernels", devices=("cpu",)),
+    }
+    extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager",)}
 
-    def __init__(self, variant: Variant, recipe: Recipe, mean: np.ndarray, std: np.ndarray, device: str, threads: int, seed: int) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        recipe: Recipe,
+        mean: np.ndarray,
+        std: np.ndarray,
+        device: str,
+        threads: int,
+        seed: int,
+        execution: Execution,
+    ) -> None:
         gpus = tf.config.list_physical_devices("GPU")
         if device == "cuda" and not gpus:
             build_of = "CUDA" if tf.test.is_built_with_cuda() else "the CPU alone"
@@ -82,13 +111,21 @@ class Backend:
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
         self.gpu = gpus[0] if gpus and device != "cpu" else None
+        self.device = "cuda" if self.gpu else "cpu"
+        execution.check(self.device)
+        self.execution = execution
+        self.on = execution.switches(self.switches, self.device)
+        self.resident = execution.input == "resident"
+        if self.on.get("kept_memory"):
+            keep_freed_memory()
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         # One operation after another: each already uses all threads.
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        # fp32 is to be IEEE fp32 in both frameworks; TensorFlow would use TF32 by default.
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+        # TensorFlow's own default is TF32.
+        tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tf32")
+        keras.config.set_dtype_policy("mixed_bfloat16" if execution.precision == "bf16" else "float32")
 
-        self.variant = variant
+        self.variant, self.batch_size = variant, recipe.batch_size
         self.model = build(variant, recipe.dropout, seed)
         optimizer, epsilon = ADAM[recipe.adam_epsilon]
         self.optimizer = optimizer(recipe.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=epsilon)
@@ -98,12 +135,17 @@ class Backend:
         self.shift = tf.constant(-mean / std, tf.float32)
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
         self.correct = tf.Variable(0, dtype=tf.int64)
-        # XLA pays on a GPU; on a CPU it would take the place of the faster oneDNN kernels.
-        self.xla = self.gpu is not None
-        self._step = tf.function(self._train_step, jit_compile=self.xla)
-        # Traced once for any number of steps and images; XLA compiles the step for each batch size it meets.
-        self._train = tf.function(self._train_steps, input_signature=[tf.TensorSpec([None, None], tf.int64)])
-        self._predict = tf.function(self._logits, jit_compile=self.xla, reduce_retracing=True)
+
+        def compiled(function: Callable, **options: Any) -> Callable:
+            return function if self.on["eager"] else tf.function(function, jit_compile=self.on["xla"], **options)
+
+        # XLA compiles a step for each batch size that it meets.
+        self._step = compiled(self._train_step, reduce_retracing=not self.on["xla"])
+        self._gather = compiled(self._gathered)
+        self._resident_step = compiled(self._gather_and_train)
+        # Traced once for any number of steps and images.
+        self._resident_steps = tf.function(self._many_steps, input_signature=[tf.TensorSpec([None, None], tf.int64)])
+        self._predict = tf.function(self._logits, jit_compile=self.on["xla"], reduce_retracing=True)
 
     @staticmethod
     def probe() -> tuple[str, list[str]]:
@@ -115,7 +157,7 @@ class Backend:
         build_info = tf.sysconfig.get_build_info()
         details = tf.config.experimental.get_device_details(self.gpu) if self.gpu else {}
         return {
-            "device": "cuda" if self.gpu else "cpu",
+            "device": self.device,
             "device_name": details.get("device_name"),
             "versions": {
                 "tensorflow": tf.__version__,
@@ -123,13 +165,8 @@ class Backend:
                 "cuda": build_info.get("cuda_version") if self.gpu else None,
                 "cudnn": build_info.get("cudnn_version") if self.gpu else None,
             },
-            "settings": {
-                "execution": "tf.function",
-                "precision": "fp32",
-                "memory_format": "channels_last",
-                "xla": self.xla,
-                "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1",
-            },
+            # oneDNN's as it is, since TensorFlow decides where nobody else does.
+            "settings": {**vars(self.execution), "resize": self._resize(), **self.on, "onednn": _pywrap_util_port.IsMklEnabled()},
         }
 
     def set_weights(self, weights: Weights) -> None:
@@ -144,38 +181,112 @@ class Backend:
         layer, kind = name.split(".")
         return getattr(self.model.get_layer(layer), {"weight": "kernel", "bias": "bias"}[kind])
 
-    def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images = tf.constant(images)
-        self.labels = tf.constant(labels)
+    def _resize(self) -> str:
+        """Where images are resized."""
+        if self.resident:
+            return "batch"
+        return self.tutorial_resize if self.execution.resize == "framework" else self.execution.resize
 
-    def _inputs(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 (n, height, width, 3) to the network's float32 (n, size, size, 3)."""
-        x = tf.cast(images, tf.float32) * self.scale + self.shift
+    def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
+        # What is prepared image by image is prepared by the host.
+        with tf.device(None if self.resident else "CPU"):
+            self.images = tf.constant(images)
+            self.labels = tf.constant(labels)
+
+    def _scaled(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 (..., 3) in 0..255 to the network's scale, float32."""
+        return tf.cast(images, tf.float32) * self.scale + self.shift
+
+    def _resized(self, x: tf.Tensor) -> tf.Tensor:
+        """float32 ([n,] height, width, 3) to ([n,] size, size, 3)."""
         size = self.variant.input_size
-        if x.shape[1:3] != (size, size):
-            x = tf.image.resize(x, (size, size), method="bilinear")
-        return x
+        return x if x.shape[-3:-1] == (size, size) else tf.image.resize(x, (size, size), method="bilinear")
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        return self.model(self._inputs(images), training=False)
+        return tf.cast(self.model(self._resized(self._scaled(images)), training=False), tf.float32)
 
-    def _train_steps(self, plan: tf.Tensor) -> None:
+    def load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        for inputs, labels in self._load(plans):
+            _wait(inputs)
+            yield inputs, labels
+
+    def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Inputs, float32 (n, size, size, 3), smaller where `_train_step` resizes them, and labels, int64 (n,)."""
+        if self.resident:
+            for plan in plans:
+                for row in plan:
+                    yield self._gather(tf.constant(row))
+            return
+        order = np.concatenate([plan.ravel() for plan in plans])
+        whole = self._resize() == "image"
+
+        def image(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            scaled = self._scaled(self.images[index])
+            return self._resized(scaled) if whole else scaled, self.labels[index]
+
+        with tf.device("CPU"):
+            workers = self.execution.workers
+            dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(self.batch_size)
+            yield from dataset.prefetch(workers) if workers else dataset
+
+    def _gathered(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._resized(self._scaled(tf.gather(self.images, batch))), tf.gather(self.labels, batch)
+
+    def _gather_and_train(self, batch: tf.Tensor) -> tf.Tensor:
+        return self._train_step(*self._gathered(batch))
+
+    def _many_steps(self, plan: tf.Tensor) -> None:
         for batch in plan:
-            self._step(batch)
+            self._resident_step(batch)
 
-    def _train_step(self, batch: tf.Tensor) -> None:
-        labels = tf.gather(self.labels, batch)
-        inputs = self._inputs(tf.gather(self.images, batch))
+    def _train_step(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        inputs = self._resized(inputs)
         with tf.GradientTape() as tape:
-            logits = self.model(inputs, training=True)
+            logits = tf.cast(self.model(inputs, training=True), tf.float32)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        self.loss_sum.assign_add(tf.cast(loss, tf.float64) * tf.cast(tf.size(batch), tf.float64))
+        self.loss_sum.assign_add(tf.cast(loss, tf.float64) * tf.cast(tf.size(labels), tf.float64))
         self.correct.assign_add(tf.math.count_nonzero(tf.argmax(logits, 1) == labels))
+        return loss
 
-    def train(self, plan: np.ndarray) -> None:
-        self._train(tf.constant(plan))
+    def step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> None:
+        _wait(self._step(*batch))
+
+    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
+        if self.resident and self.on["asynchronous"] and not self.on["eager"]:
+            for plan in plans:
+                self._resident_steps(tf.constant(plan))
+                yield len(plan)
+        elif self.resident:
+            for plan in plans:
+                for row in plan:
+                    _wait(self._resident_step(tf.constant(row)))
+                    yield 1
+        else:
+            for inputs, labels in self._load(plans):
+                loss = self._step(inputs, labels)
+                if not self.on["asynchronous"]:
+                    _wait(loss)
+                yield 1
+
+    def peak_work(self) -> dict[str, tuple[Callable[[], None], float]]:
+        size = 8192 if self.gpu else 2048
+        dtype = tf.bfloat16 if self.execution.precision == "bf16" else tf.float32
+        a = tf.cast(tf.random.uniform((size, size)), dtype)
+        # Far larger than any cache.
+        source = tf.ones(2**26)
+        target = tf.Variable(2 * source)
+        multiply = tf.function(lambda: tf.matmul(a, a))
+
+        def matmul() -> None:
+            _wait(multiply())
+
+        def copy() -> None:
+            target.assign(source)
+            _wait(target)
+
+        return {"matmul": (matmul, 2.0 * size**3), "copy": (copy, 2.0 * 4 * 2**26)}
 
     def metrics(self) -> tuple[float, int]:
         loss_sum, correct = float(self.loss_sum.numpy()), int(self.correct.numpy())
@@ -200,3 +311,8 @@ class Backend:
 
     def peak_memory_bytes(self) -> int | None:
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] if self.gpu else None
+
+
+def _wait(tensor: tf.Tensor | tf.Variable) -> None:
+    """Wait until `tensor` is computed, by fetching a single number of it."""
+    tf.reshape(tensor, [-1])[0].numpy()

@@ -1,0 +1,158 @@
+# `snakemake timing`: which framework is faster, and why. Not part of the default run; nothing else should run on the machine meanwhile.
+
+TIMING = expand(f"{RESULTS}/{{table}}", table=["timing.csv", "timing_ratios.csv", "timing.md"])
+TIMING_FIGURES = [
+    *expand(
+        f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.{{suffix}}",
+        device=TIMED_DEVICES,
+        framework=config["frameworks"],
+        variant=config["variants"],
+        suffix=["png", "svg"],
+    ),
+    *expand(
+        f"{RESULTS}/figures/timing/{{device}}/{{figure}}.{{suffix}}",
+        device=TIMED_DEVICES,
+        figure=["ratio", "roofline"],
+        suffix=["png", "svg"],
+    ),
+]
+
+
+localrules:
+    timing,
+    collect_timing,
+    plot_waterfall,
+    plot_ratio,
+    plot_roofline,
+
+
+rule timing:
+    input:
+        TIMING,
+        TIMING_FIGURES,
+
+
+rule time_steps:
+    input:
+        data=DATA,
+        before=measurement_before,
+    output:
+        rows=MEASUREMENT,
+    log:
+        f"{LOGS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.log",
+    # On a cluster all of them make one job, so that they have the same machine.
+    group:
+        "timing"
+    conda:
+        "../envs/{framework}.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 15 * attempt,
+    params:
+        script=script("time_steps.py"),
+        threads=config["threads"],
+        batch_size=config["recipe"]["batch_size"],
+        seconds=config["timing"]["seconds"],
+        network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
+        code=lambda wildcards: fingerprint.of_timing(wildcards.framework),
+    shell:
+        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --device {wildcards.device}"
+        " --data {input.data:q} --threads {params.threads} --batch-size {params.batch_size} --seconds {params.seconds}"
+        " --round {wildcards.round} --output {output.rows:q} 2> {log:q}"
+
+
+rule collect_timing:
+    input:
+        rounds=MEASUREMENTS,
+    output:
+        arms=report(
+            f"{RESULTS}/timing.csv",
+            caption="captions/timing.rst",
+            category="Time",
+            labels={"what": "Every arm"},
+        ),
+        ratios=f"{RESULTS}/timing_ratios.csv",
+        text=report(
+            f"{RESULTS}/timing.md",
+            caption="captions/timing.rst",
+            category="Time",
+            labels={"what": "Which is faster, and why"},
+        ),
+    log:
+        f"{LOGS}/timing/collect.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("collect_timing.py"),
+        folder=subpath(output.arms, parent=True),
+    shell:
+        "python {params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule plot_waterfall:
+    input:
+        arms=rules.collect_timing.output.arms,
+    output:
+        png=report(
+            f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.png",
+            caption="captions/waterfall.rst",
+            category="Time",
+            subcategory="What each change saves",
+            labels={"what": "Waterfall", "framework": "{framework}", "variant": "{variant}", "device": "{device}"},
+        ),
+        svg=f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
+    log:
+        f"{LOGS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_timing.py"),
+    shell:
+        "python {params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
+        " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_ratio:
+    input:
+        arms=rules.collect_timing.output.arms,
+        ratios=rules.collect_timing.output.ratios,
+    output:
+        png=report(
+            f"{RESULTS}/figures/timing/{{device}}/ratio.png",
+            caption="captions/ratio.rst",
+            category="Time",
+            labels={"what": "One framework over the other", "device": "{device}"},
+        ),
+        svg=f"{RESULTS}/figures/timing/{{device}}/ratio.svg",
+    log:
+        f"{LOGS}/figures/timing/{{device}}/ratio.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_timing.py"),
+    shell:
+        "python {params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
+        " --output {output.png:q} 2> {log:q}"
+
+
+rule plot_roofline:
+    input:
+        arms=rules.collect_timing.output.arms,
+    output:
+        png=report(
+            f"{RESULTS}/figures/timing/{{device}}/roofline.png",
+            caption="captions/roofline.rst",
+            category="Time",
+            labels={"what": "Share of the floor", "device": "{device}"},
+        ),
+        svg=f"{RESULTS}/figures/timing/{{device}}/roofline.svg",
+    log:
+        f"{LOGS}/figures/timing/{{device}}/roofline.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_timing.py"),
+    shell:
+        "python {params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"

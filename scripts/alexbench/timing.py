@@ -1,0 +1,146 @@
+"""The timing experiment: its arms, and how one of them is measured.
+
+An arm is a way of carrying out the same training. The ladder leads from what a framework's tutorials do ("notebook") to the fast path,
+a change a rung, each kept for the next. Each arm is measured in a process of its own: loader alone, step alone, both together.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alexbench import recipe as recipes
+from alexbench.backends import Backend
+from alexbench.execution import Execution
+from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
+
+WORKERS = 2
+LEAST_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train. `kind`: "ladder" (by number of rung), "precision" (the last rung in other numbers), or "extra"; `change`: what is
+    done since the rung below, or what is special about it."""
+
+    name: str
+    kind: str
+    change: str
+    execution: Execution
+
+
+def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
+    """The arms of a framework on a device ("cpu", "cuda"); `resized`: whether its images have to be."""
+    tutorial = Execution("per_image", step="plain")
+    rungs = [
+        Arm("notebook", "ladder", "as in tutorials: image by image", tutorial),
+        Arm("workers", "ladder", f"{WORKERS} workers", with_workers := replace(tutorial, workers=WORKERS)),
+    ]
+    extra = []
+    if resized:
+        other = {"image": "batch", "batch": "image"}[backend.tutorial_resize]
+        elsewhere = replace(with_workers, resize=other)
+        if other == "batch":
+            rungs.append(Arm("batch_resize", "ladder", "resized by the batch", elsewhere))
+        else:
+            extra.append(Arm("image_resize", "extra", f"{WORKERS} workers, resized image by image", elsewhere))
+    step = "plain"
+    rungs.append(Arm("resident", "ladder", "data set on the device", Execution(step=step)))
+    switches = [(name, switch.title) for name, switch in backend.switches.items() if device in switch.fast]
+    for name, title in switches:
+        step += f"+{name}"
+        last = name == switches[-1][0]
+        rungs.append(Arm("fast" if last else name, "ladder", title, Execution(step="fast" if last else step)))
+    precisions = {"cpu": ("bf16",), "cuda": ("tf32", "bf16")}[device]
+    others = [Arm(precision, "precision", f"in {precision}", Execution(precision=precision)) for precision in precisions]
+    extra.append(Arm("per_image_fast", "extra", "fast step, image by image", replace(tutorial, step="fast")))
+    for step in backend.extra_steps[device]:
+        name = step.partition("+")[2]
+        extra.append(Arm(name, "extra", f"{step.partition('+')[0]} step, {backend.switches[name].title}", Execution(step=step)))
+    return [*rungs, *others, *extra]
+
+
+def measure(backend: Backend, images: int, batch_size: int, seed: int, seconds: float) -> dict:
+    """Seconds an image of a backend that has its data: `together_seconds`, `loader_seconds`, `step_seconds`; `first_step_seconds`, with
+    all that is compiled then; `steps` that `together` was measured over; `matmul_flops` and `copy_bytes`, a second, of the machine.
+
+    Whole batches alone; each measurement lasts `seconds` and three steps at least, after as many to warm up.
+    """
+    now = time.perf_counter
+    a_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
+
+    def plans() -> Iterator[np.ndarray]:
+        epoch = 0
+        while True:
+            epoch += 1
+            yield from (plan for plan in recipes.batches(images, batch_size, seed, epoch, a_call) if plan.shape[1] == batch_size)
+
+    started = now()
+    for _ in backend.train([next(plans())[:1]]):
+        backend.metrics()
+    first_step = now() - started
+    together, steps = _rate(backend.train(_some(plans())), backend.metrics, seconds)
+    loader, _ = _rate((1 for _ in backend.load(_some(plans()))), lambda: None, seconds)
+    batch = next(backend.load(plan[:1] for plan in _some(plans())))
+
+    def repeat() -> Iterator[int]:
+        while True:
+            backend.step(batch)
+            yield 1
+
+    alone, _ = _rate(repeat(), backend.metrics, seconds)
+    peak_memory_bytes = backend.peak_memory_bytes() or peak_process_memory_bytes()
+    peaks = _peaks(backend, seconds / 5)
+    return {
+        "together_seconds": together / batch_size,
+        "loader_seconds": loader / batch_size,
+        "step_seconds": alone / batch_size,
+        "first_step_seconds": first_step,
+        "steps": steps,
+        "matmul_flops": peaks["matmul"],
+        "copy_bytes": peaks["copy"],
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+
+
+def _some(plans: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Some thousands of them: a loader may ask for all of them at once."""
+    for _ in range(20_000):
+        yield next(plans)
+
+
+def _rate(work: Iterator[int], wait: Callable[[], object], seconds: float) -> tuple[float, int]:
+    """Seconds a step of `work`, which yields how many steps it has done, and their number; `wait` until the device has done them."""
+    now = time.perf_counter
+    warm = 0
+    for done in work:
+        warm += done
+        if warm >= LEAST_STEPS:
+            break
+    wait()
+    started, steps = now(), 0
+    for done in work:
+        steps += done
+        if steps >= LEAST_STEPS and now() - started >= seconds:
+            break
+    wait()
+    elapsed = now() - started
+    if hasattr(work, "close"):
+        work.close()
+    return elapsed / steps, steps
+
+
+def _peaks(backend: Backend, seconds: float) -> dict[str, float]:
+    """Operations, or bytes, a second of each of the machine's measures, the best of what fits into `seconds`."""
+    best = {}
+    for name, (work, amount) in backend.peak_work().items():
+        work()
+        end = time.perf_counter() + seconds
+        shortest = float("inf")
+        while time.perf_counter() < end or shortest == float("inf"):
+            started = time.perf_counter()
+            work()
+            shortest = min(shortest, time.perf_counter() - started)
+        best[name] = amount / shortest
+    return best

@@ -1,0 +1,193 @@
+"""From the rounds of the timing experiment to its table, ratios and text. NumPy, SciPy and pandas only."""
+
+from collections.abc import Iterable
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from alexbench import spec, variants
+from alexbench.files import InputError
+
+PLACE = ["device", "variant", "framework"]
+MEASURES = ("together_seconds", "loader_seconds", "step_seconds")
+RESAMPLES = 2000
+
+
+def read(paths: Iterable[Path]) -> pd.DataFrame:
+    """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
+    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    for column in ("hostname", "dataset", "images", "batch_size"):
+        found = rows[column].dropna().unique()
+        if len(found) > 1:
+            raise InputError(
+                f"timing: rounds differ in {column} ({', '.join(map(str, found))}) and do not compare; "
+                "delete their folder, timing, in the results and measure again"
+            )
+    return rows
+
+
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """Ratio of the medians, and its 95 % interval by a percentile bootstrap over rounds, (rounds,) each, round by round.
+
+    The interval is NaN for a single round.
+    """
+    middle = float(np.median(ours) / np.median(theirs))
+    if len(ours) < 2:
+        return middle, np.nan, np.nan
+
+    def statistic(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return np.median(a, axis) / np.median(b, axis)
+
+    found = stats.bootstrap(
+        (ours, theirs), statistic, paired=True, n_resamples=RESAMPLES, method="percentile", random_state=np.random.default_rng(0)
+    )
+    return middle, float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm: medians over rounds, seconds an epoch, what the change saves, the factor over the notebook, the share of the floor.
+
+    `floor_seconds`: of an image, the longer of its arithmetic at the best matrix product that any arm in the same precision saw on that
+    device, and its memory traffic at the best copy.
+    """
+    rows = rows[rows.error.isna()].copy()
+    rows["precision"] = ["bf16" if arm == "bf16" else "tf32" if arm == "tf32" else "fp32" for arm in rows.arm]
+    matmul = rows.groupby(["device", "precision"]).matmul_flops.max()
+    copy = rows.groupby("device").copy_bytes.max()
+    out = []
+    for place, cell in rows.groupby(PLACE, sort=False):
+        notebook = by_round(cell, "notebook")
+        below = None
+        for name, arm in cell.groupby("arm", sort=False):
+            first = arm.iloc[0]
+            variant = variants.get(first.variant)
+            row = dict(zip(PLACE, place, strict=True)) | {key: first[key] for key in ("arm", "kind", "change")}
+            row["rounds"] = len(arm)
+            row |= {f"{measure[:-8]}_ms": 1e3 * arm[measure].median() for measure in MEASURES}
+            row["epoch_seconds"] = arm.together_seconds.median() * first.images
+            row["saved_seconds"] = below - row["epoch_seconds"] if first.kind == "ladder" and below is not None else np.nan
+            if first.kind == "ladder":
+                below = row["epoch_seconds"]
+            both = pd.concat([notebook, by_round(cell, name)], axis=1, join="inner").to_numpy()
+            row["factor"], row["factor_low"], row["factor_high"] = ratio(both[:, 0], both[:, 1])
+            row["together_to_larger"] = (arm.together_seconds / arm[["loader_seconds", "step_seconds"]].max(axis=1)).median()
+            row["together_to_sum"] = (arm.together_seconds / (arm.loader_seconds + arm.step_seconds)).median()
+            batch = int(first.batch_size)
+            arithmetic = spec.training_operations(variant) / matmul[first.device, first.precision]
+            traffic = spec.training_bytes(variant, batch) / batch / copy[first.device]
+            row["floor_seconds"] = max(arithmetic, traffic)
+            row["share_of_floor"] = row["floor_seconds"] / arm.together_seconds.median()
+            row["arithmetic_share"] = arithmetic / arm.step_seconds.median()
+            row["start_seconds"] = arm.start_seconds.median()
+            row["import_seconds"] = arm.import_seconds.median()
+            row["peak_memory_bytes"] = arm.peak_memory_bytes.median()
+            row["least_memory_bytes"] = spec.memory_bytes(variant, batch) + first.data_bytes
+            row |= {key: first[key] for key in ("framework_title", "variant_title", "device_name", "threads", "dataset", "batch_size")}
+            row |= {key: first[key] for key in ("settings", "versions")}
+            row["matmul_flops"], row["copy_bytes"] = matmul[first.device, first.precision], copy[first.device]
+            out.append(row)
+    return pd.DataFrame(out)
+
+
+def by_round(rows: pd.DataFrame, arm: str) -> pd.Series:
+    """Seconds an image of an arm, loader and step together, by round."""
+    return rows[rows.arm == arm].set_index("round").together_seconds
+
+
+def ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a device, variant and arm that both have: how many times as long each later framework takes as the first one, with interval."""
+    rows = rows[rows.error.isna()]
+    out = []
+    for (device, variant), cell in rows.groupby(["device", "variant"], sort=False):
+        first, *others = cell.framework.unique()
+        ours = cell[cell.framework == first]
+        for other in others:
+            theirs = cell[cell.framework == other]
+            for arm in (name for name in ours.arm.unique() if name in set(theirs.arm)):
+                both = pd.concat([by_round(theirs, arm), by_round(ours, arm)], axis=1, join="inner").to_numpy()
+                middle, low, high = ratio(both[:, 0], both[:, 1])
+                row = {"device": device, "variant": variant, "framework": other, "to": first, "arm": arm}
+                out.append(row | {"ratio": middle, "low": low, "high": high, "rounds": len(both)})
+    return pd.DataFrame(out, columns=["device", "variant", "framework", "to", "arm", "ratio", "low", "high", "rounds"])
+
+
+def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
+    """A paragraph on which of two frameworks is faster for one network on one device, and what explains it: from the figures alone.
+
+    The ratio as in tutorials is the product of three factors: of the input (notebook : resident), of how a step is carried out
+    (resident : fast), and what is left between the frameworks (fast).
+    """
+    by_arm = ratios_of_pair.set_index("arm")
+    notebook, resident, fast = (by_arm.loc[name] for name in ("notebook", "resident", "fast"))
+    factors = {
+        "how the images are prepared": notebook.ratio / resident.ratio,
+        "how a step is carried out": resident.ratio / fast.ratio,
+        "the frameworks' own kernels": fast.ratio,
+    }
+    text = f"As its tutorials have it, {framework} {_compared(notebook, to)}. "
+    product = " x ".join(f"{factor:.2f} ({name})" for name, factor in factors.items())
+    text += f"That ratio, {notebook.ratio:.2f}, is {product}: "
+    largest = max(factors, key=lambda name: abs(log(factors[name])))
+    if abs(log(factors[largest])) < log(1.05):
+        text += "none of the three makes a difference of 5 %. "
+    else:
+        slower = framework if factors[largest] > 1 else to
+        text += f"what weighs most is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
+    return text + f"With everything done that was measured to help, {framework} {_compared(fast, to)}."
+
+
+def _compared(row: pd.Series, to: str) -> str:
+    """What a ratio says, with its interval, and no more than that."""
+    if np.isnan(row.low):
+        return f"takes {row.ratio:.2f} times as long as {to} (one round: no interval)"
+    interval = f"{row.low:.2f} to {row.high:.2f}, {row.rounds:.0f} rounds"
+    if row.low <= 1 <= row.high:
+        return f"is neither faster nor slower than {to} beyond the interval (ratio {row.ratio:.2f}, {interval})"
+    return f"takes {row.ratio:.2f} times as long as {to} ({interval})"
+
+
+def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """The experiment in Markdown: for each device and network the text, the ladder and the ratios; then what else was measured."""
+    parts = ["# Which framework is faster, and why", ""]
+    titles = dict(zip(arms.framework, arms.framework_title, strict=True))
+    for (device, _), cell in arms.groupby(["device", "variant"], sort=False):
+        first = cell.iloc[0]
+        parts += [f"## {first.variant_title}, {device} ({first.device_name}, {first.threads} threads)", ""]
+        here = compared[(compared.device == device) & (compared.variant == first.variant)]
+        for (framework, to), pair in here.groupby(["framework", "to"], sort=False):
+            parts += [explanation(pair, titles[framework], titles[to]), ""]
+        parts += [_ladder(cell, here, titles).to_markdown(index=False, disable_numparse=True), ""]
+    parts += [
+        "Seconds of an epoch: the median over the rounds of loader and step together, times the images. The factor is over the notebook's "
+        "form, its 95 % interval a bootstrap over rounds; a rung is the one above it with one thing changed. Floor: the longer of the "
+        "declared arithmetic at the best matrix product and the least memory traffic at the best copy, both measured in the same run.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
+    """The arms of one network on one device, to be read."""
+    rows = []
+    for _, arm in cell.iterrows():
+        there = compared[(compared.arm == arm.arm) & (compared.framework == arm.framework)]
+        interval = "" if np.isnan(arm.factor_low) else f" ({arm.factor_low:.2f} to {arm.factor_high:.2f})"
+        row = {
+            "Framework": arm.framework_title,
+            "Arm": {"ladder": "", "precision": "last rung, ", "extra": "apart: "}[arm.kind] + arm.change,
+            "Epoch (s)": f"{arm.epoch_seconds:,.1f}",
+            "Saves (s)": "" if np.isnan(arm.saved_seconds) else f"{arm.saved_seconds:,.1f}",
+            "Factor": f"{arm.factor:.2f}{interval}",
+            "Loader (ms/image)": f"{arm.loader_ms:.3f}",
+            "Step (ms/image)": f"{arm.step_ms:.3f}",
+            "Together : larger": f"{arm.together_to_larger:.2f}",
+            "Share of floor": f"{arm.share_of_floor:.2f}",
+        }
+        for _, pair in there.iterrows():
+            interval = "" if np.isnan(pair.low) else f" ({pair.low:.2f} to {pair.high:.2f})"
+            row[f": {titles[pair.to]}"] = f"{pair.ratio:.2f}{interval}"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Make one table of the timing experiment's rounds, and a text that says which framework is faster and why.
+
+Writes timing.csv, a row an arm, timing_ratios.csv, a row an arm that frameworks share, and timing.md, the text with both, to be read.
+
+python scripts/collect_timing.py results/timing/*/*/round*/*.csv --output results
+"""
+
+import argparse
+from pathlib import Path
+
+from alexbench import timing_results
+from alexbench.files import replacing
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("rounds", nargs="+", type=Path, metavar="CSV", help="made by time_steps.py")
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    args = p.parse_args(argv)
+    rows = timing_results.read(args.rounds)
+    arms, ratios = timing_results.table(rows), timing_results.ratios(rows)
+    text = timing_results.report(arms, ratios)
+    for name, content in (
+        ("timing.csv", arms.to_csv(index=False)),
+        ("timing_ratios.csv", ratios.to_csv(index=False)),
+        ("timing.md", text),
+    ):
+        with replacing(args.output / name) as temporary:
+            temporary.write_text(content)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())

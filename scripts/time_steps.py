@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Time a framework's ways of training one network, from what its tutorials do to the fast path: a row an arm, into a CSV file.
+
+Arms are measured in random order, each in a process of its own: loader alone, step alone, both together. Another round is another
+call with another --round. collect_timing.py makes a table of all rounds.
+
+    python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output try.csv
+    python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --alone --step plain
+"""
+
+import time
+
+STARTED = time.perf_counter()
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from alexbench import backends, datasets, environment, execution, loop, recipe, timing, variants, weights
+from alexbench.execution import Execution
+from alexbench.files import InputError, replacing
+
+SEED = 1
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
+    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
+    p.add_argument("--threads", type=int, default=environment.available_threads(), help="CPU threads (%(default)s)")
+    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument("--seconds", type=float, default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)")
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
+    what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
+    p.add_argument("--round", type=int, default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)")
+    p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
+    execution.add_options(p)
+    return p
+
+
+def measure(args: argparse.Namespace, how: Execution) -> dict:
+    """One arm, in this process."""
+    imported = time.perf_counter()
+    backend_class = backends.load(args.framework, how)
+    import_seconds = time.perf_counter() - imported
+    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    batch_size = min(args.batch_size, len(dataset.train_labels))
+    settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
+    threads = min(args.threads, environment.available_threads())
+    mean, std = dataset.channel_statistics()
+    empty_memory_bytes = loop.peak_process_memory_bytes()
+    backend = backend_class(variant, settings, mean, std, args.device, threads, SEED, how)
+    backend.set_weights(weights.initialise(variant, settings.initialisation, SEED))
+    backend.set_data(dataset.train_images, dataset.train_labels)
+    ready_seconds = time.perf_counter() - STARTED
+    measured = timing.measure(backend, len(dataset.train_labels), batch_size, SEED, args.seconds)
+    described, host = backend.describe(), environment.describe()
+    return {
+        "framework_title": backend_class.title,
+        "variant_title": variant.title,
+        "device": described["device"],
+        "device_name": described["device_name"] or host["cpu_name"],
+        "hostname": host["hostname"],
+        "threads": threads,
+        "dataset": dataset.name,
+        "images": len(dataset.train_labels),
+        "data_bytes": dataset.train_images.nbytes,
+        "batch_size": batch_size,
+        **measured,
+        "import_seconds": import_seconds,
+        "start_seconds": ready_seconds + measured["first_step_seconds"],
+        "empty_memory_bytes": empty_memory_bytes,
+        "settings": json.dumps(described["settings"]),
+        "versions": json.dumps(described["versions"] | host["versions"]),
+    }
+
+
+def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
+    """One arm, in a process of its own. An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`."""
+    started = time.perf_counter()
+    command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
+        if arm.kind != "extra":
+            raise InputError(f"arm {arm.name} failed: {reason}")
+        print(f"{arm.name}: left out, it failed: {reason}", file=sys.stderr, flush=True)
+        return {"error": reason}
+    row = json.loads(done.stdout.splitlines()[-1])
+    print(
+        f"{arm.name}: {1e3 * row['together_seconds']:.3f} ms an image (loader {1e3 * row['loader_seconds']:.3f}, step "
+        f"{1e3 * row['step_seconds']:.3f}); {time.perf_counter() - started:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return row
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    """Every arm into --output."""
+    backend_class = backends.load(args.framework)
+    device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
+    size = datasets.load(args.data).train_images.shape[1]
+    arms = timing.arms(backend_class, device, resized=size != variants.get(args.variant).input_size)
+    if args.arms:
+        unknown = set(args.arms) - {arm.name for arm in arms}
+        if unknown:
+            raise InputError(f"--arms: unknown {', '.join(sorted(unknown))}; choose from {', '.join(arm.name for arm in arms)}")
+        arms = [arm for arm in arms if arm.name in args.arms]
+    argv = [
+        *("--framework", args.framework, "--variant", args.variant, "--data", str(args.data), "--device", device),
+        *("--threads", str(args.threads), "--batch-size", str(args.batch_size), "--seconds", str(args.seconds)),
+    ]
+    rows = {}
+    for arm in random.Random(args.round).sample(arms, len(arms)):
+        rows[arm.name] = measure_in_a_process(argv, arm)
+    place = {"round": args.round, "framework": args.framework, "variant": args.variant}
+    with replacing(args.output) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=[*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)], restval="")
+        writer.writeheader()
+        for arm in arms:
+            writer.writerow(place | {"arm": arm.name, "kind": arm.kind, "change": arm.change} | rows[arm.name])
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if args.alone:
+        print(json.dumps(measure(args, Execution.from_options(args))))
+    else:
+        measure_all(args)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,160 @@
+"""The timing experiment: its arms, what is measured of one, and what is said of the figures."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import collect_timing
+import plot_timing
+import time_steps
+from alexbench import backends, spec, timing, timing_results, variants
+from alexbench.execution import Execution
+from alexbench.files import InputError
+
+FRAMEWORKS = ["pytorch", "tensorflow"]
+
+
+def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, float]], variant: str = "alexnet_mod", **changes) -> None:
+    """A round as time_steps.py writes it: for each arm its kind and its seconds an image."""
+    rows = []
+    for name, (kind, seconds) in arms.items():
+        row = {"round": number, "framework": framework, "variant": variant, "arm": name, "kind": kind, "change": f"change {name}"}
+        row |= {
+            "error": "",
+            "framework_title": framework.title(),
+            "variant_title": "AlexNet",
+            "device": "cpu",
+            "device_name": "a processor",
+        }
+        row |= {"hostname": "here", "threads": 2, "dataset": "cifar10", "images": 1000, "data_bytes": 10**6, "batch_size": 64}
+        row |= {"together_seconds": seconds, "loader_seconds": seconds / 10, "step_seconds": seconds, "first_step_seconds": 1.0, "steps": 9}
+        row |= {"matmul_flops": 2e11, "copy_bytes": 2e10, "peak_memory_bytes": 10**9, "import_seconds": 1.0, "start_seconds": 3.0}
+        rows.append(row | {"empty_memory_bytes": 10**8, "settings": "{}", "versions": "{}"} | changes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    """Three rounds of two frameworks: PyTorch's input is slow, the rest alike."""
+    paths = []
+    for number in (1, 2, 3):
+        wobble = 1 + 0.01 * number
+        seconds = {"pytorch": (0.010, 0.004, 0.002), "tensorflow": (0.005, 0.004, 0.002)}
+        for framework in FRAMEWORKS:
+            arms = dict(zip(("notebook", "resident", "fast"), (("ladder", s * wobble) for s in seconds[framework]), strict=True))
+            paths.append(tmp_path / f"round{number}/{framework}.csv")
+            write_round(paths[-1], framework, number, arms | {"bf16": ("precision", 0.001)})
+    return paths
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_ladder_leads_from_the_tutorials_way_to_the_fast_one_a_change_a_rung(framework, device):
+    backend = backends.load(framework)
+    arms = timing.arms(backend, device, resized=True)
+    assert len({arm.name for arm in arms}) == len(arms)
+    ladder = [arm.execution for arm in arms if arm.kind == "ladder"]
+    assert (ladder[0].input, ladder[0].step, ladder[0].workers) == ("per_image", "plain", 0)
+    assert ladder[-1] == Execution()
+    for below, above in itertools.pairwise(ladder):
+        before, after = ({**vars(e), **e.switches(backend.switches, device)} for e in (below, above))
+        changed = {key for key in before if before[key] != after[key]} - {"step"}
+        # The workers belong to the input image by image, and so does where it resizes.
+        assert len(changed) == 1 or changed == {"input", "workers"} or changed == {"input", "workers", "resize"}
+    crossed = {(e.input, e.step.partition("+")[0]) for e in (arm.execution for arm in arms) if e.precision == "fp32"}
+    assert crossed >= {(i, s) for i in ("per_image", "resident") for s in ("plain", "fast")}
+    assert {arm.execution.precision for arm in arms} == {"cpu": {"fp32", "bf16"}, "cuda": {"fp32", "tf32", "bf16"}}[device]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_arms_are_measured_in_processes_of_their_own(framework, digits_file, tmp_path, capfd):
+    output = tmp_path / "round.csv"
+    options = ["--variant=alexnet_mod", f"--data={digits_file}", "--device=cpu", "--threads=1", "--batch-size=4", "--seconds=0.05"]
+    assert time_steps.main([f"--framework={framework}", *options, "--arms", "workers", "fast", "--output", str(output)]) == 0
+    rows = pd.read_csv(output)
+    assert rows.arm.tolist() == ["workers", "fast"] and rows.error.isna().all()
+    for column in ("together_seconds", "loader_seconds", "step_seconds", "matmul_flops", "copy_bytes", "start_seconds"):
+        assert (rows[column] > 0).all(), column
+    assert (rows.steps >= timing.LEAST_STEPS).all() and (rows.start_seconds > rows.import_seconds).all()
+    settings = [json.loads(text) for text in rows.settings]
+    assert [s["input"] for s in settings] == ["per_image", "resident"] and [s["workers"] for s in settings] == [2, 0]
+    # A step costs more than its images' way to it.
+    fast = rows.iloc[1]
+    assert fast.loader_seconds < fast.step_seconds
+    assert "fast: " in capfd.readouterr().err
+    with pytest.raises(InputError, match="--arms: unknown slow; choose from notebook, workers, resident"):
+        time_steps.main([f"--framework={framework}", *options, "--arms", "slow", "--output", str(output)])
+
+
+def test_the_ratio_of_medians_and_its_interval():
+    a, b = np.array([2.0, 2.2, 1.8, 2.1, 1.9]), np.array([1.0, 1.1, 0.9, 1.05, 0.95])
+    middle, low, high = timing_results.ratio(a, b)
+    assert middle == 2.0 and low == pytest.approx(2.0) == high, "round by round the ratio is always 2"
+    middle, low, high = timing_results.ratio(a, b[::-1])
+    assert low < middle < high
+    assert np.isnan(timing_results.ratio(a[:1], b[:1])[1])
+
+
+def test_the_table_has_medians_savings_and_the_share_of_the_floor(rounds):
+    table = timing_results.table(timing_results.read(rounds)).set_index(["framework", "arm"])
+    ours = table.loc["pytorch"]
+    assert ours.rounds.tolist() == [3, 3, 3, 3]
+    assert ours.epoch_seconds["notebook"] == pytest.approx(10.2) and ours.saved_seconds["resident"] == pytest.approx(6.12)
+    assert np.isnan(ours.saved_seconds["notebook"]) and np.isnan(ours.saved_seconds["bf16"])
+    assert ours.factor["fast"] == pytest.approx(5)
+    assert ours.together_to_larger["fast"] == pytest.approx(1) and ours.together_to_sum["fast"] == pytest.approx(1 / 1.1)
+    floor = spec.training_operations(variants.get("alexnet_mod")) / 2e11
+    assert ours.floor_seconds["fast"] == pytest.approx(floor) and ours.share_of_floor["fast"] == pytest.approx(floor / 0.00204)
+
+
+def test_the_text_says_what_the_figures_say(rounds):
+    rows = timing_results.read(rounds)
+    compared = timing_results.ratios(rows)
+    text = timing_results.explanation(compared, "TensorFlow", "PyTorch")
+    assert text.startswith("As its tutorials have it, TensorFlow takes 0.50 times as long as PyTorch (0.50 to 0.50, 3 rounds). ")
+    assert "That ratio, 0.50, is 0.50 (how the images are prepared) x 1.00 (how a step is carried out) x 1.00" in text
+    assert "what weighs most is how the images are prepared, which costs PyTorch 2.00 times as much" in text
+    report = timing_results.report(timing_results.table(rows), compared)
+    assert "## AlexNet, cpu (a processor, 2 threads)" in report and "| Pytorch" in report
+
+
+def test_a_difference_within_the_interval_is_not_called_one():
+    row = pd.Series({"ratio": 0.98, "low": 0.9, "high": 1.1, "rounds": 5})
+    assert "is neither faster nor slower than PyTorch beyond the interval (ratio 0.98, 0.90 to 1.10, 5 rounds)" in timing_results._compared(
+        row, "PyTorch"
+    )
+    assert "(one round: no interval)" in timing_results._compared(pd.Series({"ratio": 2.0, "low": np.nan, "rounds": 1}), "PyTorch")
+
+
+def test_rounds_of_two_machines_are_not_compared(rounds):
+    write_round(rounds[0], "pytorch", 1, {"notebook": ("ladder", 0.01)}, hostname="there")
+    with pytest.raises(InputError, match=r"timing: rounds differ in hostname \(there, here\) and do not compare"):
+        timing_results.read(rounds)
+
+
+def test_tables_and_figures_come_out_of_the_rounds(rounds, tmp_path):
+    assert collect_timing.main([*map(str, rounds), "--output", str(tmp_path)]) == 0
+    arms = ["--arms", str(tmp_path / "timing.csv")]
+    for figure, more in (
+        ("waterfall", ["--framework", "pytorch", "--variant", "alexnet_mod"]),
+        ("ratio", ["--ratios", str(tmp_path / "timing_ratios.csv")]),
+        ("roofline", []),
+    ):
+        assert plot_timing.main([figure, *arms, *more, "--output", str(tmp_path / f"{figure}.png")]) == 0
+        assert (tmp_path / f"{figure}.png").stat().st_size > 10_000 and (tmp_path / f"{figure}.svg").exists()
+    with pytest.raises(InputError, match="has no arm of any framework on cuda"):
+        plot_timing.main(["roofline", *arms, "--device", "cuda", "--output", str(tmp_path / "no.png")])
+
+
+def test_operations_and_bytes_of_training_are_those_of_the_declaration():
+    small = spec.Variant("small", "", "", 8, (spec.Conv(4, kernel=3), spec.Flatten(), spec.Dense(10, relu=False)))
+    conv, dense = 6 * 6 * 4 * 27, 6 * 6 * 4 * 10
+    assert spec.training_operations(small) == 2 * (2 * conv + 3 * dense)
+    outputs, parameters = 6 * 6 * 4 + 10, 28 * 4 + 145 * 10
+    assert spec.training_bytes(small, 2) == 4 * (4 * 2 * outputs + 10 * parameters)
+    assert spec.memory_bytes(small, 2) == 4 * (4 * parameters + 2 * (8 * 8 * 3 + 2 * 6 * 6 * 4 + 10))
