@@ -23,7 +23,7 @@ import yaml
 
 from alexbench import backends, configuration, spec, variants
 from alexbench.download import is_url
-from alexbench.files import InputError
+from alexbench.files import InputError, run_program
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 # A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
@@ -202,7 +202,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)
