@@ -22,5 +22,9 @@ rule all:
         FIGURES,
 
 
+onstart:
+    check_executor()
+
+
 onsuccess:
     print(f"Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
