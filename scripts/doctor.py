@@ -7,6 +7,7 @@ srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py      # the sam
 """
 
 import argparse
+import getpass
 import importlib.metadata
 import json
 import os
@@ -146,24 +147,40 @@ def slurm(profile: Path) -> Iterator[Finding]:
         return
     resources = resources_of(settings)
     partition = resources.get("slurm_partition")
-    _, said = output(["sinfo", "--noheader", "--format=%R"])
-    known = sorted(set(said.split()))
+    known = names(["sinfo", "--noheader", "--format=%R"])
     if partition and partition not in known:
         yield Finding(FAILURE, "partition", f"{partition!r} is unknown", f"set slurm_partition in {path} to one of {', '.join(known)}")
     else:
         yield Finding(OK, "partition", str(partition or "the cluster's default"))
+    account = resources.get("slurm_account")
+    # None where SLURM keeps no accounts.
+    known = names(["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account"])
+    if account and known and str(account).lower() not in known:
+        yield Finding(FAILURE, "account", f"{account!r} is none of yours", f"set slurm_account in {path} to one of {', '.join(known)}")
+    else:
+        yield Finding(OK, "account", str(account or "your default, if there is one"))
     options = {"slurm_partition": "partition", "slurm_account": "account", "gres": "gres", "constraint": "constraint", "qos": "qos"}
-    request = [f"--{option}={resources[key]}" for key, option in options.items() if resources.get(key)]
+    keys = [key for key in options if resources.get(key)]
+    request = [f"--{options[key]}={resources[key]}" for key in keys]
     if resources.get("gpu"):
         model = f"{resources['gpu_model']}:" if resources.get("gpu_model") else ""
         request.append(f"--gpus={model}{resources['gpu']}")
+        keys += ["gpu_model", "gpu"] if model else ["gpu"]
     status, said = output(["sbatch", "--test-only", *request, "--wrap=true"])
     asked = " ".join(request)
     message = re.sub(r"^(sbatch|allocation failure): (error: )?", "", said.splitlines()[-1]) if said else ""
+    if "account" in message and not account:
+        keys.append("slurm_account")
     if status:
-        yield Finding(FAILURE, "GPU job", f"SLURM refuses {asked}: {message}", f"mend these resources of rule train in {path}")
+        yield Finding(FAILURE, "GPU job", f"SLURM refuses {asked}: {message}", f"mend {', '.join(keys)} of rule train in {path}")
     else:
         yield Finding(OK, "GPU job", f"SLURM accepts {asked}")
+
+
+def names(command: list[str]) -> list[str]:
+    """What one of SLURM's commands lists, a name a line; nothing where it fails."""
+    status, said = output(command)
+    return [] if status else sorted(set(said.split()))
 
 
 def resources_of(profile: dict) -> dict:
