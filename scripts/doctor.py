@@ -3,7 +3,7 @@
 
 python scripts/doctor.py
 python scripts/doctor.py --config my.yaml --profile profiles/slurm
-srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py      # the same on a compute node
+srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py --profile profiles/slurm      # the same on a compute node
 """
 
 import argparse
@@ -183,6 +183,14 @@ def names(command: list[str]) -> list[str]:
     return [] if status else sorted(set(said.split()))
 
 
+def config_of(profile: Path) -> dict:
+    """What a profile sets over the configuration; nothing where it cannot be read, which `slurm` tells of."""
+    try:
+        return yaml.safe_load((profile / "config.yaml").read_text()).get("config") or {}
+    except (OSError, yaml.YAMLError, AttributeError):
+        return {}
+
+
 def resources_of(profile: dict) -> dict:
     """The resources of rule train under a profile: its own, the defaults, then what is set for the rule."""
 
@@ -205,6 +213,9 @@ def main(argv: list[str] | None = None) -> int:
     mistakes = configuration.errors(config, choices)
     if mistakes:
         raise InputError("\n".join(mistakes))
+    if args.profile and "SLURM_JOB_ID" in os.environ:
+        # As a training's job would find it: there a missing GPU is a failure, on a login node it is not.
+        config |= config_of(args.profile)
     checks = [python(), driver(), frameworks(config), inputs(config), storage(config)]
     if args.profile:
         checks.append(slurm(args.profile))
