@@ -17,9 +17,9 @@ if workflow.is_main_process:
     problems = configuration.errors(config, choices) or configuration.missing_files(config, variants.VARIANTS)
     if problems:
         sys.exit("\n".join(problems))
-    # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and the
-    # same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs too:
-    # what it is going to do is not known yet when this is read.)
+    # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and
+    # the same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs
+    # too: what it is going to do is not known yet when this is read.)
     others = presence.join(Path(".snakemake/at_work"), stale_when_alone=Path(".snakemake/locks"))
     if others:
         print(f"Another Snakemake is at work in this folder: {', '.join(others)}. Do not --unlock before it has ended.", file=sys.stderr)
@@ -92,6 +92,6 @@ def check_executor():
     absent = [command for command in ("sbatch", "squeue", "scancel") if shutil.which(command) is None]
     if workflow.executor_plugin.name == "slurm" and absent:
         sys.exit(
-            f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's module; "
-            "to train on this machine leave --profile out and say --cores all"
+            f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's "
+            "module; to train on this machine leave --profile out and say --cores all"
         )

@@ -94,6 +94,13 @@ def test_a_file_system_without_locks_changes_nothing(tmp_path, monkeypatch, numb
     assert presence.join(tmp_path / "register", tmp_path / "locks") == [] and lock.exists()
 
 
+def test_a_register_cut_short_is_no_obstacle(tmp_path):
+    lock = left_behind(tmp_path)
+    (tmp_path / "register").write_text(f"7 {socket.gethostname()}\n12")
+    Member(tmp_path).leave()
+    assert not lock.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
     (tmp_path / "file").touch()
     assert presence.join(tmp_path / "file" / "register", tmp_path / "locks") == []

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -20,7 +21,8 @@ def join(register: Path, stale_when_alone: Path) -> list[str]:
         # Never closed: that would end the lock. Child processes inherit neither the handle nor a lock of this kind.
         handle = os.open(register, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         alone = _lock_alone(handle)
-        listed = [tuple(line.split()) for line in os.pread(handle, 1 << 20, 0).decode().splitlines()]
+        # Not what a full disk cut short.
+        listed = re.findall(r"^(\d+) (\S+)$", os.pread(handle, 1 << 20, 0).decode(errors="replace"), re.MULTILINE)
         if alone and (not _filled(stale_when_alone) or all(host == socket.gethostname() for _, host in listed)):
             shutil.rmtree(stale_when_alone, ignore_errors=True)
             os.ftruncate(handle, 0)
