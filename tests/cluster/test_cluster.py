@@ -275,6 +275,7 @@ REFUSED = "Requested node configuration is not available"
             REFUSED,
         ),
     ],
+    ids=["partition", "GPU model", "gres"],
 )
 def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old, new, key, says):
     path = project / "profiles/slurm/config.yaml"
@@ -283,6 +284,7 @@ def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old,
     command = [*FAST_SNAKEMAKE, *ON_CLUSTER, "--retries", "0"]
     done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1 and says in done.stderr + done.stdout
+    assert "the key to set: make doctor" in done.stdout
     failures = doctors_failures(project)
     assert any(key in line for line in failures) and all("profiles/slurm/config.yaml" in line for line in failures)
 
