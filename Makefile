@@ -29,7 +29,7 @@ test: .venv/installed ## every test but those on a real SLURM
 	python -m pytest -m "not cluster"
 	@echo "Not run here: tests/cluster, on a real one-node SLURM; make cluster-test runs them"
 
-cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; Debian's slurmctld slurmd slurm-client munge)
+cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster
 
 doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM

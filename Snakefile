@@ -23,5 +23,13 @@ rule all:
         FIGURES,
 
 
+onstart:
+    check_executor()
+
+
 onsuccess:
     print(f"Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+
+
+onerror:
+    print("How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

@@ -1,13 +1,14 @@
 # What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import backends, configuration, fingerprint, variants
+from alexbench import backends, configuration, fingerprint, presence, variants
 from alexbench.download import is_url
 
 # Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
@@ -16,6 +17,12 @@ if workflow.is_main_process:
     problems = configuration.errors(config, choices) or configuration.missing_files(config, variants.VARIANTS)
     if problems:
         sys.exit("\n".join(problems))
+    # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and
+    # the same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs
+    # too: what it is going to do is not known yet when this is read.)
+    others = presence.join(Path(".snakemake/at_work"), stale_when_alone=Path(".snakemake/locks"))
+    if others:
+        print(f"Another Snakemake is at work in this folder: {', '.join(others)}. Do not --unlock before it has ended.", file=sys.stderr)
 
 # A training is timed: on this machine one at a time, unless the user says how many GPUs there are (`--resources gpu=2`). On a
 # cluster, where Snakemake counts nodes, each job has its own. (The executor itself is not known yet when this is read.)
@@ -100,3 +107,13 @@ def measurement_before(wildcards):
     """The measurement that comes before this one: they are not to run at the same time."""
     place = MEASUREMENTS.index(MEASUREMENT.format(**wildcards))
     return MEASUREMENTS[place - 1] if place else []
+
+
+def check_executor():
+    """End before the first job where jobs are for SLURM and its commands are missing: each job would fail for that, one by one."""
+    absent = [command for command in ("sbatch", "squeue", "scancel") if shutil.which(command) is None]
+    if workflow.executor_plugin.name == "slurm" and absent:
+        sys.exit(
+            f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's "
+            "module; to train on this machine leave --profile out and say --cores all"
+        )

@@ -5,11 +5,10 @@ python scripts/collect.py --runs results/runs --frameworks pytorch tensorflow --
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from alexbench import results
-from alexbench.files import InputError, replacing
+from alexbench.files import replacing, run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
 
@@ -48,7 +47,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from alexbench import timing_results
-from alexbench.files import replacing
+from alexbench.files import replacing, run_program
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,6 +33,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.exit(main())
+    run_program(main)

@@ -3,10 +3,11 @@
 
 python scripts/doctor.py
 python scripts/doctor.py --config my.yaml --profile profiles/slurm
-srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py      # the same on a compute node
+srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py --profile profiles/slurm      # the same on a compute node
 """
 
 import argparse
+import getpass
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,7 @@ import yaml
 
 from alexbench import backends, configuration, spec, variants
 from alexbench.download import is_url
-from alexbench.files import InputError
+from alexbench.files import InputError, run_program
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 # A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
@@ -146,24 +147,48 @@ def slurm(profile: Path) -> Iterator[Finding]:
         return
     resources = resources_of(settings)
     partition = resources.get("slurm_partition")
-    _, said = output(["sinfo", "--noheader", "--format=%R"])
-    known = sorted(set(said.split()))
+    known = names(["sinfo", "--noheader", "--format=%R"])
     if partition and partition not in known:
         yield Finding(FAILURE, "partition", f"{partition!r} is unknown", f"set slurm_partition in {path} to one of {', '.join(known)}")
     else:
         yield Finding(OK, "partition", str(partition or "the cluster's default"))
+    account = resources.get("slurm_account")
+    # None where SLURM keeps no accounts.
+    known = names(["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account"])
+    if account and known and str(account).lower() not in known:
+        yield Finding(FAILURE, "account", f"{account!r} is none of yours", f"set slurm_account in {path} to one of {', '.join(known)}")
+    else:
+        yield Finding(OK, "account", str(account or "your default, if there is one"))
     options = {"slurm_partition": "partition", "slurm_account": "account", "gres": "gres", "constraint": "constraint", "qos": "qos"}
-    request = [f"--{option}={resources[key]}" for key, option in options.items() if resources.get(key)]
+    keys = [key for key in options if resources.get(key)]
+    request = [f"--{options[key]}={resources[key]}" for key in keys]
     if resources.get("gpu"):
         model = f"{resources['gpu_model']}:" if resources.get("gpu_model") else ""
         request.append(f"--gpus={model}{resources['gpu']}")
+        keys += ["gpu_model", "gpu"] if model else ["gpu"]
     status, said = output(["sbatch", "--test-only", *request, "--wrap=true"])
     asked = " ".join(request)
     message = re.sub(r"^(sbatch|allocation failure): (error: )?", "", said.splitlines()[-1]) if said else ""
+    if "account" in message and not account:
+        keys.append("slurm_account")
     if status:
-        yield Finding(FAILURE, "GPU job", f"SLURM refuses {asked}: {message}", f"mend these resources of rule train in {path}")
+        yield Finding(FAILURE, "GPU job", f"SLURM refuses {asked}: {message}", f"mend {', '.join(keys)} of rule train in {path}")
     else:
         yield Finding(OK, "GPU job", f"SLURM accepts {asked}")
+
+
+def names(command: list[str]) -> list[str]:
+    """What one of SLURM's commands lists, a name a line; nothing where it fails."""
+    status, said = output(command)
+    return [] if status else sorted(set(said.split()))
+
+
+def config_of(profile: Path) -> dict:
+    """What a profile sets over the configuration; nothing where it cannot be read, which `slurm` tells of."""
+    try:
+        return yaml.safe_load((profile / "config.yaml").read_text()).get("config") or {}
+    except (OSError, yaml.YAMLError, AttributeError):
+        return {}
 
 
 def resources_of(profile: dict) -> dict:
@@ -188,6 +213,9 @@ def main(argv: list[str] | None = None) -> int:
     mistakes = configuration.errors(config, choices)
     if mistakes:
         raise InputError("\n".join(mistakes))
+    if args.profile and "SLURM_JOB_ID" in os.environ:
+        # As a training's job would find it: there a missing GPU is a failure, on a login node it is not.
+        config |= config_of(args.profile)
     checks = [python(), driver(), frameworks(config), inputs(config), storage(config)]
     if args.profile:
         checks.append(slurm(args.profile))
@@ -202,7 +230,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

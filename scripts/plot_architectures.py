@@ -4,14 +4,13 @@
 python scripts/plot_architectures.py --variants alexnet_mod alexnet --output results/figures/architectures.png
 """
 
-import sys
 from math import log2
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from alexbench import figures, spec, variants
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 KINDS = {
     "Conv": ("#0072B2", "convolution + ReLU"),
@@ -97,7 +96,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

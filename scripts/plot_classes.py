@@ -5,7 +5,6 @@
         --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,7 @@ import seaborn as sns
 from sklearn.metrics import confusion_matrix
 
 from alexbench import datasets, figures, results
-from alexbench.files import InputError
+from alexbench.files import InputError, run_program
 
 
 def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:
@@ -88,7 +87,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

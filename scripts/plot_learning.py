@@ -4,8 +4,6 @@
 python scripts/plot_learning.py --runs results/runs.csv --output results/figures/learning.png
 """
 
-import sys
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -13,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from alexbench import figures, results
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 MEASURES = {"loss": "Cross-entropy loss (nats)", "accuracy": "Accuracy"}
 DASHES = {"training": (2, 1.2), "test": ""}
@@ -80,7 +78,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

@@ -4,14 +4,13 @@
 python scripts/plot_samples.py --data resources/data/cifar10.npz --output results/figures/samples.png
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from alexbench import datasets, figures
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 
 def draw(dataset: datasets.Dataset, columns: int) -> plt.Figure:
@@ -49,7 +48,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

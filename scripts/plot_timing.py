@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from alexbench import figures
-from alexbench.files import InputError
+from alexbench.files import InputError, run_program
 
 KEPT, SAVED, LOST, APART = "#555555", "#009E73", "#D55E00", "#bbbbbb"
 
@@ -163,6 +163,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.exit(main())
+    run_program(main)

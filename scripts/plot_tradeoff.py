@@ -4,7 +4,6 @@
 python scripts/plot_tradeoff.py --runs results/runs.csv --output results/figures/tradeoff.png
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from alexbench import figures, results
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
 AXES = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "parameters": "Parameters"}
@@ -120,7 +119,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

@@ -9,14 +9,13 @@ anything is unpickled. Digits ship inside scikit-learn.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from alexbench import datasets
 from alexbench.download import local_copy
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
@@ -43,7 +42,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

@@ -12,14 +12,13 @@ does, which is the way to use a file that holds the convolutions (features.*) on
 import argparse
 import hashlib
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from alexbench import spec, variants, weights
 from alexbench.download import local_copy
-from alexbench.files import InputError
+from alexbench.files import InputError, run_program
 
 TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
@@ -93,7 +92,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

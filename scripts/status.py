@@ -8,13 +8,12 @@ python scripts/status.py --config config/demo.yaml
 import argparse
 import json
 import socket
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 from alexbench import configuration
-from alexbench.files import InputError
+from alexbench.files import run_program
 
 # A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
 SILENT_SECONDS = 900
@@ -86,7 +85,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from alexbench import backends, datasets, environment, execution, loop, recipe, timing, variants, weights
 from alexbench.execution import Execution
-from alexbench.files import InputError, replacing
+from alexbench.files import InputError, replacing, run_program
 
 SEED = 1
 
@@ -139,7 +139,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_program(main)

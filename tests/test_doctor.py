@@ -55,6 +55,22 @@ def test_too_little_disk(place, capsys, monkeypatch):
     assert status == 1 and "FAILED   disk: 0.0 GB free, 3.4 GB wanted for one run -> make room in" in said
 
 
+@pytest.mark.parametrize(("job", "level"), [(None, "warning "), ("7", "FAILED  ")])
+def test_the_profiles_gpu_is_missed_inside_a_job_alone(place, capsys, monkeypatch, job, level):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setattr(doctor, "slurm", lambda profile: [])
+    (place / "config.yaml").write_text("executor: slurm\nconfig:\n  device: cuda\n")
+    config = {"frameworks": ["pytorch"], "data": {"dataset": "digits"}}
+    status, said = examined(capsys, place, config, "--profile", str(place))
+    assert status == bool(job) and f"{level} pytorch: " in said
+
+
 def test_no_slurm_on_this_machine(place, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "frameworks", lambda config: [])
     monkeypatch.setenv("PATH", str(place))

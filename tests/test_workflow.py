@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +36,14 @@ def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subp
         command += ["--configfile", "mine.yaml"]
     environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Wait for something that a running process is to bring about."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
 
 
 def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
@@ -231,6 +243,61 @@ def test_a_broken_archive_ends_the_run_and_names_it(project):
     log = (project / "logs/data/cifar10.log").read_text()
     assert log.startswith("cifar10: cifar-10-python.tar.gz is an HTML page") and "Traceback" not in log
     assert not list((project / "resources").rglob("*.npz"))
+
+
+def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(finished, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder)
+    config = SMALL | {"results": "results/killed", "frameworks": ["pytorch"], "recipe": {"epochs": 3, "batch_size": 4}}
+    run = folder / "results/killed/runs/pytorch/alexnet_mod/seed1"
+    command = ("-c1", str((run / "metrics.json").relative_to(folder)))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+    with (folder / "first.out").open("w") as said:
+        first = subprocess.Popen([SNAKEMAKE, *command, "--configfile", "mine.yaml"], cwd=folder, env=environment, stdout=said, stderr=said)
+    wait_until((run / "checkpoint.safetensors").exists, first)
+    training = json.loads((run / "progress.json").read_text())["pid"]
+    os.kill(training, signal.SIGSTOP)  # so that it does not end meanwhile
+
+    # Alive, it keeps a second one from running, which says who is in the way; what only looks is not in anybody's way.
+    second = snakemake(folder, *command, config=config)
+    assert second.returncode == 1 and "LockException" in second.stderr
+    assert f"Another Snakemake is at work in this folder: process {first.pid} on {socket.gethostname()}" in second.stderr
+    for look in (["-n"], ["--dag", "dot"], ["--lint"]):
+        done = snakemake(folder, *look, config=config)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert first.poll() is None and list((folder / ".snakemake/locks").iterdir())
+
+    # Killed, with the training that it had started.
+    first.kill()
+    first.wait()
+    os.kill(training, signal.SIGKILL)
+    assert list((folder / ".snakemake/locks").iterdir())
+    done = snakemake(folder, *command, config=config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((run / "metrics.json").read_text())["interruptions"] == 1
+
+
+def test_slurm_without_its_commands_ends_before_the_first_job_and_says_so(project, tmp_path):
+    """The profile on a machine that is no login node; a dry run, which needs no SLURM, is welcome there."""
+    shutil.copytree(ROOT / "profiles", project / "profiles")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).glob("*"):
+            if program.name not in ("sbatch", "squeue", "scancel", "sinfo", "sacct") and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    command = [SNAKEMAKE, "--profile", "profiles/slurm", "--configfile", "config/demo.yaml"]
+
+    def run(*more: str) -> subprocess.CompletedProcess:
+        environment = os.environ | {"PATH": str(programs)}
+        return subprocess.run([*command, *more], cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 1
+    assert "executor: slurm, as the profile says, needs sbatch, squeue, scancel, not found on PATH; start on" in done.stderr
+    assert "Traceback" not in done.stderr and not list(project.rglob("*.npz")) and not list(project.glob("logs/*"))
+    assert planned(run("-n"))["train"] == 8
 
 
 def test_lint_has_nothing_to_say(project):

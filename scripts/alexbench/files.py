@@ -2,14 +2,24 @@
 
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 class InputError(Exception):
     """Something the user gave is wrong. The message names the thing, the value and the way out; no traceback is shown."""
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Run a program and exit with its status; for an InputError, with its message and status 1."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))
 
 
 @contextmanager

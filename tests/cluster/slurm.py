@@ -1,10 +1,11 @@
-"""A real SLURM of one node on loopback, for tests: munge, slurmctld and slurmd from Debian's packages, without systemd or accounting.
+"""A real SLURM of one node on loopback, for tests: munge, slurmctld and slurmd from Debian's packages, without systemd.
 
-python tests/cluster/slurm.py up        # prints the folder that it lives in
+python tests/cluster/slurm.py up        # prints the folder that it lives in; with --accounting, a job must name a known account
 python tests/cluster/slurm.py status
 python tests/cluster/slurm.py down
 
-In Python: `with Cluster() as cluster: ...`; meanwhile sbatch, squeue and the others find it by themselves. Needs root, takes half a second.
+In Python: `with Cluster() as cluster: ...`; meanwhile sbatch, squeue and the others find it by themselves. Needs root, takes half a second;
+with accounting, which brings up slurmdbd and a MariaDB of its own, ten.
 """
 
 import argparse
@@ -26,9 +27,15 @@ from pathlib import Path
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
-# In the order in which they start; they end in the reverse order.
-DAEMONS = ("munged", "slurmctld", "slurmd")
-FOLDERS = ("etc", "state", "spool", "log", "run")
+# With accounting, these too. Not mariadb-server: that would bring a service up.
+ACCOUNTING_PACKAGES = "slurmdbd mariadb-server-core mariadb-client-core"
+ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr", "sacct")
+# In the order in which they start; they end in the reverse order. Those for accounting run with it alone.
+DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
+ACCOUNTING_DAEMONS = ("mariadbd", "slurmdbd")
+# The one account that a cluster with accounting knows.
+ACCOUNT = "known"
+FOLDERS = ("etc", "state", "spool", "log", "run", "database")
 # Lies in a cluster's folder; without it nothing is deleted there.
 MARK = "this-is-a-test-cluster"
 
@@ -62,7 +69,7 @@ MpiDefault=none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting}
 ReturnToService=2
 KillWait=5
 MinJobAge=300
@@ -83,6 +90,30 @@ PartitionName=cpu Default=YES
 PartitionName=gpu
 # Its jobs preempt those of the other two, which are requeued.
 PartitionName=urgent PriorityTier=10 PreemptMode=off
+"""
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={slurmdbd_port}
+# Where munge is to be found, for once under this name.
+AccountingStoragePass={folder}/run/munge.socket
+AccountingStorageEnforce=associations
+# A job that its partition will never take is refused, and does not wait for ever.
+EnforcePartLimits=ALL"""
+SLURMDBD_CONF = """\
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={slurmdbd_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/run/munge.socket
+PidFile={folder}/run/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm
 """
 GRES_CONF = "Name=gpu Type=h200 File={file} Flags=nvidia_gpu_env\n"
 
@@ -112,15 +143,13 @@ class Job:
     fields: dict[str, str] = field(repr=False)
 
 
-def missing() -> list[str]:
-    """Names of the programs that a cluster needs and this machine lacks."""
-    return [name for name in PROGRAMS if find(name) is None]
-
-
-def obstacle() -> str:
+def obstacle(accounting: bool = False) -> str:
     """Why no cluster can be brought up here, in one line; empty if nothing is in the way."""
-    if absent := missing():
-        return f"missing {', '.join(absent)}; apt-get install -y --no-install-recommends {PACKAGES}"
+    programs, packages = PROGRAMS, PACKAGES
+    if accounting:
+        programs, packages = (*PROGRAMS, *ACCOUNTING_PROGRAMS), f"{PACKAGES} {ACCOUNTING_PACKAGES}"
+    if absent := [name for name in programs if find(name) is None]:
+        return f"missing {', '.join(absent)}; apt-get install -y --no-install-recommends {packages}"
     return "" if os.geteuid() == 0 else "a test cluster needs root; run it as root or with sudo"
 
 
@@ -202,11 +231,14 @@ def start_now(job_id: int) -> None:
 
 
 class Cluster:
-    """One node with stand-in GPUs, and the partitions cpu (default), gpu and urgent (preempts the others)."""
+    """One node with stand-in GPUs, and the partitions cpu (default), gpu and urgent (preempts the others).
 
-    def __init__(self, folder: Path | str | None = None, cpus: int = 8, memory_mb: int = 64000, gpus: int = 2):
+    With accounting, jobs are taken for the account `ACCOUNT` alone, and sacct works.
+    """
+
+    def __init__(self, folder: Path | str | None = None, cpus: int = 8, memory_mb: int = 64000, gpus: int = 2, accounting: bool = False):
         self.folder = Path(folder or tempfile.mkdtemp(prefix="slurm-")).resolve()
-        self.cpus, self.memory_mb, self.gpus = cpus, memory_mb, gpus
+        self.cpus, self.memory_mb, self.gpus, self.accounting = cpus, memory_mb, gpus, accounting
 
     def __enter__(self) -> "Cluster":
         self.up()
@@ -222,7 +254,7 @@ class Cluster:
 
     def up(self) -> None:
         """Start the daemons and wait until the node takes jobs; on failure nothing is left behind."""
-        if reason := obstacle() or self._occupied():
+        if reason := obstacle(self.accounting) or self._occupied():
             self._remove()
             raise SlurmError(reason)
         try:
@@ -238,11 +270,13 @@ class Cluster:
                 f"--log-file={self.folder}/log/munged.log",
                 f"--seed-file={run}/munged.seed",
             )
+            if self.accounting:
+                self._start_accounting()
             self._start("slurmctld", "-c", "-f", self.conf)
             self._start("slurmd", "-c", "-f", self.conf, "-N", host())
             if not wait_until(self._idle, seconds=20):
-                silent = [name for name in DAEMONS if self._pid(name) is None]
-                raise SlurmError(f"{', '.join(silent) or 'the node'} did not come up\n{self.log_tail(*(silent or DAEMONS))}")
+                silent = [name for name in self._daemons() if self._pid(name) is None]
+                raise SlurmError(f"{', '.join(silent) or 'the node'} did not come up\n{self.log_tail(*silent)}")
         except BaseException:
             self.down()
             raise
@@ -265,7 +299,7 @@ class Cluster:
 
     def status(self) -> str:
         """Folder, daemons, partitions and queue, to be read."""
-        daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in DAEMONS)
+        daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in self._daemons())
         try:
             said = f"{command('sinfo', '--format=%P %a %D %T %G')}\n{command('squeue', '--states=all')}"
         except SlurmError as error:
@@ -275,11 +309,16 @@ class Cluster:
     def log_tail(self, *names: str, lines: int = 8) -> str:
         """The last lines of the daemons' logs."""
         tails = []
-        for name in names or DAEMONS:
+        for name in names or self._daemons():
             path = self.folder / "log" / f"{name}.log"
             text = path.read_text(errors="replace").splitlines() if path.exists() else ["(empty)"]
             tails.append("\n".join([f"{name}.log:", *text[-lines:]]))
         return "\n".join(tails)
+
+    def _daemons(self) -> list[str]:
+        """What runs for this cluster, if all is well; its configuration tells, since another process may have brought it up."""
+        accounting = self.conf.with_name("slurmdbd.conf").exists()
+        return [name for name in DAEMONS if accounting or name not in ACCOUNTING_DAEMONS]
 
     def _occupied(self) -> str:
         """Why this folder cannot be used now; empty if it can."""
@@ -316,9 +355,14 @@ class Cluster:
                 os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
             except OSError as error:
                 raise SlurmError(f"cannot make the stand-in GPU {device}: {error.strerror}; allow mknod or name another folder") from None
-        slurmctld_port, slurmd_port = free_ports(2)
         values = {"cpus": self.cpus, "memory_mb": self.memory_mb, "gpus": self.gpus, "folder": self.folder, "host": host()}
-        self.conf.write_text(SLURM_CONF.format(**values, slurmctld_port=slurmctld_port, slurmd_port=slurmd_port))
+        values |= dict(zip(("slurmctld_port", "slurmd_port", "slurmdbd_port"), free_ports(3), strict=True))
+        values["accounting"] = ACCOUNTING.format(**values) if self.accounting else NO_ACCOUNTING
+        self.conf.write_text(SLURM_CONF.format(**values))
+        if self.accounting:
+            database = self.conf.with_name("slurmdbd.conf")
+            database.touch(mode=0o600)  # slurmdbd takes no other
+            database.write_text(SLURMDBD_CONF.format(**values))
         gres = "".join(GRES_CONF.format(file=device) for device in devices)
         self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}")
 
@@ -332,12 +376,52 @@ class Cluster:
                 SYSTEM_CONF.rename(SAVED_CONF)
         SYSTEM_CONF.symlink_to(self.conf)
 
-    def _start(self, name: str, *options: object) -> None:
-        """Start a daemon, which puts itself into the background, and wait for its pid file."""
+    def _start_accounting(self) -> None:
+        """A MariaDB that listens on a socket in the cluster's folder, slurmdbd on top of it, and the one account."""
+        data, socket_file = self.folder / "database", self.folder / "run" / "mariadb.socket"
+        command(find("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db")
+        self._start(
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={data}",
+            f"--socket={socket_file}",
+            f"--pid-file={self.folder}/run/mariadbd.pid",
+            f"--log-error={self.folder}/log/mariadbd.log",
+            "--skip-networking",
+            "--skip-grant-tables",
+            "--innodb-flush-log-at-trx-commit=0",
+            background=True,
+        )
+        # slurmdbd looks for its configuration beside slurm.conf, and for MariaDB where its client library is told to.
+        self._start("slurmdbd", environment={"SLURM_CONF": str(self.conf), "MYSQL_UNIX_PORT": str(socket_file)})
+        if not wait_until(self._accounting_answers, seconds=30):
+            raise SlurmError(f"slurmdbd does not answer\n{self.log_tail('slurmdbd', 'mariadbd')}")
+        command("sacctmgr", "--immediate", "add", "cluster", "tests")
+        command("sacctmgr", "--immediate", "add", "account", ACCOUNT, "cluster=tests")
+        command("sacctmgr", "--immediate", "add", "user", "root", f"account={ACCOUNT}")
+
+    def _accounting_answers(self) -> bool:
+        with contextlib.suppress(SlurmError):
+            command("sacctmgr", "--noheader", "show", "cluster")
+            return True
+        return False
+
+    def _start(self, name: str, *options: object, background: bool = False, environment: dict[str, str] | None = None) -> None:
+        """Start a daemon and wait for its pid file; one that does not put itself into the background is put there."""
         log = self.folder / "log" / f"{name}.log"
         errors = self.folder / "log" / f"{name}.stderr"
         with errors.open("w") as file:
-            done = subprocess.run([find(name), *map(str, options)], stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False)
+            done = subprocess.Popen(
+                [find(name), *map(str, options)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=os.environ | (environment or {}),
+                start_new_session=True,
+            )
+        if not background:
+            done.wait()
         if done.returncode or not wait_until(lambda: self._pid(name) is not None, seconds=10):
             said = (errors.read_text(errors="replace") + (log.read_text(errors="replace") if log.exists() else "")).splitlines()
             raise SlurmError("\n".join([f"{name} did not start (exit {done.returncode}); its last lines:", *said[-8:]]))
@@ -402,11 +486,12 @@ def free_ports(count: int) -> list[int]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A real SLURM of one node on this machine, for tests.")
     parser.add_argument("action", choices=["up", "down", "status"])
+    parser.add_argument("--accounting", action="store_true", help=f"jobs must name the account {ACCOUNT}; brings up MariaDB as well")
     parser.add_argument("--folder", type=Path, help="where it lives (default: up makes a temporary one, the others find it)")
     arguments = parser.parse_args(argv)
     try:
         if arguments.action == "up":
-            cluster = Cluster(arguments.folder)
+            cluster = Cluster(arguments.folder, accounting=arguments.accounting)
             cluster.up()
             print(cluster.folder)
             return 0

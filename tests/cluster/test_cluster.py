@@ -2,28 +2,24 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 import slurm
 import yaml
+from on_cluster import BIN, ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_of_project, doctors_failures
 
 from conftest import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-BIN = Path(sys.executable).parent
-ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-FAST_SNAKEMAKE = [sys.executable, str(ROOT / "tests" / "cluster" / "fast_snakemake.py"), "--nocolor"]
-# The GPUs are stand-ins: jobs ask for them, and train on the CPU. The profile's own `device: cuda` is tried in a test of its own.
-ON_CLUSTER = ["--profile", "profiles/slurm", "--config", "device=auto", "--configfile", "mine.yaml"]
 # Both frameworks at once, each for a while: long enough to be interrupted in the middle.
 PAIR = {
     "results": "results/pair",
@@ -41,21 +37,7 @@ TABLE = "results/pair/table.md"
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """A real SLURM of one node with two stand-in GPUs."""
-    reason = slurm.obstacle()
-    if reason:
-        # Where all is installed first, a skip would hide that it was not.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM here: {reason}")
-    with slurm.Cluster() as up:
-        yield up
-
-
-def copy_of_project(folder: Path, config: dict) -> Path:
-    for name in ("config", "rules", "scripts", "envs", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
-    return folder
+    yield from bring_up()
 
 
 @pytest.fixture
@@ -114,6 +96,11 @@ def in_epoch(project: Path, epoch: int) -> bool:
     return all(progress(project, framework).get("epoch", 0) >= epoch for framework in FRAMEWORKS)
 
 
+def signal_trainings(project: Path, number: signal.Signals) -> None:
+    for framework in FRAMEWORKS:
+        os.kill(progress(project, framework)["pid"], number)
+
+
 def trainings() -> list[slurm.Job]:
     return [job for job in slurm.jobs() if "rule_train" in job.comment and job.state == "RUNNING"]
 
@@ -168,60 +155,56 @@ def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_
     assert (there / "results/demo/table.md").exists()
 
 
-def test_sigterm_in_mid_epoch(project, undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_the_training_in_mid_run(project, undisturbed, number):
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
-    for framework in FRAMEWORKS:
-        os.kill(progress(project, framework)["pid"], signal.SIGTERM)
+    signal_trainings(project, number)
     finish(process, project)
     assert_same_results(project, undisturbed, interruptions=1)
 
 
-def test_kill_9_of_the_training(project, undisturbed):
-    process = start(project, TABLE)
-    wait_for(lambda: in_epoch(project, 3), process, project)
-    for framework in FRAMEWORKS:
-        os.kill(progress(project, framework)["pid"], signal.SIGKILL)
-    finish(process, project)
-    assert_same_results(project, undisturbed, interruptions=1)
-
-
-def test_requeue(project, undisturbed):
+@pytest.mark.parametrize("preempted", [False, True], ids=["scontrol requeue", "preemption"])
+def test_requeue(project, undisturbed, preempted):
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
     jobs = trainings()
-    for job in jobs:
-        slurm.requeue(job.id)
+    if preempted:
+        slurm.command("sbatch", "--partition=urgent", "--gpus=2", "--output=/dev/null", "--wrap=true")
+        for job in jobs:
+            slurm.wait_for_state(job.id, "PENDING")
+            slurm.start_now(job.id)
+    else:
+        for job in jobs:
+            slurm.requeue(job.id)
     finish(process, project)
     assert [slurm.job(job.id).restarts for job in jobs] == [1, 1]
     assert_same_results(project, undisturbed, interruptions=1)
 
 
-def test_time_limit(project, undisturbed):
-    # Five times as long, so that the shortest limit that SLURM knows, a minute, is reached.
-    longer = PAIR | {"recipe": PAIR["recipe"] | {"epochs": 20}}
-    (project / "mine.yaml").write_text(yaml.safe_dump(longer))
-    # Without the profile's early signal: SLURM's own SIGTERM at the limit leaves but a few seconds.
+# With the profile as shipped, SIGTERM comes 180 s before the limit, or up to a minute earlier (man sbatch): with four minutes, at once.
+# Without it, SLURM's own SIGTERM at the limit, of one minute at least, leaves but a few seconds.
+@pytest.mark.parametrize(("early", "minutes", "ends"), [(True, 4, "FAILED"), (False, 1, "TIMEOUT")], ids=["early signal", "at the limit"])
+def test_time_limit(project, undisturbed, early, minutes, ends):
     profile = project / "profiles/slurm/config.yaml"
-    profile.write_text("".join(line for line in profile.read_text().splitlines(True) if "slurm_extra" not in line))
+    text = profile.read_text()
+    assert "--signal=TERM@180" in text
+    if not early:
+        profile.write_text("".join(line for line in text.splitlines(True) if "slurm_extra" not in line))
     process = start(project, TABLE)
-    wait_for(lambda: in_epoch(project, 1), process, project)
+    wait_for(lambda: in_epoch(project, 2), process, project)
     jobs = trainings()
     for job in jobs:
-        slurm.command("scontrol", "update", f"JobId={job.id}", "TimeLimit=1")
-    for job in jobs:
-        slurm.wait_for_state(job.id, "TIMEOUT", "COMPLETED", seconds=150)
-    states = [slurm.job(job.id).state for job in jobs]
+        slurm.command("scontrol", "update", f"JobId={job.id}", f"TimeLimit={minutes}")
+    # SLURM's minutes are long: so that they do not end before. SLURM lets them go on as it sends SIGTERM.
+    signal_trainings(project, signal.SIGSTOP)
+    ended = [slurm.wait_for_state(job.id, "FAILED", "TIMEOUT", "COMPLETED", seconds=150) for job in jobs]
     finish(process, project)
-    assert states == ["TIMEOUT", "TIMEOUT"]
-    for framework in FRAMEWORKS:
-        metrics = json.loads((run_folder(project, framework) / "metrics.json").read_text())
-        assert metrics["interruptions"] == 1 and metrics["epochs"] == 20
-    # To the bit as well: the same run in one piece.
-    whole = copy_of_project(project.parent / "whole", longer)
-    command = [BIN / "snakemake", TABLE, "-c2", "--resources", "gpu=2", "--configfile", "mine.yaml"]
-    subprocess.run(command, cwd=whole, env=ENVIRONMENT, capture_output=True, check=True)
-    assert_same_results(project, whole)
+    assert [job.state for job in ended] == [ends, ends]
+    for job in ended:
+        seconds = (datetime.fromisoformat(job.fields["EndTime"]) - datetime.fromisoformat(job.fields["StartTime"])).total_seconds()
+        assert seconds < 120 if early else seconds >= 60
+    assert_same_results(project, undisturbed, interruptions=1)
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["old jobs run on", "old jobs cancelled"])
@@ -236,7 +219,6 @@ def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, ca
         slurm.command("scancel", *(job.id for job in orphans))
         for job in orphans:
             slurm.wait_for_state(job.id, "CANCELLED")
-    assert start(project, "--unlock").wait() == 0, said(project)[-2000:]
     finish(start(project, TABLE), project)
     # A cancelled training has saved itself. One that runs on ends first, since it holds the GPU or the cell's folder.
     assert_same_results(project, undisturbed, interruptions=1 if cancelled else 0)
@@ -278,25 +260,33 @@ def test_a_promised_gpu_that_is_not_there_ends_the_job_in_seconds(project):
         assert not (run_folder(project, framework) / "metrics.json").exists()
 
 
+REFUSED = "Requested node configuration is not available"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "key", "says"),
     [
-        ("slurm_partition: gpu", "slurm_partition: nowhere", "invalid partition specified: nowhere"),
-        ("# gpu_model: h100", "gpu_model: h999", "Requested node configuration is not available"),
+        ("slurm_partition: gpu", "slurm_partition: nowhere", "slurm_partition", "invalid partition specified: nowhere"),
+        ("# gpu_model: h100", "gpu_model: h999", "gpu_model", REFUSED),
+        (
+            "# gpu: 0\n    # gres: \"'gpu:1'\"",
+            "gpu: 0\n    gres: \"'gpu:h999:1'\"",
+            "gres",
+            REFUSED,
+        ),
     ],
+    ids=["partition", "GPU model", "gres"],
 )
-def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old, new, says):
+def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old, new, key, says):
     path = project / "profiles/slurm/config.yaml"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     command = [*FAST_SNAKEMAKE, *ON_CLUSTER, "--retries", "0"]
     done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1 and says in done.stderr + done.stdout
-    command = [sys.executable, "scripts/doctor.py", "--config", "mine.yaml", "--profile", "profiles/slurm"]
-    found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    failures = [line for line in found.stdout.splitlines() if line.startswith("FAILED")]
-    assert failures and all("profiles/slurm/config.yaml" in line for line in failures)
+    assert "the key to set: make doctor" in done.stdout
+    failures = doctors_failures(project)
+    assert any(key in line for line in failures) and all("profiles/slurm/config.yaml" in line for line in failures)
 
 
 def test_the_doctor_on_a_compute_node(project):

@@ -1,0 +1,47 @@
+"""What the tests on a real SLURM share: a cluster, a copy of the project, Snakemake with the profile."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm
+import yaml
+
+from conftest import ROOT
+
+BIN = Path(sys.executable).parent
+ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+FAST_SNAKEMAKE = [sys.executable, str(ROOT / "tests" / "cluster" / "fast_snakemake.py"), "--nocolor"]
+# The GPUs are stand-ins: jobs ask for them, and train on the CPU. The profile's own `device: cuda` is tried in a test of its own.
+ON_CLUSTER = ["--profile", "profiles/slurm", "--config", "device=auto", "--configfile", "mine.yaml"]
+
+
+def bring_up(accounting: bool = False) -> Iterator[slurm.Cluster]:
+    """A real SLURM of one node with two stand-in GPUs, for a fixture."""
+    reason = slurm.obstacle(accounting)
+    if reason:
+        # Where all is installed first, a skip would hide that it was not.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM here: {reason}")
+    with slurm.Cluster(accounting=accounting) as up:
+        yield up
+
+
+def copy_of_project(folder: Path, config: dict) -> Path:
+    for name in ("config", "rules", "scripts", "envs", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def doctors_failures(project: Path) -> list[str]:
+    """What the doctor finds wrong with the project's profile."""
+    command = [sys.executable, "scripts/doctor.py", "--config", "mine.yaml", "--profile", "profiles/slurm"]
+    found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    failures = [line for line in found.stdout.splitlines() if line.startswith("FAILED")]
+    assert found.returncode == bool(failures), found.stdout + found.stderr
+    return failures
