@@ -208,7 +208,7 @@ def test_what_an_execution_cannot_be_is_refused(framework):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_setting_is_on_record(framework):
     settings = make(framework, execution=Execution("per_image", step="plain+asynchronous")).describe()["settings"]
-    assert settings.items() >= {"input": "per_image", "workers": 0, "precision": "fp32", "asynchronous": True, "kept_memory": False}.items()
+    assert settings.items() >= {"input": "per_image", "workers": 0, "precision": "fp32", "asynchronous": True}.items()
     assert settings["resize"] == {"pytorch": "image", "tensorflow": "batch"}[framework]
     assert settings["step"] == "plain+asynchronous"
 

@@ -16,7 +16,8 @@ from alexbench.execution import Execution
 from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
 
 WORKERS = 2
-LEAST_STEPS = 3
+# Measured at the least, after one to warm up; a step of the large networks takes seconds on a CPU.
+LEAST_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def measure(backend: Backend, images: int, batch_size: int, seed: int, seconds: 
     """Seconds an image of a backend that has its data: `together_seconds`, `loader_seconds`, `step_seconds`; `first_step_seconds`, with
     all that is compiled then; `steps` that `together` was measured over; `matmul_flops` and `copy_bytes`, a second, of the machine.
 
-    Whole batches alone; each measurement lasts `seconds` and three steps at least, after as many to warm up.
+    Whole batches alone; each measurement lasts `seconds` and two steps at least, after another to warm up.
     """
     now = time.perf_counter
     a_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
@@ -113,11 +114,7 @@ def _some(plans: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _rate(work: Iterator[int], wait: Callable[[], object], seconds: float) -> tuple[float, int]:
     """Seconds a step of `work`, which yields how many steps it has done, and their number; `wait` until the device has done them."""
     now = time.perf_counter
-    warm = 0
-    for done in work:
-        warm += done
-        if warm >= LEAST_STEPS:
-            break
+    next(work)
     wait()
     started, steps = now(), 0
     for done in work:

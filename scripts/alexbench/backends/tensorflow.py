@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 from alexbench import backends
-from alexbench.execution import Execution, Switch, keep_freed_memory
+from alexbench.execution import Execution, Switch
 
 # Both must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
 # faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
@@ -82,7 +82,6 @@ class Backend:
     switches: ClassVar = {
         "asynchronous": Switch("many steps an execution", fast=("cpu", "cuda")),
         "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast=("cpu",)),
-        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast=("cpu",)),
         # On a CPU it would take the place of oneDNN's kernels, which are faster.
         "xla": Switch("XLA", fast=("cuda",)),
         "eager": Switch("eager, without tf.function"),
@@ -116,8 +115,6 @@ class Backend:
         self.execution = execution
         self.on = execution.switches(self.switches, self.device)
         self.resident = execution.input == "resident"
-        if self.on.get("kept_memory"):
-            keep_freed_memory()
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         # One operation after another: each already uses all threads.
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -283,10 +280,11 @@ class Backend:
             _wait(multiply())
 
         def copy() -> None:
-            target.assign(source)
+            # An assignment alone would but share the memory.
+            target.assign_add(source)
             _wait(target)
 
-        return {"matmul": (matmul, 2.0 * size**3), "copy": (copy, 2.0 * 4 * 2**26)}
+        return {"matmul": (matmul, 2.0 * size**3), "copy": (copy, 3.0 * 4 * 2**26)}
 
     def metrics(self) -> tuple[float, int]:
         loss_sum, correct = float(self.loss_sum.numpy()), int(self.correct.numpy())
