@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test cluster-test doctor status bench dag report lint format clean-demo
+.PHONY: help demo test cluster-test doctor status bench bench-gpu dag report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -38,8 +38,12 @@ doctor: .venv/installed ## what would stand in the way of a campaign: frameworks
 status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
 	@python scripts/status.py --config $(CONFIG)
 
-bench: .venv/installed ## what the workflow itself costs as the grid grows
+bench: .venv/installed ## what the workflow itself costs as the grid grows; then which framework is faster, and why (snakemake timing)
 	python tests/benchmarks/scale.py
+	$(SNAKEMAKE) timing --cores $(CORES)
+
+bench-gpu: .venv/installed ## every network's 15 epochs on this machine's GPU, beside the aims
+	python tests/benchmarks/gpu.py
 
 dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
 	@mkdir -p $(RESULTS)

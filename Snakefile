@@ -14,6 +14,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/analysis.smk"
 include: "rules/timing.smk"
+include: "rules/parity.smk"
 
 
 rule all:

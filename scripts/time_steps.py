@@ -50,12 +50,12 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
+    framework_memory_bytes = loop.peak_process_memory_bytes()
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, environment.available_threads())
-    mean, std = dataset.channel_statistics()
-    empty_memory_bytes = loop.peak_process_memory_bytes()
+    mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(variant, settings, mean, std, args.device, threads, SEED, how)
     backend.set_weights(weights.initialise(variant, settings.initialisation, SEED))
     backend.set_data(dataset.train_images, dataset.train_labels)
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
         **measured,
         "import_seconds": import_seconds,
         "start_seconds": ready_seconds + measured["first_step_seconds"],
-        "empty_memory_bytes": empty_memory_bytes,
+        "framework_memory_bytes": framework_memory_bytes,
         "settings": json.dumps(described["settings"]),
         "versions": json.dumps(described["versions"] | host["versions"]),
     }

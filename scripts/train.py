@@ -85,18 +85,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def normalisation(kind: str, dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Channel mean and standard deviation in 0..1, float32 (3,) each."""
-    match kind:
-        case "dataset":
-            return dataset.channel_statistics()
-        case "imagenet":
-            return np.float32(recipe.IMAGENET_MEAN), np.float32(recipe.IMAGENET_STD)
-        case "unit":
-            return np.zeros(3, np.float32), np.ones(3, np.float32)
-    raise ValueError(f"unknown normalisation {kind!r}")
-
-
 def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path | None) -> tuple[weights.Weights, dict]:
     """The weights that a run starts from, and what to say of them in its metrics."""
     fresh = weights.initialise(variant, scheme, seed)
@@ -165,7 +153,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         normalisation=args.normalisation,
     ).resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
-    mean, std = normalisation(settings.normalisation, dataset)
+    mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()

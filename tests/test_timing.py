@@ -32,7 +32,7 @@ def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, fl
         row |= {"hostname": "here", "threads": 2, "dataset": "cifar10", "images": 1000, "data_bytes": 10**6, "batch_size": 64}
         row |= {"together_seconds": seconds, "loader_seconds": seconds / 10, "step_seconds": seconds, "first_step_seconds": 1.0, "steps": 9}
         row |= {"matmul_flops": 2e11, "copy_bytes": 2e10, "peak_memory_bytes": 10**9, "import_seconds": 1.0, "start_seconds": 3.0}
-        rows.append(row | {"empty_memory_bytes": 10**8, "settings": "{}", "versions": "{}"} | changes)
+        rows.append(row | {"framework_memory_bytes": 10**8, "settings": "{}", "versions": "{}"} | changes)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(path, index=False)
 
@@ -121,6 +121,18 @@ def test_the_text_says_what_the_figures_say(rounds):
     assert "what weighs most is how the images are prepared, which costs PyTorch 2.00 times as much" in text
     report = timing_results.report(timing_results.table(rows), compared)
     assert "## AlexNet, cpu (a processor, 2 threads)" in report and "| Pytorch" in report
+
+
+def test_two_devices_are_set_beside_each_other(rounds, tmp_path):
+    for number in (1, 2):
+        path = tmp_path / f"cuda/round{number}.csv"
+        arms = {"notebook": ("ladder", 0.001), "resident": ("ladder", 0.0005), "fast": ("ladder", 0.0001)}
+        write_round(path, "pytorch", number, arms, device="cuda", device_name="a GPU")
+        rounds.append(path)
+    rows = timing_results.read(rounds)
+    rows = rows[rows.framework == "pytorch"]
+    report = timing_results.report(timing_results.table(rows), timing_results.ratios(rows))
+    assert "- Pytorch, AlexNet: an epoch takes 0.1 s on a GPU and 2.0 s on 2 threads of a processor, 20 times as long" in report
 
 
 def test_a_difference_within_the_interval_is_not_called_one():

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from alexbench.datasets import Dataset
+
 INITIALISATIONS = ("framework", "torch", "keras", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
 NORMALISATIONS = ("variant", "dataset", "imagenet", "unit")
@@ -41,6 +43,18 @@ class Recipe:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each."""
+    match normalisation:
+        case "dataset":
+            return dataset.channel_statistics()
+        case "imagenet":
+            return np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
+        case "unit":
+            return np.zeros(3, np.float32), np.ones(3, np.float32)
+    raise ValueError(f"unknown normalisation {normalisation!r}")
 
 
 def batches(images: int, batch_size: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[np.ndarray]:

@@ -55,6 +55,9 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
         rungs.append(Arm("fast" if last else name, "ladder", title, Execution(step="fast" if last else step)))
     precisions = {"cpu": ("bf16",), "cuda": ("tf32", "bf16")}[device]
     others = [Arm(precision, "precision", f"in {precision}", Execution(precision=precision)) for precision in precisions]
+    if device == "cuda":
+        # What a framework left alone on a GPU does, or half of it: TensorFlow rounds so everywhere, PyTorch in convolutions.
+        extra.append(Arm("notebook_tf32", "extra", "as in tutorials, in tf32", replace(tutorial, precision="tf32")))
     extra.append(Arm("per_image_fast", "extra", "fast step, image by image", replace(tutorial, step="fast")))
     for step in backend.extra_steps[device]:
         name = step.partition("+")[2]

@@ -81,9 +81,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             row["floor_seconds"] = max(arithmetic, traffic)
             row["share_of_floor"] = row["floor_seconds"] / arm.together_seconds.median()
             row["arithmetic_share"] = arithmetic / arm.step_seconds.median()
-            row["start_seconds"] = arm.start_seconds.median()
-            row["import_seconds"] = arm.import_seconds.median()
-            row["peak_memory_bytes"] = arm.peak_memory_bytes.median()
+            for measure in ("start_seconds", "import_seconds", "first_step_seconds", "peak_memory_bytes", "framework_memory_bytes"):
+                row[measure] = arm[measure].median()
             row["least_memory_bytes"] = spec.memory_bytes(variant, batch) + first.data_bytes
             row |= {key: first[key] for key in ("framework_title", "variant_title", "device_name", "threads", "dataset", "batch_size")}
             row |= {key: first[key] for key in ("settings", "versions")}
@@ -160,13 +159,33 @@ def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
         for (framework, to), pair in here.groupby(["framework", "to"], sort=False):
             parts += [explanation(pair, titles[framework], titles[to]), ""]
         parts += [_ladder(cell, here, titles).to_markdown(index=False, disable_numparse=True), ""]
+        parts += [_costs(cell).to_markdown(index=False, disable_numparse=True), ""]
+    parts += [*_devices(arms), ""] if arms.device.nunique() > 1 else []
     parts += [
         "Seconds of an epoch: the median over the rounds of loader and step together, times the images. The factor is over the notebook's "
         "form, its 95 % interval a bootstrap over rounds; a rung is the one above it with one thing changed. Floor: the longer of the "
-        "declared arithmetic at the best matrix product and the least memory traffic at the best copy, both measured in the same run.",
+        "declared arithmetic at the best matrix product and the least memory traffic at the best copy, both measured in the same run. "
+        "Start: from the process's own to the end of the first step, compilation included. Memory at the least: weights, gradients and "
+        "Adam's moments, the data set, the outputs of all layers for a batch; on a CPU the framework's own, once imported, comes on top.",
         "",
     ]
     return "\n".join(parts)
+
+
+def _devices(arms: pd.DataFrame) -> list[str]:
+    """How much the device matters, a line a framework and network: its fast arm on one over that on the other."""
+    lines = ["## How much a GPU matters", ""]
+    fast = arms[arms.arm == "fast"]
+    for _, cell in fast.groupby(["variant", "framework"], sort=False):
+        if set(cell.device) != {"cuda", "cpu"}:
+            continue
+        cuda, cpu = (cell[cell.device == device].iloc[0] for device in ("cuda", "cpu"))
+        lines.append(
+            f"- {cuda.framework_title}, {cuda.variant_title}: an epoch takes {cuda.epoch_seconds:,.1f} s on {cuda.device_name} and "
+            f"{cpu.epoch_seconds:,.1f} s on {cpu.threads} threads of {cpu.device_name}, "
+            f"{cpu.epoch_seconds / cuda.epoch_seconds:,.0f} times as long"
+        )
+    return lines
 
 
 def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
@@ -174,7 +193,8 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
     rows = []
     for _, arm in cell.iterrows():
         there = compared[(compared.arm == arm.arm) & (compared.framework == arm.framework)]
-        interval = "" if np.isnan(arm.factor_low) else f" ({arm.factor_low:.2f} to {arm.factor_high:.2f})"
+        itself = arm.arm == "notebook"
+        interval = "" if itself or np.isnan(arm.factor_low) else f" ({arm.factor_low:.2f} to {arm.factor_high:.2f})"
         row = {
             "Framework": arm.framework_title,
             "Arm": {"ladder": "", "precision": "last rung, ", "extra": "apart: "}[arm.kind] + arm.change,
@@ -191,3 +211,22 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
             row[f": {titles[pair.to]}"] = f"{pair.ratio:.2f}{interval}"
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def _costs(cell: pd.DataFrame) -> pd.DataFrame:
+    """What the fast arms of one network on one device need before and beside their steps, to be read."""
+    rows = []
+    for _, arm in cell[cell.arm == "fast"].iterrows():
+        own = arm.framework_memory_bytes if arm.device == "cpu" else 0
+        rows.append(
+            {
+                "Framework": arm.framework_title,
+                "Start (s)": f"{arm.start_seconds:.1f}",
+                "of it imports (s)": f"{arm.import_seconds:.1f}",
+                "first step (s)": f"{arm.first_step_seconds:.1f}",
+                "Peak memory (MB)": f"{arm.peak_memory_bytes / 1e6:,.0f}",
+                "of it the framework (MB)": f"{own / 1e6:,.0f}",
+                "The rest : the least": f"{(arm.peak_memory_bytes - own) / arm.least_memory_bytes:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -89,6 +89,9 @@ class Backend(Protocol):
     def load(self, plans: Iterable[np.ndarray]) -> Iterator[Any]:
         """The input alone: a batch a row, as `step` takes it. Waits for the device."""
 
+    def as_arrays(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What the network sees of a batch of `load`'s, float32 (n, 3, size, size), and its labels, int64 (n,)."""
+
     def step(self, batch: Any) -> None:
         """The optimiser step alone, on a batch of `load`'s. Waits for the device."""
 
@@ -102,6 +105,10 @@ class Backend(Protocol):
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32 (n, 10), of uint8 (n, height, width, 3), dropout off."""
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+        """Mean loss of a batch, uint8 (n, height, width, 3) and int64 (n,), and its gradient by each weight in the neutral form;
+        dropout off, nothing is changed."""
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all that the next steps and `metrics` depend on: weights, optimiser, random state, sums."""

@@ -1,6 +1,7 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -59,6 +60,16 @@ class ImageDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """A step as a CUDA graph: one launch for its hundreds of kernels. `gradients`: where it leaves them, a parameter each.
+    `batch`: what its images come from, kept because the graph has their address."""
+
+    graph: torch.cuda.CUDAGraph
+    gradients: list[torch.Tensor]
+    batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]
 
 
 class Backend:
@@ -140,7 +151,7 @@ class Backend:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
         # CUDA graphs, and where those of `train` find the indices of their images, by batch size.
-        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[torch.Tensor]]] = {}
+        self.graphs: dict[int, StepGraph] = {}
         self.indices: dict[int, torch.Tensor] = {}
 
     @staticmethod
@@ -170,8 +181,8 @@ class Backend:
     def get_weights(self) -> Weights:
         return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in self.model.named_parameters()}
 
-    def _resize(self) -> str | None:
-        """Where images are resized; None where they are not."""
+    def _resize(self) -> str:
+        """Where images are resized."""
         if self.resident:
             return "batch"
         return self.tutorial_resize if self.execution.resize == "framework" else self.execution.resize
@@ -207,11 +218,19 @@ class Backend:
             self._wait()
             yield batch
 
+    def _indices(self, plan: np.ndarray) -> torch.Tensor:
+        """A plan on the device, without waiting for what the device is at."""
+        plan = torch.from_numpy(plan)
+        return plan if self.device.type == "cpu" else plan.pin_memory().to(self.device, non_blocking=True)
+
+    def as_arrays(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        return _array(batch[0]), _array(batch[1])
+
     def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device."""
         if self.resident:
             for plan in plans:
-                for index in torch.from_numpy(plan).to(self.device):
+                for index in self._indices(plan):
                     yield self._inputs(self.images[index]), self.labels[index]
             return
         rows = (row.tolist() for plan in plans for row in plan)
@@ -261,7 +280,7 @@ class Backend:
         self.model.train()
         if self.resident and self.on.get("cuda_graph"):
             for plan in plans:
-                for index in torch.from_numpy(plan).to(self.device):
+                for index in self._indices(plan):
                     self._replay_on(index)
                 yield len(plan)
             return
@@ -280,21 +299,19 @@ class Backend:
         """One step on what `batch` makes, by the CUDA graph of that `key`, which is captured where there is none yet."""
         if key not in self.graphs:
             self.graphs[key] = self._capture(batch)
-        graph, gradients = self.graphs[key]
-        graph.replay()
+        captured = self.graphs[key]
+        captured.graph.replay()
         if self.epsilon_corrected:
             self.steps += 1
         else:
             # Adam's epsilon is another one at each step, and a graph repeats what it has seen.
-            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            for parameter, gradient in zip(self.model.parameters(), captured.gradients, strict=True):
                 parameter.grad = gradient
             self._update()
         if not self.on["asynchronous"]:
             self.loss_sum.item()
 
-    def _capture(self, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> tuple["torch.cuda.CUDAGraph", list[torch.Tensor]]:
-        """A step as a CUDA graph, one launch for its hundreds of kernels, and where it leaves the gradients, a parameter each."""
-
+    def _capture(self, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> StepGraph:
         def once() -> None:
             self._differentiate(*batch())
             if self.epsilon_corrected:
@@ -314,7 +331,7 @@ class Backend:
             once()
         gradients = [parameter.grad for parameter in self.model.parameters()]
         self.set_state(before)
-        return graph, gradients
+        return StepGraph(graph, gradients, batch)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -358,6 +375,13 @@ class Backend:
         for name, parameter in self.model.named_parameters():
             tensors |= {f"adam.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
         return tensors | {"loss_sum": self.loss_sum, "correct": self.correct}
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+        self.model.eval()
+        loss, _ = self._loss(self._inputs(torch.from_numpy(images).to(self.device)), torch.from_numpy(labels).to(self.device))
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        found = torch.autograd.grad(loss, parameters)
+        return loss.item(), {name: _array(gradient) for name, gradient in zip(names, found, strict=True)}
 
     def state(self) -> dict[str, np.ndarray]:
         random = {"random": torch.get_rng_state()}

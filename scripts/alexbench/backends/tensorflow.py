@@ -207,6 +207,9 @@ class Backend:
             _wait(inputs)
             yield inputs, labels
 
+    def as_arrays(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        return self._resized(batch[0]).numpy().transpose(0, 3, 1, 2), batch[1].numpy()
+
     def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Inputs, float32 (n, size, size, 3), smaller where `_train_step` resizes them, and labels, int64 (n,)."""
         if self.resident:
@@ -295,6 +298,14 @@ class Backend:
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         parts = [images[first : first + batch_size] for first in range(0, len(images), batch_size)]
         return np.concatenate([self._predict(tf.constant(part)).numpy() for part in parts])
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+        with tf.GradientTape() as tape:
+            logits = self._logits(tf.constant(images))
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        names = list(weight_shapes(self.variant))
+        found = tape.gradient(loss, [self._variable(name).value for name in names])
+        return float(loss), from_channels_last(self.variant, {n: g.numpy() for n, g in zip(names, found, strict=True)})
 
     def _variables(self) -> list[keras.Variable | tf.Variable]:
         # Dropout's random state is among the model's variables.

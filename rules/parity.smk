@@ -1,0 +1,61 @@
+# `snakemake parity`: do the frameworks compute the same? Each in a process of its own, and a reference in float64 NumPy. Not part of
+# the default run.
+
+
+localrules:
+    parity,
+    compare_parity,
+
+
+rule parity:
+    input:
+        expand(f"{RESULTS}/parity/{{variant}}.md", variant=config["variants"]),
+
+
+rule measure_parity:
+    input:
+        data=DATA,
+    output:
+        shown=f"{RESULTS}/parity/{{variant}}/{{framework}}.npz",
+        weights=f"{RESULTS}/parity/{{variant}}/{{framework}}.safetensors",
+    log:
+        f"{LOGS}/parity/{{variant}}/{{framework}}.log",
+    conda:
+        "../envs/{framework}.yaml"
+    threads: config["threads"]
+    resources:
+        gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        script=script("measure_parity.py"),
+        options=[*options("execution"), f"--device={config['device']}", f"--threads={config['threads']}"],
+        batch_size=config["recipe"]["batch_size"],
+        learning_rate=config["recipe"]["learning_rate"],
+        network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
+        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+    shell:
+        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --data {input.data:q}"
+        " --batch-size {params.batch_size} --learning-rate {params.learning_rate} {params.options:q} --output {output.shown:q} 2> {log:q}"
+
+
+rule compare_parity:
+    input:
+        shown=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.npz", framework=config["frameworks"], allow_missing=True),
+        weights=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.safetensors", framework=config["frameworks"], allow_missing=True),
+    output:
+        table=report(
+            f"{RESULTS}/parity/{{variant}}.md",
+            caption="captions/parity.rst",
+            category="Provenance",
+            labels={"what": "The same network in every framework", "variant": "{variant}"},
+        ),
+    log:
+        f"{LOGS}/parity/{{variant}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("compare_parity.py"),
+        code=fingerprint.of_file(SCRIPTS / "alexbench" / "reference.py"),
+    shell:
+        "python {params.script:q} {input.shown:q} --variant {wildcards.variant} --output {output.table:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Set what frameworks compute of one network side by side, and beside a reference in float64 NumPy. Exit status 1 where they differ.
+
+Writes a Markdown table of each quantity's largest difference and its tolerance.
+
+python scripts/compare_parity.py --variant alexnet_mod pytorch.npz tensorflow.npz --output parity.md
+"""
+
+import argparse
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from alexbench import reference, variants, weights
+from alexbench.files import InputError, replacing, run_program
+
+# Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
+# convolution sums over a whole image, where the order of the sum counts most. Losses of steps: rounding grows from step to step.
+TOLERANCES = {
+    "weights, there and back": 0.0,
+    "batches": 0.0,
+    "inputs": 2e-5,
+    "logits": 1e-5,
+    "loss": 2e-6,
+    "gradients": 1e-3,
+    "losses of the steps": 1e-3,
+}
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """What measure_parity.py wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
+
+
+def relative(first: np.ndarray, second: np.ndarray) -> float:
+    """Norm of the difference over the norm of the second."""
+    return float(np.linalg.norm(np.float64(first) - second) / np.linalg.norm(np.float64(second)))
+
+
+def differences(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference in each quantity that both have."""
+    found = {
+        "logits": np.abs(first["logits"] - second["logits"]).max(),
+        "loss": abs(first["loss"] - second["loss"]),
+        "gradients": max(relative(first[name], second[name]) for name in first if name.startswith("gradient.")),
+        "inputs": np.abs(first["inputs"] - second["inputs"]).max(),
+    }
+    if "step_losses" in second:
+        found["losses of the steps"] = np.abs(first["step_losses"] - second["step_losses"]).max()
+        found["batches"] = float(first["batches_sha256"] != second["batches_sha256"])
+        found["weights, there and back"] = float(first["weights_sha256"] != second["weights_sha256"])
+    return {name: float(value) for name, value in found.items()}
+
+
+def reference_of(variant_name: str, shown: dict[str, np.ndarray], start: weights.Weights) -> dict[str, np.ndarray]:
+    """The same quantities by float64 NumPy, from the same images and weights."""
+    variant = variants.get(variant_name)
+    x = reference.inputs(variant, shown["images"], shown["mean"], shown["std"])
+    logits, loss, gradients = reference.loss_and_gradients(variant, start, x, shown["labels"])
+    seen = reference.inputs(variant, shown["input_images"], shown["mean"], shown["std"])
+    return {f"gradient.{name}": g for name, g in gradients.items()} | {"logits": logits, "loss": np.array(loss), "inputs": seen}
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("shown", nargs="+", type=Path, metavar="NPZ", help="made by measure_parity.py, named after the framework")
+    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
+    p.add_argument("--output", required=True, type=Path, metavar="MD")
+    args = p.parse_args(argv)
+    shown = {}
+    for path in args.shown:
+        start, _ = weights.read(path.with_suffix(".safetensors"))
+        shown[path.stem] = read(path) | {"weights_sha256": np.array(weights.sha256(start))}
+    names = list(shown)
+    shown["float64 NumPy"] = reference_of(args.variant, shown[names[0]], start)
+    pairs = [*combinations(names, 2), *((name, "float64 NumPy") for name in names)]
+    rows, failed = [], []
+    for first, second in pairs:
+        for quantity, value in differences(shown[first], shown[second]).items():
+            allowed = TOLERANCES[quantity]
+            rows.append(
+                {"pair": f"{first}, {second}", "quantity": quantity, "largest difference": f"{value:.2g}", "allowed": f"{allowed:g}"}
+            )
+            if not value <= allowed:
+                failed.append(f"{quantity} of {first} and {second} differ by {value:.2g}, allowed are {allowed:g}")
+    table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    with replacing(args.output) as temporary:
+        temporary.write_text(f"# {variants.get(args.variant).title}: do the frameworks compute the same?\n\n{table}\n")
+    print(table)
+    if failed:
+        raise InputError("\n".join(f"parity: {line}" for line in failed))
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

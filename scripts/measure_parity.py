@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Have one framework show what it computes, for another process to compare: logits, loss, gradients, inputs, the losses of some steps.
+
+Writes an .npz file, and beside it, as .safetensors, the weights as the framework gives them back. Same start, same batches, same
+Adam (PyTorch's), dropout off. compare_parity.py sets frameworks side by side.
+
+    python scripts/measure_parity.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output pytorch.npz
+"""
+
+import argparse
+import hashlib
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from alexbench import backends, datasets, environment, execution, recipe, variants, weights
+from alexbench.execution import Execution
+from alexbench.files import InputError, replacing, run_program
+
+SEED = 1
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
+    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    p.add_argument("--output", required=True, type=Path, metavar="NPZ")
+    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
+    p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
+    p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
+    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
+    p.add_argument("--learning-rate", type=float, default=recipe.Recipe().learning_rate, help="of these steps (%(default)s)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
+    p.add_argument("--threads", type=int, default=environment.available_threads(), help="CPU threads (%(default)s)")
+    execution.add_options(p)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    how = Execution.from_options(args)
+    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    if not args.batch_size * args.steps <= len(dataset.train_labels):
+        raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
+    settings = recipe.Recipe(
+        batch_size=args.batch_size, learning_rate=args.learning_rate, dropout=0.0, initialisation="torch", adam_epsilon="torch"
+    ).resolved("torch", variant.normalisation)
+    mean, std = recipe.channel_scaling(settings.normalisation, dataset)
+    start = weights.initialise(variant, "torch", SEED)
+    if args.weights:
+        start, _ = weights.read(args.weights)
+        weights.check(variant, start, str(args.weights))
+    threads = min(args.threads, environment.available_threads())
+    backend = backends.load(args.framework, how)(variant, settings, mean, std, args.device, threads, SEED, how)
+    backend.set_weights(start)
+    weights.write(args.output.with_suffix(".safetensors"), backend.get_weights(), {"variant": variant.name})
+
+    images, labels = dataset.test_images[: args.images], dataset.test_labels[: args.images]
+    loss, gradients = backend.gradients(images, labels)
+    shown = {f"gradient.{name}": gradient for name, gradient in gradients.items()}
+    shown |= {"logits": backend.predict(images), "loss": np.array(loss), "images": images, "labels": labels, "mean": mean, "std": std}
+    backend.set_data(dataset.train_images, dataset.train_labels)
+    plans = list(islice(recipe.batches(len(dataset.train_labels), args.batch_size, SEED, 1, 1), args.steps))
+    digest = hashlib.sha256()
+    for batch in backend.load(plans):
+        inputs, batch_labels = backend.as_arrays(batch)
+        shown.setdefault("inputs", inputs[: args.images])
+        digest.update(_pixels(inputs, dataset.train_images.shape[1], mean, std))
+        digest.update(np.ascontiguousarray(batch_labels, np.int64))
+    shown["input_images"] = dataset.train_images[plans[0][0][: args.images]]
+    shown["batches_sha256"] = np.array(digest.hexdigest())
+    losses = []
+    for plan in plans:
+        for _ in backend.train([plan]):
+            pass
+        losses.append(backend.metrics()[0] / plan.size)
+    shown["step_losses"] = np.array(losses)
+    with replacing(args.output) as temporary:
+        np.savez(temporary, **shown)
+    return 0
+
+
+def _pixels(inputs: np.ndarray, side: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The pixels, uint8 (n, 3, side, side), that a network's inputs, float32 (n, 3, size, size), were made from.
+
+    Where they were made larger by an odd factor, the middle of each pixel has kept its value.
+    """
+    factor = inputs.shape[2] // side
+    middle = inputs[:, :, factor // 2 :: factor, factor // 2 :: factor]
+    return np.round((np.float64(middle) * std[:, None, None] + mean[:, None, None]) * 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    run_program(main)

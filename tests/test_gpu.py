@@ -1,0 +1,74 @@
+"""On a GPU, where there is one: the fast path does the plain one's mathematics, and can be interrupted."""
+
+import numpy as np
+import pytest
+
+from alexbench import loop
+from alexbench.execution import Execution
+from test_backends import FRAMEWORKS, LARGER, MEAN, STD, assert_same_steps, batches, take_steps
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+STEPS = {
+    "pytorch": ["fast", "fast+compiled", "plain+channels_last", "plain+fused_adam", "plain+autotuned", "plain+cuda_graph"],
+    "tensorflow": ["fast", "plain+asynchronous", "plain+xla"],
+}
+WAYS = [(framework, step) for framework, steps in STEPS.items() for step in steps]
+
+
+def on_gpu(framework: str, execution: Execution, **recipe):
+    """A backend on the GPU, with its weights and without data."""
+    from alexbench import backends, weights
+    from alexbench.recipe import Recipe
+
+    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved("torch", "imagenet")
+    backend = backends.load(framework)(LARGER, settings, MEAN, STD, "cuda", 1, 1, execution)
+    backend.set_weights(weights.initialise(LARGER, "torch", 1))
+    return backend
+
+
+def losses(backend, digits) -> list[float]:
+    backend.set_data(digits.train_images, digits.train_labels)
+    found = []
+    for epoch in range(3):
+        for plan in batches(100, 16, 1, epoch, 1):
+            take_steps(backend, plan)
+            found.append(backend.metrics()[0] / plan.size)
+    return found[:20]
+
+
+@pytest.mark.parametrize("epsilon", ["torch", "keras"])
+@pytest.mark.parametrize(("framework", "step"), WAYS)
+def test_every_way_gives_the_same_losses(framework, step, epsilon, digits):
+    plain = losses(on_gpu(framework, Execution(step="plain"), dropout=0.0, adam_epsilon=epsilon), digits)
+    assert_same_steps(losses(on_gpu(framework, Execution(step=step), dropout=0.0, adam_epsilon=epsilon), digits), plain)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_coarser_numbers_are_close_and_not_the_same(framework, precision, digits):
+    exact = losses(on_gpu(framework, Execution(), dropout=0.0), digits)
+    coarse = losses(on_gpu(framework, Execution(precision=precision), dropout=0.0), digits)
+    assert coarse == pytest.approx(exact, abs=0.05) and coarse != exact
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_warming_up_leaves_no_trace_and_a_state_comes_back(framework, digits):
+    from alexbench.recipe import Recipe
+
+    ends = []
+    for warm in (False, True):
+        backend = on_gpu(framework, Execution())
+        backend.set_data(digits.train_images, digits.train_labels)
+        if warm:
+            loop._warm_up(backend, digits, Recipe(batch_size=20), seed=1)
+        take_steps(backend, np.arange(60).reshape(3, 20))
+        state = backend.state()
+        take_steps(backend, np.arange(60).reshape(3, 20))
+        first = backend.get_weights()["conv1.weight"].copy()
+        backend.set_state(state)
+        take_steps(backend, np.arange(60).reshape(3, 20))
+        assert backend.get_weights()["conv1.weight"] == pytest.approx(first, abs=1e-5)
+        ends.append(first)
+    assert ends[0] == pytest.approx(ends[1], abs=1e-5)

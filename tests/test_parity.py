@@ -1,0 +1,110 @@
+"""The same network in every framework: each in a process of its own, files between them, and a float64 reference beside both."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import compare_parity
+from alexbench import reference, spec, variants, weights
+from alexbench.files import InputError
+from conftest import ROOT, TINY
+
+FRAMEWORKS = ["pytorch", "tensorflow"]
+
+
+def measure(framework: str, variant: str, data, output, *more: str) -> None:
+    """measure_parity.py as Snakemake calls it."""
+    options = ["--variant", variant, "--data", str(data), "--output", str(output), "--device=cpu", "--threads=1"]
+    command = [sys.executable, str(ROOT / "scripts" / "measure_parity.py"), "--framework", framework, *options, *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def shown(digits_file, tmp_path_factory):
+    """What both frameworks compute of the small AlexNet, from digits."""
+    folder = tmp_path_factory.mktemp("parity")
+    for framework in FRAMEWORKS:
+        measure(framework, "alexnet_mod", digits_file, folder / f"{framework}.npz", "--batch-size=16")
+    return folder
+
+
+def compare(folder, capsys) -> str:
+    files = [str(folder / f"{framework}.npz") for framework in FRAMEWORKS]
+    compare_parity.main([*files, "--variant=alexnet_mod", "--output", str(folder / "parity.md")])
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_frameworks_compute_the_same_network(shown, capsys):
+    said = compare(shown, capsys)
+    assert said.count("pytorch, tensorflow") == len(compare_parity.TOLERANCES)
+    assert said.count("float64 NumPy") == 2 * 4
+    assert (shown / "parity.md").read_text().startswith("# AlexNet mod. (32): do the frameworks compute the same?")
+    # The same start and twenty steps: had they learned nothing, agreement would mean little.
+    losses = compare_parity.read(shown / "pytorch.npz")["step_losses"]
+    assert len(losses) == 20 and losses[-5:].mean() < losses[:5].mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("logits", lambda x: x + 1e-4, "parity: logits of pytorch and tensorflow differ by 0.0001, allowed are 1e-05"),
+        # What forgetting the order of the flattened axes does.
+        ("gradient.dense1.weight", lambda x: x.reshape(-1, 256, 2, 2).transpose(0, 2, 3, 1).reshape(x.shape), "parity: gradients of"),
+        ("batches_sha256", lambda x: np.array("another"), "parity: batches of pytorch and tensorflow"),
+        ("step_losses", lambda x: x + 0.01, "parity: losses of the steps of"),
+        ("inputs", lambda x: x + 1e-3, "parity: inputs of"),
+    ],
+)
+def test_a_difference_is_named(shown, tmp_path, capsys, name, change, says):
+    shutil.copytree(shown, tmp_path, dirs_exist_ok=True)
+    content = compare_parity.read(tmp_path / "tensorflow.npz")
+    content[name] = change(content[name])
+    np.savez(tmp_path / "tensorflow.npz", **content)
+    with pytest.raises(InputError, match=says):
+        compare(tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_weights_travel_from_one_framework_to_the_other_and_back_to_the_bit(digits_file, tmp_path):
+    start = tmp_path / "start.safetensors"
+    weights.write(start, weights.initialise(variants.get("alexnet_mod"), "he", 7), {})
+    for framework, name in (("pytorch", "first"), ("tensorflow", "second"), ("pytorch", "third")):
+        measure(framework, "alexnet_mod", digits_file, tmp_path / f"{name}.npz", "--weights", str(start), "--steps=1", "--batch-size=4")
+        expected, _ = weights.read(start)
+        start = tmp_path / f"{name}.safetensors"
+        found, _ = weights.read(start)
+        assert list(found) == list(expected) and all(np.array_equal(found[n], expected[n]) for n in expected)
+
+
+def test_the_reference_has_the_gradient_of_its_loss():
+    """By central differences: the reference itself is nobody's copy."""
+    random = np.random.default_rng(1)
+    start = {name: random.standard_normal(shape) * 0.3 for name, shape in spec.weight_shapes(TINY).items()}
+    x, labels = random.standard_normal((3, 3, 16, 16)), np.array([1, 4, 9])
+    _, _, gradients = reference.loss_and_gradients(TINY, start, x, labels)
+    assert gradients.keys() == start.keys()
+    for name, array in start.items():
+        for _ in range(3):
+            where = tuple(random.integers(side) for side in array.shape)
+            kept, step, losses = array[where], 1e-5, []
+            for sign in (1, -1):
+                array[where] = kept + sign * step
+                losses.append(reference.loss_and_gradients(TINY, start, x, labels)[1])
+            array[where] = kept
+            assert gradients[name][where] == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-4, abs=1e-8), name
+
+
+def test_the_reference_resizes_as_pil_does_but_for_its_rounding(digits):
+    image = digits.train_images[0]
+    theirs = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BILINEAR), np.float64)
+    ours = reference.resize(np.float64(image).transpose(2, 0, 1), 224).transpose(1, 2, 0)
+    # It rounds twice, once an axis.
+    assert np.abs(ours - theirs).max() <= 1.0
+    assert np.abs(ours[3::7, 3::7] - image).max() < 1e-9, "the middle of an enlarged pixel keeps its value"
