@@ -31,12 +31,11 @@ rule measure_parity:
         script=script("measure_parity.py"),
         options=[*options("execution"), f"--device={config['device']}", f"--threads={config['threads']}"],
         batch_size=config["recipe"]["batch_size"],
-        learning_rate=config["recipe"]["learning_rate"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
     shell:
         "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --data {input.data:q}"
-        " --batch-size {params.batch_size} --learning-rate {params.learning_rate} {params.options:q} --output {output.shown:q} 2> {log:q}"
+        " --batch-size {params.batch_size} {params.options:q} --output {output.shown:q} 2> {log:q}"
 
 
 rule compare_parity:

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
     p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
     p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
-    p.add_argument("--learning-rate", type=float, default=recipe.Recipe().learning_rate, help="of these steps (%(default)s)")
+    p.add_argument("--learning-rate", type=float, default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
     p.add_argument("--threads", type=int, default=environment.available_threads(), help="CPU threads (%(default)s)")
     execution.add_options(p)
@@ -71,15 +71,26 @@ def main(argv: list[str] | None = None) -> int:
         digest.update(np.ascontiguousarray(batch_labels, np.int64))
     shown["input_images"] = dataset.train_images[plans[0][0][: args.images]]
     shown["batches_sha256"] = np.array(digest.hexdigest())
+    before = backend.state()
+    shown["step_losses"] = _losses(backend, plans)
+    # The same once more from weights that differ in their last bit: how far rounding alone drives such steps apart.
+    backend.set_state(before)
+    random = np.random.default_rng(SEED)
+    backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
+    shown["twin_losses"] = _losses(backend, plans)
+    with replacing(args.output) as temporary:
+        np.savez(temporary, **shown)
+    return 0
+
+
+def _losses(backend: backends.Backend, plans: list[np.ndarray]) -> np.ndarray:
+    """Mean loss of each step of `plans`, float64 (steps,)."""
     losses = []
     for plan in plans:
         for _ in backend.train([plan]):
             pass
         losses.append(backend.metrics()[0] / plan.size)
-    shown["step_losses"] = np.array(losses)
-    with replacing(args.output) as temporary:
-        np.savez(temporary, **shown)
-    return 0
+    return np.array(losses)
 
 
 def _pixels(inputs: np.ndarray, side: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -89,7 +100,7 @@ def _pixels(inputs: np.ndarray, side: int, mean: np.ndarray, std: np.ndarray) ->
     """
     factor = inputs.shape[2] // side
     middle = inputs[:, :, factor // 2 :: factor, factor // 2 :: factor]
-    return np.round((np.float64(middle) * std[:, None, None] + mean[:, None, None]) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.round((np.float64(middle) * std[:, None, None] + mean[:, None, None]) * 255), np.uint8)
 
 
 if __name__ == "__main__":

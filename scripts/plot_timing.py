@@ -95,7 +95,10 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
 def roofline(arms: pd.DataFrame) -> plt.Figure:
     """Each arm's share of the floor: 1 would be the declared arithmetic at the rate of the machine's best matrix product."""
     networks = list(dict.fromkeys(arms.variant))
-    names = list(dict.fromkeys(zip(arms.framework_title, arms.arm, arms.change, strict=True)))
+    # In the order of the network that has the most arms: not all are resized.
+    longest = max(networks, key=lambda name: (arms.variant == name).sum())
+    ordered = pd.concat([arms[arms.variant == longest], arms[arms.variant != longest]])
+    names = list(dict.fromkeys(zip(ordered.framework_title, ordered.arm, ordered.change, strict=True)))
     figure, panels = plt.subplots(
         1, len(networks), figsize=(2.6 + 2.2 * len(networks), 0.21 * len(names) + 1.4), sharey=True, sharex=True, squeeze=False
     )

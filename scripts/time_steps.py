@@ -59,6 +59,8 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     backend = backend_class(variant, settings, mean, std, args.device, threads, SEED, how)
     backend.set_weights(weights.initialise(variant, settings.initialisation, SEED))
     backend.set_data(dataset.train_images, dataset.train_labels)
+    data_bytes = dataset.train_images.nbytes
+    dataset = dataset.without_training_images()
     ready_seconds = time.perf_counter() - STARTED
     measured = timing.measure(backend, len(dataset.train_labels), batch_size, SEED, args.seconds)
     described, host = backend.describe(), environment.describe()
@@ -71,7 +73,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
         "threads": threads,
         "dataset": dataset.name,
         "images": len(dataset.train_labels),
-        "data_bytes": dataset.train_images.nbytes,
+        "data_bytes": data_bytes,
         "batch_size": batch_size,
         **measured,
         "import_seconds": import_seconds,

@@ -180,6 +180,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         say(f"{args.output / 'metrics.json'} is of this very run: nothing to do; delete it to train again")
         return 0
     try:
+        backend.set_data(dataset.train_images, dataset.train_labels)
+        dataset = dataset.without_training_images()
         outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, time.perf_counter() - STARTED, stop, say)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":

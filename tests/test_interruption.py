@@ -41,6 +41,7 @@ def piece(framework, digits, folder, stop=None, identity=None, said=None) -> tup
     recipe = RECIPE.resolved("torch", "unit")
     backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
     backend.set_weights(weights.initialise(TINY, "torch", 1))
+    backend.set_data(digits.train_images, digits.train_labels)
     keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
     outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, print if said is None else said.append)

@@ -58,7 +58,7 @@ def test_the_frameworks_compute_the_same_network(shown, capsys):
         # What forgetting the order of the flattened axes does.
         ("gradient.dense1.weight", lambda x: x.reshape(-1, 256, 2, 2).transpose(0, 2, 3, 1).reshape(x.shape), "parity: gradients of"),
         ("batches_sha256", lambda x: np.array("another"), "parity: batches of pytorch and tensorflow"),
-        ("step_losses", lambda x: x + 0.01, "parity: losses of the steps of"),
+        ("step_losses", lambda x: x + 0.01, "parity: losses of 5 steps of"),
         ("inputs", lambda x: x + 1e-3, "parity: inputs of"),
     ],
 )

@@ -70,6 +70,10 @@ class Dataset:
             digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
+    def without_training_images(self) -> "Dataset":
+        """The same for who has handed them on, so that they are not kept twice."""
+        return replace(self, train_images=np.empty((0, *self.train_images.shape[1:]), np.uint8))
+
     def limited(self, train: int | None, test: int | None) -> "Dataset":
         """The same with at most `train` and `test` images, classes balanced to within one; None keeps all.
 

@@ -124,7 +124,7 @@ def train(
     stop: Stop,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Train `backend`, whose weights are set, on `dataset`; evaluate after every epoch, outside the training clock.
+    """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
 
     A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
     Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
@@ -132,7 +132,6 @@ def train(
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
-    backend.set_data(dataset.train_images, dataset.train_labels)
     started = now()
     _warm_up(backend, dataset, recipe, seed)
     compile_seconds = now() - started
