@@ -21,6 +21,7 @@ from alexbench import variants, weights  # noqa: E402
 
 # Of 15 epochs on an H200, in seconds, and what arithmetic alone would take there.
 AIMS = {"alexnet_mod": (5.0, 2.4), "alexnet": (28.0, 18.5), "alexnet_pretrained": (20.0, 13.4)}
+STEPS = {"pytorch": ["fast", "fast+cuda_graph", "fast+cuda_graph+compiled"], "tensorflow": ["fast"]}
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
 
 
@@ -29,14 +30,16 @@ def main() -> None:
     p.add_argument("--data", type=Path, default=Path("resources/data/cifar10.npz"), help="made by prepare_data.py (%(default)s)")
     p.add_argument("--epochs", type=int, default=15, help="(%(default)s)")
     p.add_argument("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], help="(%(default)s)")
-    p.add_argument("--steps", nargs="+", default=["fast"], help="fast, plain, or either with switches (%(default)s)")
+    p.add_argument(
+        "--steps", nargs="+", help="of the framework's: fast, plain, or either with switches (fast; PyTorch also with a CUDA graph)"
+    )
     args = p.parse_args()
     print("| framework | variant | precision | step | GPU | 15 epochs (s) | aim on an H200, tf32 (s) | its floor (s) | accuracy |")
     print("|:--|:--|:--|:--|:--|--:|--:|--:|--:|", flush=True)
     for framework in (name for name, module in MODULES.items() if importlib.util.find_spec(module)):
         for variant, (aim, floor) in AIMS.items():
             for precision in args.precisions:
-                for step in args.steps:
+                for step in args.steps or STEPS[framework]:
                     metrics = train(args, framework, variant, precision, step)
                     seconds = metrics["train_seconds"] * 15 / metrics["epochs"]
                     accuracy = "–" if metrics["accuracy"] is None else f"{metrics['accuracy']:.4f}"
