@@ -238,6 +238,19 @@ def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed
     assert_same_results(project, undisturbed)
 
 
+def test_the_timing_experiment_is_one_job_on_one_machine(project):
+    """Its measurements compare only there, and not beside one another."""
+    small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "timing": {"rounds": 2, "seconds": 0.05}}
+    (project / "mine.yaml").write_text(yaml.safe_dump(small))
+    before = {job.id for job in slurm.jobs()}
+    finish(start(project, "timing"), project)
+    jobs = [job for job in slurm.jobs() if job.id not in before]
+    assert [(job.state, job.gpu_count, job.partition) for job in jobs] == [("COMPLETED", 1, "gpu")]
+    assert "## AlexNet mod. (32), cpu" in (project / "results/pair/timing.md").read_text()
+    rounds = sorted((project / "results/pair/timing/auto/alexnet_mod").glob("round*/pytorch.csv"))
+    assert len(rounds) == 2 and rounds[0].stat().st_mtime < rounds[1].stat().st_mtime
+
+
 def test_ctrl_c_leaves_nothing_running(project):
     process = start(project, TABLE)
     wait_for(lambda: len(trainings()) == 2, process, project)
