@@ -58,14 +58,15 @@ def test_the_frameworks_compute_the_same_network(shown, capsys):
         # What forgetting the order of the flattened axes does.
         ("gradient.dense1.weight", lambda x: x.reshape(-1, 256, 2, 2).transpose(0, 2, 3, 1).reshape(x.shape), "parity: gradients of"),
         ("batches_sha256", lambda x: np.array("another"), "parity: batches of pytorch and tensorflow"),
-        ("step_losses", lambda x: x + 0.01, "parity: losses of 5 steps of"),
+        # A framework that does otherwise does so in its twin as well.
+        ("_losses", lambda x: x + 0.01, "parity: losses of 5 steps of"),
         ("inputs", lambda x: x + 1e-3, "parity: inputs of"),
     ],
 )
 def test_a_difference_is_named(shown, tmp_path, capsys, name, change, says):
     shutil.copytree(shown, tmp_path, dirs_exist_ok=True)
     content = compare_parity.read(tmp_path / "tensorflow.npz")
-    content[name] = change(content[name])
+    content |= {key: change(content[key]) for key in content if key.endswith(name)}
     np.savez(tmp_path / "tensorflow.npz", **content)
     with pytest.raises(InputError, match=says):
         compare(tmp_path, capsys)
