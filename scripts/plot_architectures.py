@@ -13,7 +13,7 @@ from alexbench import figures, spec, variants
 from alexbench.files import run_program
 
 KINDS = {
-    "Conv": ("#0072B2", "convolution + ReLU"),
+    "Conv": ("#0072B2", "convolution (+ ReLU unless normalised)"),
     "BatchNorm": ("#56B4E9", "batch normalisation + ReLU"),
     "Pad": ("#BBBBBB", "zero padding"),
     "MaxPool": ("#E69F00", "max-pooling"),
@@ -83,9 +83,8 @@ def draw(chosen: list[spec.Variant]) -> plt.Figure:
         draw_variant(axes, variant, places)
     used = {info.kind for variant in chosen for info in spec.describe(variant)}
     handles = [Patch(facecolor=colour, edgecolor="#333333", label=label) for kind, (colour, label) in KINDS.items() if kind in used]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     note = "Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
-    figure.supxlabel(note, fontsize=8, color=figures.GREY)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title=note, title_fontsize=8)
     return figure
 
 

@@ -99,9 +99,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
     )
-    group.add_argument(
-        "--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="over which the learning rate rises to its value (%(default)s)"
-    )
+    group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
     group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
     group.add_argument(
         "--label-smoothing", type=share, default=defaults.label_smoothing, help="what the true class gives away in training (%(default)s)"
@@ -109,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
-        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="cut training images out of padded ones (%(default)s)"
+        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
     )
     group.add_argument(
         "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"

@@ -240,9 +240,7 @@ def _span(seconds: float) -> str:
 class _Reporter:
     """Tells how an epoch goes: a bar on a terminal, without one a line now and then, and always a small file for others to read."""
 
-    def __init__(
-        self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
         self.recipe, self.epochs, self.images, self.progress, self.keeper, self.say = recipe, epochs, images, progress, keeper, say
         self.title = f"epoch {progress.epochs_run + 1}/{epochs}"
         self.first = min(progress.steps_run * recipe.batch_size, images)

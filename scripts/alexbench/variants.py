@@ -120,9 +120,7 @@ _ALEXNET_TUNED = Variant(
     ),
 )
 
-VARIANTS: dict[str, Variant] = {
-    v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED)
-}
+VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED)}
 
 
 def get(name: str) -> Variant:
