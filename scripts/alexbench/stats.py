@@ -133,7 +133,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
-    """How often a network is right when it is so sure, in bins of equal width of its largest probability; logits (n, classes), labels (n,)."""
+    """How often a network is right when it is so sure: bins of equal width of its largest probability; logits (n, classes), labels (n,)."""
     shares = probabilities(logits)
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
