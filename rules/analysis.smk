@@ -1,6 +1,6 @@
 # From the runs' files to tables and figures. No framework is needed from here on.
 
-TABLES = expand(f"{RESULTS}/{{table}}", table=["runs.csv", "table.csv", "table.md", "table.tex"])
+TABLES = expand(f"{RESULTS}/{{table}}", table=["runs.csv", "table.csv", "table.md", "table.tex", "comparisons.csv", "comparisons.md"])
 FIGURES = [
     *expand(
         f"{RESULTS}/figures/{{figure}}.{{suffix}}",
@@ -18,6 +18,7 @@ FIGURES = [
 
 localrules:
     collect,
+    compare,
     plot_tradeoff,
     plot_learning,
     plot_samples,
@@ -28,6 +29,7 @@ localrules:
 rule collect:
     input:
         metrics=every_run("metrics.json"),
+        predictions=every_run("predictions.npz"),
         study=STUDY,
     output:
         runs=f"{RESULTS}/runs.csv",
@@ -52,6 +54,29 @@ rule collect:
     shell:
         "python {params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
         " --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    input:
+        runs=rules.collect.output.runs,
+        predictions=every_run("predictions.npz"),
+    output:
+        table=report(
+            f"{RESULTS}/comparisons.csv",
+            caption="captions/comparisons.rst",
+            category="Results",
+            labels={"what": "Cells in pairs: better, faster"},
+        ),
+        markdown=f"{RESULTS}/comparisons.md",
+    log:
+        f"{LOGS}/compare.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("compare.py"),
+        folder=subpath(output.table, parent=True),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule plot_tradeoff:
