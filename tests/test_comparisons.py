@@ -6,7 +6,7 @@ import pytest
 
 import collect
 import compare
-from alexbench import comparisons, provenance, results, stats
+from alexbench import comparisons, datasets, provenance, results, stats
 from alexbench.files import InputError
 from conftest import write_run
 
@@ -25,7 +25,9 @@ def write_cell(root, framework: str, variant: str, accuracies: list[float], seco
 def compared(root, seeds=SEEDS, variants=("alexnet_mod",)) -> tuple[pd.DataFrame, str]:
     grid = ["--frameworks", "pytorch", "tensorflow", "--variants", *variants, "--seeds", *map(str, seeds)]
     assert collect.main(["--results", str(root), *grid]) == 0
-    assert compare.main(["--runs", str(root / "runs.csv"), "--output", str(root)]) == 0
+    datasets.save(datasets.digits().limited(10, 10), root / "digits.npz")
+    assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "digits.npz"), "--output", str(root)]) == 0
+    assert (root / "classes.csv").exists()
     return pd.read_csv(root / "comparisons.csv"), (root / "comparisons.md").read_text()
 
 

@@ -62,6 +62,20 @@ def test_calibration_is_of_the_predictions(grid_folder):
     assert row.calibration_error == pytest.approx(np.mean(errors)) and row.calibration_error_sd == pytest.approx(np.std(errors, ddof=1))
 
 
+def test_every_class_has_its_accuracy_and_interval(grid_folder):
+    write_run(run_folder(grid_folder, "tensorflow", seed=2), framework="tensorflow", seed=2, status="collapsed")
+    collected(grid_folder)
+    table = results.classes_table(results.read_table(grid_folder / "runs.csv"), tuple("abcdefghij"))
+    assert len(table) == 4 * 10 and table.images.tolist() == [10] * 40
+    ours = table.set_index(["framework", "variant", "class"]).sort_index()
+    accuracies = [stats.class_accuracy(*results.read_predictions(run_folder(grid_folder, seed=seed)))[2] for seed in (1, 2)]
+    row = ours.loc["pytorch", "alexnet_mod", "c"]
+    assert row.accuracy == pytest.approx(np.mean(accuracies)) and row.n == 2
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx(stats.mean_interval(accuracies)[1:], nan_ok=True)
+    single = ours.loc["tensorflow", "alexnet_mod", "c"]
+    assert single.n == 1 and single.accuracy_low == pytest.approx(stats.wilson(round(10 * single.accuracy), 10).low)
+
+
 def test_the_studys_figures_are_those_that_it_published():
     study = results.read_study(ROOT / "config" / "study.csv").set_index(["framework", "variant"])
     assert study.loc["tensorflow", "alexnet"].tolist() == [58322314, 1152.28, 0.6651, 1.019877]

@@ -127,7 +127,7 @@ def test_classes_and_confusion():
 
 
 def test_the_surest_mistakes_come_first():
-    logits = np.array([sure(0.9, 0), sure(0.99, 1), sure(0.6, 2), sure(0.95, 3)])
+    shares = stats.probabilities(np.array([sure(0.9, 0), sure(0.99, 1), sure(0.6, 2), sure(0.95, 3)]))
     labels = np.array([0, 2, 0, 0])
-    assert stats.confidently_wrong(logits, labels, 2).tolist() == [1, 3]
-    assert stats.confidently_wrong(logits, labels, 10).tolist() == [1, 3, 2]
+    assert stats.confidently_wrong(shares, labels, 2).tolist() == [1, 3]
+    assert stats.confidently_wrong(shares, labels, 10).tolist() == [1, 3, 2]

@@ -47,6 +47,8 @@ _EXPECTED = {
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
 
+_TEXTS = ("made_with", "code", "network", "git_commit")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -162,9 +164,27 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """A row a framework, variant, group and class: mean accuracy over completed runs, `_sd`, `_low`, `_high` as in `results_table`, `n`."""
+    rows = []
+    for place, cell in runs[runs.status == "completed"].groupby([*provenance.CELL, "group"], sort=False):
+        predictions = [read_predictions(folder) for folder in cell.folder]
+        accuracies = np.array([stats.class_accuracy(*arrays) for arrays in predictions])
+        images = np.bincount(predictions[0][1], minlength=len(classes))
+        for name, values, count in zip(classes, accuracies.T, images, strict=True):
+            found = stats.mean_interval(values) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
+            row = dict(zip([*provenance.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
+            row |= {"accuracy": found.value, "accuracy_sd": pd.Series(values).std()}
+            rows.append(row | {"accuracy_low": found.low, "accuracy_high": found.high, "n": len(values)})
+    columns = [*provenance.CELL, "group", "class", "images", "accuracy", "accuracy_sd", "accuracy_low", "accuracy_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def read_table(path: Path | str) -> pd.DataFrame:
     """runs.csv or table.csv, as `collect.py` wrote it."""
-    return pd.read_csv(path, dtype={"made_with": str}).fillna({"made_with": ""})
+    # Version 3.10 is no number, nor is a hash of digits.
+    texts = [name for name in pd.read_csv(path, nrows=0) if name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")]
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
 
 
 def read_study(path: Path | str) -> pd.DataFrame:

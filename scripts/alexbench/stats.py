@@ -161,8 +161,10 @@ def class_accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return np.diagonal(matrix) / matrix.sum(axis=1)
 
 
-def confidently_wrong(logits: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Places of at most `count` images that are taken for a wrong class, the surest first, int (<= count,)."""
-    shares = probabilities(logits)
+def confidently_wrong(shares: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Places of at most `count` images that are taken for a wrong class, the surest first, int (<= count,).
+
+    `shares`: probabilities (n, classes).
+    """
     wrong = np.flatnonzero(shares.argmax(axis=1) != labels)
     return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")][:count]
