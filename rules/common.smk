@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
@@ -35,6 +36,8 @@ BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 
 # One run of one cell; logs and benchmarks have the same place in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
+
+SNAKEMAKE_VERSION = version("snakemake")
 
 # The figures of the study that is reproduced.
 STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
