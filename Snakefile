@@ -15,6 +15,7 @@ include: "rules/train.smk"
 include: "rules/analysis.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
+include: "rules/equal_time.smk"
 
 
 rule all:

@@ -16,7 +16,7 @@ TABLES = expand(
 FIGURES = [
     *expand(
         f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-        figure=["tradeoff", "learning", "calibration", "samples", "architectures"],
+        figure=["tradeoff", "learning", "time_to_accuracy", "calibration", "samples", "architectures"],
         suffix=["png", "svg"],
     ),
     *expand(
@@ -35,6 +35,7 @@ localrules:
     environment,
     plot_tradeoff,
     plot_learning,
+    plot_time_to_accuracy,
     plot_calibration,
     plot_samples,
     plot_architectures,
@@ -185,6 +186,28 @@ rule plot_calibration:
         "../envs/analysis.yaml"
     params:
         script=script("plot_calibration.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_time_to_accuracy:
+    input:
+        runs=rules.collect.output.runs,
+        history=every_run("history.csv"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/time_to_accuracy.png",
+            caption="captions/time_to_accuracy.rst",
+            category="Time",
+            labels={"what": "Training time to an accuracy"},
+        ),
+        svg=f"{RESULTS}/figures/time_to_accuracy.svg",
+    log:
+        f"{LOGS}/figures/time_to_accuracy.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_time_to_accuracy.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 

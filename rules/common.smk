@@ -63,7 +63,7 @@ wildcard_constraints:
     device="auto|cpu|cuda",
     round=r"\d+",
     framework="|".join(config["frameworks"]),
-    variant="|".join(config["variants"]),
+    variant="|".join(dict.fromkeys([*config["variants"], *config["equal_time"].values()])),
     seed=r"\d+",
 
 
