@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare a network that was trained for as long as another one took with both: a table and, in words, what came out.
 
-python scripts/compare_equal_time.py --results results --frameworks pytorch tensorflow --variant alexnet_mod --as-long-as alexnet --seeds 1 2 3
+python scripts/compare_equal_time.py --results results --frameworks pytorch --variant alexnet_mod --as-long-as alexnet --seeds 1 2 3
 """
 
 import argparse
@@ -39,7 +39,9 @@ def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds runs/ and equal_time/runs/; the table goes there too")
+    p.add_argument(
+        "--results", required=True, type=Path, metavar="FOLDER", help="holds runs/ and equal_time/runs/; the table goes there too"
+    )
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
     p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")

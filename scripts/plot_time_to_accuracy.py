@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from alexbench import figures, results
 from alexbench.files import run_program
@@ -58,8 +58,13 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
             below.step(GRID[reached], middle, where="post", linewidth=1.8, **look)
         above.set(title=framework, xlabel="Training time (s)", ylabel="Test accuracy")
         below.set(xlabel="Test accuracy", ylabel="Training time to reach it (s)", yscale="log")
+        below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        below.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
+        below.yaxis.set_minor_formatter(NullFormatter())
         above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in panels[:, 1:].flat:
+        axes.set_ylabel("")
     handles = [
         Line2D([], [], color=colours[title], marker=markers[title], markersize=4.5, markeredgewidth=0, label=title) for title in titles
     ]
