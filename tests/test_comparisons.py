@@ -148,14 +148,14 @@ def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with)
     assert provenance.mixed(runs) == [made_with.split()[0]]
 
 
-def test_a_commit_decides_only_where_the_code_is_not_known(tmp_path):
-    grid = results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], (1, 2))
-    for seed in (1, 2):
-        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}")
-    assert results.runs_table(grid).group.tolist() == [1, 2]
-    for seed in (1, 2):
-        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}", code="the same")
-    assert results.runs_table(grid).group.tolist() == [1, 1]
+def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
+    for code, named in (({}, True), ({"code": "the same"}, False)):
+        for seed in (1, 2):
+            write_run(tmp_path / f"runs/pytorch/alexnet_mod/seed{seed}", seed=seed, git_commit=f"commit{seed}", **code)
+        grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"]
+        assert collect.main(["--results", str(tmp_path), *grid]) == 0
+        assert results.read_table(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
+        assert ("Runs of a cell are of different commits" in (tmp_path / "table.md").read_text()) == named
 
 
 @pytest.mark.parametrize(
