@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test cluster-test doctor status bench bench-gpu dag report lint format clean-demo
+.PHONY: help demo test cluster-test doctor status bench bench-gpu dag tensorboard report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -55,6 +55,9 @@ dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd 
 			echo "$$graph.svg needs Graphviz (apt-get install graphviz); $$graph.mmd shows on mermaid.live and in Markdown on many sites"; \
 		fi; \
 	done
+
+tensorboard: .venv/installed ## curves of every run in the browser, also while it trains
+	tensorboard --logdir $(RESULTS)
 
 report: .venv/installed ## one HTML file of all tables and figures, after a run
 	$(SNAKEMAKE) --report $(RESULTS)/report.html

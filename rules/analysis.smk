@@ -13,6 +13,7 @@ TABLES = expand(
         "environment.json",
     ],
 )
+CARDS = every_run("model_card.md") if config["outputs"]["model"] else []
 FIGURES = [
     *expand(
         f"{RESULTS}/figures/{{figure}}.{{suffix}}",
@@ -32,6 +33,7 @@ FIGURES = [
 localrules:
     collect,
     compare,
+    describe_model,
     environment,
     plot_tradeoff,
     plot_learning,
@@ -101,6 +103,23 @@ rule compare:
         folder=subpath(output.table, parent=True),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule describe_model:
+    input:
+        metrics=f"{RESULTS}/{CELL}/metrics.json",
+        model=f"{RESULTS}/{CELL}/model.safetensors",
+        table=rules.collect.output.table,
+    output:
+        card=f"{RESULTS}/{CELL}/model_card.md",
+    log:
+        f"{LOGS}/model_cards/{CELL}.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("describe_model.py"),
+    shell:
+        "python {params.script:q} --metrics {input.metrics:q} --model {input.model:q} --table {input.table:q} --output {output.card:q} 2> {log:q}"
 
 
 rule environment:

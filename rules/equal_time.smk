@@ -21,9 +21,7 @@ use rule train as train_as_long with:
         weights=starting_weights,
         model=MODEL,
     output:
-        metrics=f"{RESULTS}/equal_time/{CELL}/metrics.json",
-        history=f"{RESULTS}/equal_time/{CELL}/history.csv",
-        predictions=f"{RESULTS}/equal_time/{CELL}/predictions.npz",
+        **run_files(f"{RESULTS}/equal_time"),
     log:
         f"{LOGS}/equal_time/{CELL}.log",
     benchmark:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Train one cell (framework, variant, seed), evaluate it on the test set and write what came out.
 
-Writes into --output: metrics.json, history.csv (a row an epoch) and predictions.npz (test logits, labels).
+Writes into --output: metrics.json, history.csv (a row an epoch), predictions.npz (test logits, labels), model.safetensors (the final
+weights, for predict.py and others) and, epoch by epoch, events/ for TensorBoard.
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
 While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the step at
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, fingerprint, loop, recipe, spec, variants, weights
+from alexbench import backends, datasets, environment, events, execution, fingerprint, loop, network, recipe, spec, variants, weights
 from alexbench.files import InputError, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
@@ -73,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="METRICS",
         help="train as many epochs as come closest to the training time in the metrics.json of another run, whatever --epochs says",
     )
+    switch = argparse.BooleanOptionalAction
+    p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
+    p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
     group.add_argument("--epochs", type=positive(int), default=defaults.epochs, help="(%(default)s)")
     group.add_argument("--batch-size", type=positive(int), default=defaults.batch_size, help="(%(default)s)")
@@ -104,7 +108,6 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--label-smoothing", type=share, default=defaults.label_smoothing, help="what the true class gives away in training (%(default)s)"
     )
-    switch = argparse.BooleanOptionalAction
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
         "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
@@ -236,7 +239,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         backend.set_data(dataset.train_images, dataset.train_labels)
         dataset = dataset.without_training_images()
         setup_seconds = time.perf_counter() - STARTED
-        outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget)
+        folder = args.output / "events" if args.tensorboard else None
+        with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
+            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget, written)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
             raise  # more may be had: the retry asks for it
@@ -284,6 +289,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
         "device": described["device"],
         "device_name": device_name,
+        # Of this process alone: the pieces of an interrupted run before it are not in it.
+        "gpu": gpu.summary(),
         "threads": threads,
         "settings": described["settings"],
         **host,
@@ -295,6 +302,10 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:
         np.savez(temporary, logits=progress.logits, labels=dataset.test_labels)
+    if args.model:
+        about = {key: metrics[key] for key in ("framework", "seed", "status", "accuracy", "dataset", "epochs", "start")}
+        about |= {"classes": list(dataset.classes), "side": dataset.test_images.shape[1]}
+        network.save(args.output / "model.safetensors", variant, final_weights, mean, std, **about)
     write_json(args.output / "metrics.json", metrics)
     keeper.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
