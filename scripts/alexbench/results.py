@@ -13,6 +13,8 @@ from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What is averaged over seeds, and what the study reports too.
+# What frameworks do differently when they are left alone.
+CONVENTIONS = ("initialisation", "adam_epsilon")
 MEASURES = ("train_seconds", "accuracy", "loss")
 # What is averaged besides: from a run's predictions.
 CALIBRATION = "calibration_error"
@@ -159,6 +161,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
         row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
+        row |= {key: first.get(f"recipe.{key}") for key in CONVENTIONS}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
         # Of runs from before their code was hashed, the commits are all that is known.
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
@@ -257,11 +260,24 @@ def conditions(table: pd.DataFrame, missing: int = 0) -> str:
         "images, not of another seed. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
     )
     text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
+    text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
     if "code" not in table and table.get("git_commit", pd.Series(dtype=str)).str.contains(" or ").any():
         text += " Runs of a cell are of different commits, and do not say whether these changed what trains it."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
+
+
+def comparison(table: pd.DataFrame) -> str:
+    """Which of two comparisons was made: of frameworks as they are, or of frameworks under the same start and the same Adam."""
+    ways = table.groupby("framework_title", sort=False)[list(CONVENTIONS)].first()
+    if len(ways) < 2 or ways.isna().any(axis=None):
+        return ""
+    if len(ways.drop_duplicates()) == 1:
+        initialisation, adam = ways.iloc[0]
+        return f"Every framework started as {initialisation} does, with the Adam of {adam}: frameworks alone."
+    own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
+    return f"Frameworks were left to their own defaults: {own}."
 
 
 def _compared(table: pd.DataFrame) -> bool:
