@@ -42,6 +42,7 @@ METRICS = [
     "versions",
     "git_commit",
 ]
+FILES = ["events", "history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
 PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 
@@ -70,7 +71,7 @@ def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, t
         logits, labels = predictions["logits"], predictions["labels"]
     assert np.mean(logits.argmax(1) == labels) == metrics["accuracy"] == history.test_accuracy.iloc[-1]
     assert loop.cross_entropy(logits, labels) == pytest.approx(metrics["loss"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
@@ -175,4 +176,4 @@ def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, m
     with pytest.raises(InputError, match=r"not tried again: the memory of the GPU"):
         run_cell(digits_file, tmp_path, "--attempt=2")
     assert run_cell(digits_file, tmp_path)["status"] in ("completed", "collapsed")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
