@@ -136,11 +136,12 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
         ({"versions": {"python": "3.12"}}, "versions.python 3.12"),
         ({"settings": {"precision": "fp32", "input": "per_image"}}, "settings.input per_image"),
         ({"code": "abc"}, "code abc"),
+        ({"gpu": {"driver": "2"}}, "gpu.driver 2"),
         ({"device_name": "another", "cpu_name": "another"}, "device_name another"),
     ],
 )
 def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with):
-    base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor"}
+    base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor", "gpu": {"driver": "1"}}
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3], **base)
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))

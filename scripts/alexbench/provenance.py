@@ -14,7 +14,7 @@ EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "
 # What it was computed on, which must be the same for seconds to be compared.
 HARDWARE = ("device", "device_name", "cpu_name", "threads")
 # What it was computed with besides. The commit is not among them: most commits change nothing of what trains a cell, `code` is its hash.
-SOFTWARE = ("settings.", "versions.", "code")
+SOFTWARE = ("settings.", "versions.", "gpu.driver", "code")
 CELL = ["framework", "variant"]
 
 
