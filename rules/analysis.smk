@@ -16,15 +16,6 @@ FIGURES = [
 ]
 
 
-localrules:
-    collect,
-    plot_tradeoff,
-    plot_learning,
-    plot_samples,
-    plot_architectures,
-    plot_classes,
-
-
 rule collect:
     input:
         metrics=every_run("metrics.json"),
@@ -41,6 +32,7 @@ rule collect:
         latex=f"{RESULTS}/table.tex",
     log:
         f"{LOGS}/collect.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -68,6 +60,7 @@ rule plot_tradeoff:
         svg=f"{RESULTS}/figures/tradeoff.svg",
     log:
         f"{LOGS}/figures/tradeoff.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -90,6 +83,7 @@ rule plot_learning:
         svg=f"{RESULTS}/figures/learning.svg",
     log:
         f"{LOGS}/figures/learning.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -111,6 +105,7 @@ rule plot_samples:
         svg=f"{RESULTS}/figures/samples.svg",
     log:
         f"{LOGS}/figures/samples.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -130,6 +125,7 @@ rule plot_architectures:
         svg=f"{RESULTS}/figures/architectures.svg",
     log:
         f"{LOGS}/figures/architectures.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -156,6 +152,7 @@ rule plot_classes:
         svg=f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/classes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -11,6 +11,9 @@ sys.path.insert(0, str(SCRIPTS))
 from alexbench import backends, configuration, fingerprint, presence, variants
 from alexbench.download import is_url
 
+# A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
+configuration.complete(config)
+
 # Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
 if workflow.is_main_process:
     choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}

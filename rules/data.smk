@@ -1,11 +1,6 @@
 # What the cells start from. These rules download, so they run where the workflow was started: a compute node needs no internet.
 
 
-localrules:
-    dataset,
-    weights,
-
-
 rule dataset:
     input:
         archive=archive,
@@ -15,6 +10,7 @@ rule dataset:
         "logs/data/{dataset}.log",
     # Before any training: what is missing is to be missed at once.
     priority: 100
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -32,6 +28,7 @@ rule weights:
     log:
         "logs/weights/{variant}-{classifier}.log",
     priority: 100
+    localrule: True
     conda:
         "../envs/pytorch.yaml"
     params:

@@ -26,6 +26,13 @@ def load(*overlays: Path | str) -> dict:
     return config
 
 
+def complete(config: dict) -> None:
+    """Give every key that `config` leaves out its value in config/config.yaml."""
+    whole = load()
+    _update(whole, config)
+    config.update(whole)
+
+
 def _update(config: dict, changes: dict) -> None:
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(config.get(key), dict):
