@@ -1,5 +1,6 @@
 """Files from the network: fetched once, kept, and dropped again when they turn out to be wrong."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from alexbench.files import InputError
 
 
 def is_url(source: str) -> bool:
-    return urlsplit(source).scheme in ("http", "https", "ftp")
+    return re.match(r"(https?|ftp)://", source, re.IGNORECASE) is not None
 
 
 @contextmanager
