@@ -1,14 +1,27 @@
 # From the runs' files to tables and figures. No framework is needed from here on.
 
-TABLES = expand(f"{RESULTS}/{{table}}", table=["runs.csv", "table.csv", "table.md", "table.tex"])
+TABLES = expand(
+    f"{RESULTS}/{{table}}",
+    table=[
+        "runs.csv",
+        "table.csv",
+        "table.md",
+        "table.tex",
+        "comparisons.csv",
+        "comparisons.md",
+        "classes.csv",
+        "environment.json",
+    ],
+)
 FIGURES = [
     *expand(
         f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-        figure=["tradeoff", "learning", "samples", "architectures"],
+        figure=["tradeoff", "learning", "calibration", "samples", "architectures"],
         suffix=["png", "svg"],
     ),
     *expand(
-        f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.{{suffix}}",
+        f"{RESULTS}/figures/{{figure}}/{{framework}}-{{variant}}.{{suffix}}",
+        figure=["classes", "mistakes"],
         framework=config["frameworks"],
         variant=config["variants"],
         suffix=["png", "svg"],
@@ -19,6 +32,7 @@ FIGURES = [
 rule collect:
     input:
         metrics=every_run("metrics.json"),
+        predictions=every_run("predictions.npz"),
         study=STUDY,
     output:
         runs=f"{RESULTS}/runs.csv",
@@ -44,6 +58,59 @@ rule collect:
     shell:
         "python {params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
         " --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    localrule: True
+    input:
+        runs=rules.collect.output.runs,
+        predictions=every_run("predictions.npz"),
+        data=DATA,
+    output:
+        table=report(
+            f"{RESULTS}/comparisons.csv",
+            caption="captions/comparisons.rst",
+            category="Results",
+            labels={"what": "Cells in pairs: better, faster"},
+        ),
+        markdown=f"{RESULTS}/comparisons.md",
+        classes=report(
+            f"{RESULTS}/classes.csv",
+            caption="captions/class_accuracy.rst",
+            category="Results",
+            labels={"what": "Accuracy class by class"},
+        ),
+    log:
+        f"{LOGS}/compare.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("compare.py"),
+        folder=subpath(output.table, parent=True),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule environment:
+    localrule: True
+    input:
+        runs=rules.collect.output.runs,
+    output:
+        json=report(
+            f"{RESULTS}/environment.json",
+            caption="captions/environment.rst",
+            category="Provenance",
+            labels={"what": "Machines, versions, code"},
+        ),
+    log:
+        f"{LOGS}/environment.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("record_environment.py"),
+        snakemake=SNAKEMAKE_VERSION,
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --snakemake {params.snakemake} --output {output.json:q} 2> {log:q}"
 
 
 rule plot_tradeoff:
@@ -88,6 +155,29 @@ rule plot_learning:
         "../envs/analysis.yaml"
     params:
         script=script("plot_learning.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_calibration:
+    localrule: True
+    input:
+        runs=rules.collect.output.runs,
+        predictions=every_run("predictions.npz"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/calibration.png",
+            caption="captions/calibration.rst",
+            category="Learning",
+            labels={"what": "Calibration"},
+        ),
+        svg=f"{RESULTS}/figures/calibration.svg",
+    log:
+        f"{LOGS}/figures/calibration.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_calibration.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 
@@ -157,6 +247,32 @@ rule plot_classes:
         "../envs/analysis.yaml"
     params:
         script=script("plot_classes.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
+        " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_mistakes:
+    localrule: True
+    input:
+        runs=rules.collect.output.runs,
+        predictions=expand(f"{RESULTS}/{CELL}/predictions.npz", seed=config["seeds"], allow_missing=True),
+        data=DATA,
+    output:
+        png=report(
+            f"{RESULTS}/figures/mistakes/{{framework}}-{{variant}}.png",
+            caption="captions/mistakes.rst",
+            category="Learning",
+            subcategory="Mistakes",
+            labels={"what": "The surest mistakes", "framework": "{framework}", "variant": "{variant}"},
+        ),
+        svg=f"{RESULTS}/figures/mistakes/{{framework}}-{{variant}}.svg",
+    log:
+        f"{LOGS}/figures/mistakes/{{framework}}-{{variant}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_mistakes.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
@@ -38,6 +39,8 @@ BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 
 # One run of one cell; logs and benchmarks have the same place in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
+
+SNAKEMAKE_VERSION = version("snakemake")
 
 # The figures of the study that is reproduced.
 STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
@@ -90,9 +93,14 @@ def starting_weights(wildcards):
 
 
 def options(section, keys=None):
-    """Keys of a section of the configuration as command-line options; null leaves an option out."""
+    """Keys of a section of the configuration as command-line options; null leaves an option out, false says --no-."""
+
+    def option(key, value):
+        name = key.replace("_", "-")
+        return f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+
     values = {key: config[section][key] for key in keys or config[section]}
-    return [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None]
+    return [option(key, value) for key, value in values.items() if value is not None]
 
 
 def training_options(wildcards):

@@ -7,10 +7,18 @@ python scripts/collect.py --runs results/runs --frameworks pytorch tensorflow --
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from alexbench import results
 from alexbench.files import replacing, run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
+
+
+def aligned(table: pd.DataFrame) -> list[str]:
+    """Names to the left, figures to the right."""
+    names = ("Framework", "Variant", "Made with", "Start")
+    return ["left" if column in names else "right" for column in results.readable(table)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,13 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.results / "table.csv") as temporary:
         table.to_csv(temporary, index=False)
     with replacing(args.results / "table.md") as temporary:
-        aligned = ["left"] * 3 + ["right"] * (results.readable(table).shape[1] - 3)
-        markdown = results.readable(table).to_markdown(index=False, colalign=aligned, disable_numparse=True)
+        markdown = results.readable(table).to_markdown(index=False, colalign=aligned(table), disable_numparse=True)
         temporary.write_text(f"{markdown}\n\n{about}\n")
     with replacing(args.results / "table.tex") as temporary:
-        latex = results.readable(table, plus_minus=r"$\pm$", missing="--").style.hide(axis="index")
-        body = latex.to_latex(hrules=True, column_format="lllrrrrrrrr")
-        temporary.write_text(f"% Needs \\usepackage{{booktabs}}. {about.replace('±', '+-')}\n{body}")
+        latex = results.readable(table, plus_minus=r"$\pm$", missing="--")
+        latex = latex.replace(r"_", r"\_", regex=True).style.hide(axis="index")
+        body = latex.to_latex(hrules=True, column_format="".join(place[0] for place in aligned(table)))
+        temporary.write_text(f"% Needs \\usepackage{{booktabs}}, and a wide page. {about.replace('±', '+-')}\n{body}")
     print(f"{len(runs)} of {len(wanted)} runs -> {args.results / 'table.md'}")
     print((args.results / "table.md").read_text())
     return 0

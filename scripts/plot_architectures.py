@@ -13,7 +13,8 @@ from alexbench import figures, spec, variants
 from alexbench.files import run_program
 
 KINDS = {
-    "Conv": ("#0072B2", "convolution + ReLU"),
+    "Conv": ("#0072B2", "convolution (+ ReLU unless normalised)"),
+    "BatchNorm": ("#56B4E9", "batch normalisation + ReLU"),
     "Pad": ("#BBBBBB", "zero padding"),
     "MaxPool": ("#E69F00", "max-pooling"),
     "Flatten": ("#DDDDDD", "flatten"),
@@ -41,8 +42,8 @@ def _height(shape: tuple[int, ...]) -> float:
     return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
 
 
-def draw_variant(axes: plt.Axes, variant: spec.Variant) -> None:
-    """One network from left to right: settings above each block, name, output shape and parameters below it."""
+def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int) -> None:
+    """One network from left to right, where there are `places` for blocks: settings above each, name, output shape and parameters below."""
     size = variant.input_size
     blocks = [("image", "#FFFFFF", (size, size, 3), "", 0)]
     blocks += [(i.name, KINDS[i.kind][0], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
@@ -69,20 +70,21 @@ def draw_variant(axes: plt.Axes, variant: spec.Variant) -> None:
         axes.text(middle, -0.94, f"{shown}\n{weights}", ha="center", va="top", fontsize=7, linespacing=1.35)
     total = f"{spec.parameters(variant):,} parameters, {spec.multiply_adds(variant) / 1e6:,.1f} M multiply-adds an image"
     axes.set_title(f"{variant.title}: {total}", loc="left", fontsize=10)
-    axes.set(xlim=(-0.1, 16 * (WIDTH + GAP)), ylim=(-1.3, 1.05), aspect="equal")
+    axes.set(xlim=(-0.1, places * (WIDTH + GAP)), ylim=(-1.3, 1.05), aspect="equal")
     axes.axis("off")
 
 
 def draw(chosen: list[spec.Variant]) -> plt.Figure:
     """A row a network, all on one scale."""
-    figure, panels = plt.subplots(len(chosen), 1, figsize=(12.5, 2.6 * len(chosen) + 0.4), squeeze=False, layout="constrained")
+    places = 1 + max(len(variant.layers) for variant in chosen)
+    width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.4
+    figure, panels = plt.subplots(len(chosen), 1, figsize=(width, height), squeeze=False, layout="constrained")
     for axes, variant in zip(panels[:, 0], chosen, strict=True):
-        draw_variant(axes, variant)
+        draw_variant(axes, variant, places)
     used = {info.kind for variant in chosen for info in spec.describe(variant)}
     handles = [Patch(facecolor=colour, edgecolor="#333333", label=label) for kind, (colour, label) in KINDS.items() if kind in used]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     note = "Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
-    figure.supxlabel(note, fontsize=8, color=figures.GREY)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title=note, title_fontsize=8)
     return figure
 
 

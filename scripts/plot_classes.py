@@ -10,9 +10,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from sklearn.metrics import confusion_matrix
 
-from alexbench import datasets, figures, results
+from alexbench import datasets, figures, results, stats
 from alexbench.files import InputError, run_program
 
 
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--variant", required=True, metavar="NAME")
     args = p.parse_args(argv)
     figures.style()
-    runs = figures.read_runs(args.runs)
+    runs = results.read_table(args.runs)
     cell = runs[(runs.framework == args.framework) & (runs.variant == args.variant)]
     if cell.empty:
         raise InputError(f"{args.runs} has no run of {args.framework} {args.variant}")
@@ -77,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     matrices = []
     for folder in completed.folder:
         logits, labels = results.read_predictions(folder)
-        matrices.append(confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)), normalize="true"))
+        matrix = stats.confusion_matrix(logits, labels)
+        matrices.append(matrix / matrix.sum(axis=1, keepdims=True))
     first = cell.iloc[0]
     note = f"Mean over n = {len(completed)} of {len(cell)} runs; {figures.about(cell)}"
     colour = figures.colours(runs.framework_title)[first.framework_title]

@@ -25,7 +25,7 @@ STUDY_DATASET = "cifar10"
 def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFrame, colours: dict, markers: dict) -> None:
     """One pair of quantities: runs small, means large with a bar of one standard deviation, the study's hollow."""
     order = sorted(runs.framework_title.unique())
-    for (framework, variant), cell in runs.groupby(["framework_title", "variant_title"], sort=False):
+    for (framework, variant, _), cell in runs.groupby(["framework_title", "variant_title", "group"], sort=False):
         # All frameworks have the same parameters: beside one another, not on top of one another.
         nudge = dict.fromkeys((x, y), 1.0)
         if "parameters" in nudge:
@@ -99,7 +99,7 @@ def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
         hollow = {"markerfacecolor": "none", "markeredgecolor": figures.GREY}
         handles.append(Line2D([], [], marker="o", linestyle="none", markersize=7, label="the study of 2025 (15 epochs)", **hollow))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2, handletextpad=0.4, columnspacing=1.3)
-    seeds = completed.groupby(["framework", "variant"]).size()
+    seeds = completed.groupby(["framework", "variant", "group"]).size()
     n = " or ".join(map(str, sorted(seeds.unique()))) if len(seeds) else "0"
     note = f"Mean ± 1 sd over n = {n} completed runs; {figures.about(runs)}"
     lost = {status: int((runs.status == status).sum()) for status in results.STATUSES[1:]}
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = figures.read_runs(args.runs)
+    runs = results.read_table(args.runs)
     figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_study(args.study)), args.output)
     return 0
 

@@ -1,15 +1,21 @@
 """Every figure is drawn, as PNG and SVG, from any outcome that runs can have."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 from PIL import Image
 
 import collect
 import plot_architectures
+import plot_calibration
 import plot_classes
 import plot_learning
+import plot_mistakes
 import plot_samples
 import plot_tradeoff
-from alexbench import datasets, figures, variants
+from alexbench import datasets, figures, results, stats, variants
+from alexbench.files import InputError
 from conftest import write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
@@ -83,8 +89,12 @@ def test_figures_of_a_grid_without_a_completed_run(tmp_path, digits_file, status
         tmp_path / "t.png"
     )
     assert plot_learning.main([*runs, "--output", str(tmp_path / "l.png")]) == 0
+    assert plot_calibration.main([*runs, "--output", str(tmp_path / "k.png")]) == 0
+    assert "no completed run" in drawn(tmp_path / "k.png")
     cell = ["--data", str(digits_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
     assert plot_classes.main([*runs, *cell, "--output", str(tmp_path / "c.png")]) == 0
+    assert plot_mistakes.main([*runs, *cell, "--output", str(tmp_path / "m.png")]) == 0
+    assert "no completed run" in drawn(tmp_path / "m.png")
 
 
 def test_learning(runs, tmp_path):
@@ -104,6 +114,50 @@ def test_figures_of_runs_that_failed(troubled_runs, digits_file, tmp_path, cell)
     assert plot_tradeoff.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "t.png")]) == 0
     assert "1 collapsed, not shown; 2 diverged, not shown" in drawn(tmp_path / "t.png")
     assert plot_learning.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "l.png")]) == 0
+
+
+def test_runs_of_different_hardware_are_drawn_apart_or_said_to_differ(grid_folder, tmp_path):
+    write_run(grid_folder / "runs/pytorch/alexnet_mod/seed2", seed=2, accuracy=0.64, device_name="another")
+    collect.main(["--results", str(grid_folder), *GRID])
+    runs = ["--runs", str(grid_folder / "runs.csv")]
+    plot_tradeoff.main([*runs, "--output", str(tmp_path / "t.png")])
+    svg = drawn(tmp_path / "t.png")
+    assert "n = 1 or 2 completed runs" in svg and "runs of a cell differ in device_name" in svg
+    plot_learning.main([*runs, "--output", str(tmp_path / "l.png")])
+    assert "runs of a cell differ in device_name" in drawn(tmp_path / "l.png")
+
+
+def test_calibration(troubled_runs, tmp_path):
+    assert plot_calibration.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "k.png")]) == 0
+    svg = drawn(tmp_path / "k.png")
+    for text in ("Expected calibration error", "PyTorch: 0.2", "n = 2", "n = 1", "Images of all completed runs together, 15 bins"):
+        assert text in svg
+
+
+@pytest.fixture
+def images_file(digits, tmp_path):
+    """A data set whose test labels are those of the runs' predictions."""
+    path = tmp_path / "images.npz"
+    datasets.save(dataclasses.replace(digits, test_images=digits.train_images, test_labels=np.arange(100) % 10), path)
+    return path
+
+
+def test_mistakes(runs, images_file, tmp_path):
+    command = ["--runs", str(runs), "--data", str(images_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
+    assert plot_mistakes.main([*command, "--output", str(tmp_path / "m.png")]) == 0
+    svg = drawn(tmp_path / "m.png")
+    folders = results.read_table(runs).query("framework == 'pytorch' and variant == 'alexnet_mod'").folder
+    shares = np.mean([stats.probabilities(results.read_predictions(folder)[0]) for folder in folders], axis=0)
+    surest = stats.confidently_wrong(shares, np.arange(100) % 10, 1)[0]
+    assert f"{surest % 10}</" in svg and f"→ {shares[surest].argmax()}, {shares[surest].max():.3f}" in svg
+    wrong = (shares.argmax(axis=1) != np.arange(100) % 10).sum()
+    assert f"Mean probability over n = 2 of 2 runs, by which {wrong} images are wrong" in svg
+
+
+def test_mistakes_are_not_drawn_on_other_images(runs, digits_file, tmp_path):
+    command = ["--runs", str(runs), "--data", str(digits_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
+    with pytest.raises(InputError, match=r"the predictions in .*seed1 are not of the test images in .*digits.npz"):
+        plot_mistakes.main([*command, "--output", str(tmp_path / "m.png")])
 
 
 def test_samples(digits, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import collect
-from alexbench import results
+from alexbench import results, stats
 from alexbench.files import InputError
 from conftest import ROOT, write_run
 
@@ -30,6 +30,50 @@ def test_a_cell_is_mean_spread_and_n_beside_the_study(grid_folder):
     assert row.accuracy == pytest.approx(0.63) and row.accuracy_sd == pytest.approx(np.std([0.62, 0.64], ddof=1))
     assert (row.n, row.collapsed, row.diverged, row.parameters) == (2, 0, 0, 4539786)
     assert (row.study_accuracy, row.study_train_seconds, row.study_loss) == (0.6370, 471.11, 1.052892)
+
+
+def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
+    row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
+    # Student's t of one degree of freedom is 12.706.
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx((0.63 - 12.706 * 0.01, 0.63 + 12.706 * 0.01), abs=1e-5)
+    assert row.accuracy_interval == "t" and row.accuracy_minus_study == pytest.approx(-0.007) and row.accuracy_study_within
+    write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.6201, train_seconds=101.0)
+    row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
+    assert not row.accuracy_study_within and not row.train_seconds_study_within
+    markdown = (grid_folder / "table.md").read_text()
+    assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
+
+
+def test_the_study_is_no_measure_of_another_data_set(grid_folder):
+    for framework in ("pytorch", "tensorflow"):
+        for variant in ("alexnet_mod", "alexnet"):
+            for seed in (1, 2):
+                write_run(
+                    run_folder(grid_folder, framework, variant, seed), framework=framework, variant=variant, seed=seed, dataset="digits"
+                )
+    table = collected(grid_folder)
+    assert table.accuracy_minus_study.isna().all() and table.accuracy_study_within.isna().all()
+    assert "within" not in (grid_folder / "table.md").read_text()
+
+
+def test_calibration_is_of_the_predictions(grid_folder):
+    row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
+    errors = [stats.expected_calibration_error(*results.read_predictions(run_folder(grid_folder, seed=seed))) for seed in (1, 2)]
+    assert row.calibration_error == pytest.approx(np.mean(errors)) and row.calibration_error_sd == pytest.approx(np.std(errors, ddof=1))
+
+
+def test_every_class_has_its_accuracy_and_interval(grid_folder):
+    write_run(run_folder(grid_folder, "tensorflow", seed=2), framework="tensorflow", seed=2, status="collapsed")
+    collected(grid_folder)
+    table = results.classes_table(results.read_table(grid_folder / "runs.csv"), tuple("abcdefghij"))
+    assert len(table) == 4 * 10 and table.images.tolist() == [10] * 40
+    ours = table.set_index(["framework", "variant", "class"]).sort_index()
+    accuracies = [stats.class_accuracy(*results.read_predictions(run_folder(grid_folder, seed=seed)))[2] for seed in (1, 2)]
+    row = ours.loc["pytorch", "alexnet_mod", "c"]
+    assert row.accuracy == pytest.approx(np.mean(accuracies)) and row.n == 2
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx(stats.mean_interval(accuracies)[1:], nan_ok=True)
+    single = ours.loc["tensorflow", "alexnet_mod", "c"]
+    assert single.n == 1 and single.accuracy_low == pytest.approx(stats.wilson(round(10 * single.accuracy), 10).low)
 
 
 def test_the_studys_figures_are_those_that_it_published():
@@ -56,7 +100,12 @@ def test_one_run_has_no_spread(grid_folder):
     assert collect.main(["--results", str(grid_folder), *GRID[:-1]]) == 0
     table = pd.read_csv(grid_folder / "table.csv")
     assert table.n.tolist() == [1] * 4 and table.accuracy_sd.isna().all()
-    assert "0.6200 |" in (grid_folder / "table.md").read_text()
+    # Wilson's, of 62 right images of 100; a single time or loss has no interval.
+    assert table.accuracy_interval.tolist() == ["Wilson"] * 4
+    assert table[["accuracy_low", "accuracy_high"]].iloc[0].tolist() == pytest.approx(stats.wilson(62, 100)[1:])
+    assert table.train_seconds_low.isna().all() and table.loss_high.isna().all()
+    markdown = (grid_folder / "table.md").read_text()
+    assert "0.6200 [0.5221, 0.7090] |" in markdown and "n = 1 |" in markdown and "not of another seed" in markdown
 
 
 def test_tables_for_reading_have_every_cell(grid_folder):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -129,11 +130,13 @@ def test_one_command_makes_everything(finished):
     made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     runs = [f"runs/{framework}/alexnet_mod/seed1" for framework in ("pytorch", "tensorflow")]
     expected = {f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz")}
-    expected |= {"runs.csv", "table.csv", "table.md", "table.tex"}
-    figures = ["tradeoff", "learning", "samples", "architectures", "classes/pytorch-alexnet_mod", "classes/tensorflow-alexnet_mod"]
+    expected |= {"runs.csv", "table.csv", "table.md", "table.tex", "comparisons.csv", "comparisons.md", "classes.csv", "environment.json"}
+    figures = ["tradeoff", "learning", "calibration", "samples", "architectures"]
+    figures += [f"{kind}/{framework}-alexnet_mod" for kind in ("classes", "mistakes") for framework in ("pytorch", "tensorflow")]
     assert made == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
     table = pd.read_csv(results / "table.csv")
     assert table.framework.tolist() == ["pytorch", "tensorflow"] and table.train_images.tolist() == [40, 40]
+    assert json.loads((results / "environment.json").read_text())["snakemake"] == version("snakemake")
     log = (finished / "logs/small/runs/pytorch/alexnet_mod/seed1.log").read_text()
     assert "epoch 1/1  train loss" in log
     top = {path.name for path in finished.iterdir()} - {"Snakefile", "config", "rules", "scripts", "envs", "mine.yaml", ".snakemake"}

@@ -5,9 +5,16 @@ import platform
 import re
 import socket
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pynvml
 
 
 def available_threads() -> int:
@@ -22,6 +29,11 @@ def cpu_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def git_commit() -> str | None:
@@ -64,3 +76,110 @@ def describe() -> dict:
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **libraries},
     }
+
+
+def gpus() -> list[dict]:
+    """The machine's GPUs by NVML: name, driver and memory in bytes; [] where there is no GPU or no driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    driver = pynvml.nvmlSystemGetDriverVersion()
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    found = [
+        {
+            "name": pynvml.nvmlDeviceGetName(handle),
+            "driver": driver,
+            "memory_bytes": _asked(pynvml.nvmlDeviceGetMemoryInfo, handle, "total"),
+        }
+        for handle in handles
+    ]
+    pynvml.nvmlShutdown()
+    return found
+
+
+class GpuSampler:
+    """Watches the GPU that this process uses, by NVML, from a thread of its own, for as long as the `with` block lasts:
+
+        with GpuSampler(device) as gpu:
+            ...
+        gpu.summary()
+
+    `device`: "cuda", or "cpu", for which nothing is watched. `seconds`: between two looks. The GPU is the first in CUDA_VISIBLE_DEVICES;
+    where that is not set, NVML's first, which on a machine of unlike GPUs need not be CUDA's.
+    """
+
+    def __init__(self, device: str, seconds: float = 1.0) -> None:
+        self._handle = _visible_gpu() if device == "cuda" else None
+        self._between = seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._utilisation: list[float] = []
+        self._memory: list[float] = []
+        self._power: list[float] = []
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        if self._handle is not None:
+            self._energy = _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._elapsed = time.perf_counter() - self._started
+        if self._handle is not None:
+            self._stop.set()
+            self._thread.join()
+            before, after = self._energy, _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+            self._energy = None if before is None or after is None else (after - before) / 1e3
+
+    def _watch(self) -> None:
+        while True:
+            for values, ask, field in (
+                (self._utilisation, pynvml.nvmlDeviceGetUtilizationRates, "gpu"),
+                (self._memory, pynvml.nvmlDeviceGetMemoryInfo, "used"),
+                (self._power, pynvml.nvmlDeviceGetPowerUsage, None),
+            ):
+                value = _asked(ask, self._handle, field)
+                if value is not None:
+                    values.append(value)
+            if self._stop.wait(self._between):
+                break
+
+    def summary(self) -> dict | None:
+        """What was seen: `name`, `driver`; `seconds` watched; `utilisation_percent`, the mean share of time in which a kernel ran;
+        `memory_bytes`, the most in use on the GPU, by whomever; `power_watts`, the mean; `energy_joules`. A value that the GPU does not
+        tell is None, and all of it where there is no GPU. Where the GPU counts no energy, it is mean power times seconds.
+        """
+        if self._handle is None:
+            return None
+        power = float(np.mean(self._power)) / 1e3 if self._power else None
+        energy = power * self._elapsed if self._energy is None and power is not None else self._energy
+        return {
+            "name": _asked(pynvml.nvmlDeviceGetName, self._handle),
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "seconds": self._elapsed,
+            "utilisation_percent": float(np.mean(self._utilisation)) if self._utilisation else None,
+            "memory_bytes": max(self._memory, default=None),
+            "power_watts": power,
+            "energy_joules": energy,
+        }
+
+
+def _visible_gpu() -> object | None:
+    """NVML's handle of the first GPU that this process may use; None where there is none."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(first)
+    except pynvml.NVMLError:
+        return None
+
+
+def _asked(ask: Callable, handle: object, field: str | None = None):
+    """What NVML answers, or a field of it; None where this GPU or this user is not told."""
+    try:
+        answer = ask(handle)
+    except pynvml.NVMLError:
+        return None
+    return getattr(answer, field) if field else answer

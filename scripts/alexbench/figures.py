@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from alexbench import provenance
 from alexbench.files import replacing
 
 # Told apart in print and by the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
@@ -61,21 +62,17 @@ def save(figure: Figure, output: Path) -> None:
     plt.close(figure)
 
 
-def read_runs(path: Path) -> pd.DataFrame:
-    """runs.csv as `collect.py` wrote it, a row a run."""
-    return pd.read_csv(path)
-
-
 def about(runs: pd.DataFrame) -> str:
-    """What the figures are of, in a line: data, sizes, hardware."""
+    """What the figures are of, in a line: data, sizes, hardware, and what differs among runs that are drawn together."""
 
     def listed(column: str) -> str:
         return " or ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in runs[column].unique().tolist())
 
+    mixed = provenance.mixed(runs)
     return (
         f"{listed('dataset')}, {listed('train_images')} training and {listed('test_images')} test images, "
         f"{listed('epochs')} epochs, {listed('device_name')}"
-    )
+    ) + (f"; runs of a cell differ in {', '.join(mixed)}" if mixed else "")
 
 
 def parser(description: str, runs: bool = True) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""From files of runs to tables. NumPy and pandas only; no framework is needed to read what the frameworks made."""
+"""From files of runs to tables. No framework is needed to read what the frameworks made."""
 
 import json
 from collections.abc import Iterable
@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from alexbench import provenance, stats
 from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What is averaged over seeds, and what the study reports too.
 MEASURES = ("train_seconds", "accuracy", "loss")
+# What is averaged besides: from a run's predictions.
+CALIBRATION = "calibration_error"
+# The study's data: beside another data set its figures are no measure.
+STUDY_DATASET = "cifar10"
 
 _NUMBER = (int, float)
 # What a run's metrics must hold for a table: type, and smallest and largest value where there are such.
@@ -41,6 +46,8 @@ _EXPECTED = {
     "threads": (int, 1, None),
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
+
+_TEXTS = ("made_with", "code", "network", "git_commit")
 
 
 @dataclass(frozen=True)
@@ -98,40 +105,86 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         return file["logits"], file["labels"]
 
 
-def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
-    """A row a run: its metrics, nested ones as `recipe.epochs`, and its folder.
+def calibration_error(metrics: dict, folder: Path) -> float | None:
+    """The expected calibration error of a run; None unless it was completed."""
+    return stats.expected_calibration_error(*read_predictions(folder)) if metrics["status"] == "completed" else None
 
-    InputError lists the runs that have no metrics.json, unless `partial`, which leaves them out.
+
+def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
+    """A row a run: its metrics, nested ones as `recipe.epochs`; its calibration error, its folder and, by `provenance.grouped`, its group.
+
+    InputError lists the runs that have no metrics.json, unless `partial`, which leaves them out, and names runs that do not go together.
     """
     missing = [run for run in runs if not (run.folder / "metrics.json").is_file()]
     if missing and (not partial or len(missing) == len(runs)):
         names = "".join(f"\n  {run}" for run in missing)
         raise InputError(f"results: {len(missing)} of {len(runs)} runs have no metrics.json:{names}")
-    rows = [read_metrics(run) | {"folder": str(run.folder)} for run in runs if run not in set(missing)]
+    rows = []
+    for run in (run for run in runs if run not in set(missing)):
+        metrics = read_metrics(run)
+        rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
-    return table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
+    table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
+    provenance.check(table)
+    return provenance.grouped(table)
 
 
 def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
-    """A row a framework and variant: mean over completed runs, standard deviation (`_sd`, n - 1) and `n`, beside the study's figures.
+    """A row a framework, variant and group of runs that may be averaged, beside the study's figures.
 
+    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`) and
+    their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or "Wilson", for a single run, of its test images.
+    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
     rows = []
-    for (framework, variant), cell in runs.groupby(["framework", "variant"], sort=False):
+    for (framework, variant, group), cell in runs.groupby([*provenance.CELL, "group"], sort=False):
         completed = cell[cell.status == "completed"]
         first = cell.iloc[0]
-        row = {"framework": framework, "variant": variant, "parameters": first.parameters}
-        for measure in MEASURES:
+        row = {"framework": framework, "variant": variant, "group": group, "made_with": first.made_with, "parameters": first.parameters}
+        for measure in (*MEASURES, CALIBRATION):
             values = completed[measure].astype(float)
-            row |= {measure: values.mean(), f"{measure}_sd": values.std()}
+            found = stats.mean_interval(values)
+            if measure == "accuracy" and len(values) == 1:
+                found = stats.wilson(round(found.value * first.test_images), first.test_images)
+            row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
+        row["accuracy_interval"] = {0: None, 1: "Wilson"}.get(len(completed), "t")
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
-        row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name")}
+        row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
         rows.append(row)
-    theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in ("framework", "variant")})
-    return pd.DataFrame(rows).merge(theirs, how="left", on=["framework", "variant"])
+    theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in provenance.CELL})
+    table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
+    for measure in MEASURES:
+        reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
+        low, high = table[f"{measure}_low"], table[f"{measure}_high"]
+        table[f"{measure}_minus_study"] = table[measure] - reference
+        table[f"{measure}_study_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
+    return table
+
+
+def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """A row a framework, variant, group and class: mean accuracy over completed runs, `_sd`, `_low`, `_high` as in `results_table`, `n`."""
+    rows = []
+    for place, cell in runs[runs.status == "completed"].groupby([*provenance.CELL, "group"], sort=False):
+        predictions = [read_predictions(folder) for folder in cell.folder]
+        accuracies = np.array([stats.class_accuracy(*arrays) for arrays in predictions])
+        images = np.bincount(predictions[0][1], minlength=len(classes))
+        for name, values, count in zip(classes, accuracies.T, images, strict=True):
+            found = stats.mean_interval(values) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
+            row = dict(zip([*provenance.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
+            row |= {"accuracy": found.value, "accuracy_sd": pd.Series(values).std()}
+            rows.append(row | {"accuracy_low": found.low, "accuracy_high": found.high, "n": len(values)})
+    columns = [*provenance.CELL, "group", "class", "images", "accuracy", "accuracy_sd", "accuracy_low", "accuracy_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """runs.csv or table.csv, as `collect.py` wrote it."""
+    # Version 3.10 is no number, nor is a hash of digits.
+    texts = [name for name in pd.read_csv(path, nrows=0) if name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")]
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
 
 
 def read_study(path: Path | str) -> pd.DataFrame:
@@ -140,47 +193,65 @@ def read_study(path: Path | str) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
-    """`results_table` for reading: titles for names, `mean ± sd` with the digits that mean something, the study's figures."""
+    """`results_table` for reading: titles for names, `mean ± sd [low, high]` with the digits that mean something, the study's figures."""
 
-    def measured(row: pd.Series, measure: str, digits: int) -> str:
-        mean, sd = row[measure], row[f"{measure}_sd"]
+    def measured(row: pd.Series, measure: str) -> str:
+        mean, sd, low, high = (row[f"{measure}{part}"] for part in ("", "_sd", "_low", "_high"))
         if np.isnan(mean):
             return missing
-        return f"{mean:,.{digits}f}" + ("" if np.isnan(sd) else f" {plus_minus} {sd:,.{digits}f}")
+        spread = "" if np.isnan(sd) else f" {plus_minus} {sd:,.{digits[measure]}f}"
+        interval = "" if np.isnan(low) else f" [{low:,.{digits[measure]}f}, {high:,.{digits[measure]}f}]"
+        return f"{mean:,.{digits[measure]}f}{spread}{interval}"
 
-    def theirs(row: pd.Series, measure: str, digits: int) -> str:
-        value = row[f"study_{measure}"]
-        return missing if np.isnan(value) else f"{value:,.{digits}f}"
-
-    def counted(row: pd.Series) -> str:
-        lost = {status: row[status] for status in STATUSES[1:] if row[status]}
-        of = f" of {row.n + sum(lost.values())} (" + ", ".join(f"{count} {status}" for status, count in lost.items()) + ")"
-        return f"{row.n}" + (of if lost else "")
+    def theirs(row: pd.Series, measure: str) -> str:
+        value, difference, within = row[f"study_{measure}"], row[f"{measure}_minus_study"], row[f"{measure}_study_within"]
+        places = {"train_seconds": 0}.get(measure, 4)
+        if np.isnan(value):
+            return missing
+        where = "" if pd.isna(within) else ", within" if within else ", outside"
+        return f"{value:,.{places}f}" + ("" if np.isnan(difference) else f" ({difference:+,.{places}f}{where})")
 
     fastest = table.train_seconds.min()
-    digits = {"train_seconds": 0 if fastest >= 100 else 1, "accuracy": 4, "loss": 4}
-    columns = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "loss": "Test loss"}
+    digits = {"train_seconds": 0 if fastest >= 100 else 1, "accuracy": 4, "loss": 4, CALIBRATION: 3}
+    columns = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "loss": "Test loss", CALIBRATION: "Calibration error"}
     out = pd.DataFrame({"Framework": table.framework_title, "Variant": table.variant_title})
+    if table.made_with.any():
+        out["Made with"] = table.made_with
     out["Start"] = table.start
     out["Parameters"] = [f"{count:,}" for count in table.parameters]
     for measure, title in columns.items():
-        out[title] = [measured(row, measure, digits[measure]) for _, row in table.iterrows()]
+        out[title] = [measured(row, measure) for _, row in table.iterrows()]
     out["Runs"] = [counted(row) for _, row in table.iterrows()]
     for measure, title in (("train_seconds", "time (s)"), ("accuracy", "accuracy"), ("loss", "loss")):
-        out[f"Study: {title}"] = [theirs(row, measure, {"train_seconds": 0}.get(measure, 4)) for _, row in table.iterrows()]
+        out[f"Study: {title}"] = [theirs(row, measure) for _, row in table.iterrows()]
     return out
 
 
+def counted(row: pd.Series) -> str:
+    """How many runs a row is of, and what became of the others: "n = 1 of 3 (2 collapsed)"."""
+    lost = {status: row[status] for status in STATUSES[1:] if row[status]}
+    of = f" of {row.n + sum(lost.values())} (" + ", ".join(f"{count} {status}" for status, count in lost.items()) + ")"
+    return f"n = {row.n}" + (of if lost else "")
+
+
 def conditions(table: pd.DataFrame, missing: int = 0) -> str:
-    """A sentence or two on what the figures of a table are of: data, epochs, hardware, n."""
+    """A few sentences on what the figures of a table are of: data, epochs, hardware, n, and how the intervals were made."""
 
     def listed(values: pd.Series, unit: str) -> str:
         return " or ".join(f"{value:,}" if isinstance(value, (int, np.integer)) else str(value) for value in values.unique()) + unit
 
     sizes = f"{listed(table.train_images, ' training images')}, {listed(table.test_images, ' test images')}"
     text = (
-        f"Data: {listed(table.dataset, '')}, {sizes}; {listed(table.epochs, ' epochs')}; on {listed(table.device_name, '')}. "
-        "Mean ± standard deviation over the completed runs. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on "
-        "CIFAR-10, 15 epochs, GPU unnamed."
+        f"Data: {listed(table.dataset, '')}, {sizes}; {listed(table.epochs, ' epochs')}; on {listed(table.device_name, '')}, "
+        f"{listed(table.threads, ' CPU threads')}. Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the "
+        "mean by Student's t. Where n = 1 there is no standard deviation, and the interval of the accuracy is Wilson's: of these test "
+        "images, not of another seed. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
     )
+    text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
+    if table.made_with.any():
+        text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
+
+
+def _compared(table: pd.DataFrame) -> bool:
+    return any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES)

@@ -1,4 +1,4 @@
-"""From the rounds of the timing experiment to its table, ratios and text. NumPy, SciPy and pandas only."""
+"""From the rounds of the timing experiment to its table, ratios and text. NumPy and pandas only."""
 
 from collections.abc import Iterable
 from math import exp, log
@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from alexbench import spec, variants
 from alexbench.files import InputError
+from alexbench.stats import Interval, ratio_interval
 
 PLACE = ["device", "variant", "framework"]
 MEASURES = ("together_seconds", "loader_seconds", "step_seconds")
-RESAMPLES = 2000
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
@@ -29,22 +28,9 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     return rows
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Ratio of the medians, and its 95 % interval by a percentile bootstrap over rounds, (rounds,) each, round by round.
-
-    The interval is NaN for a single round.
-    """
-    middle = float(np.median(ours) / np.median(theirs))
-    if len(ours) < 2:
-        return middle, np.nan, np.nan
-
-    def statistic(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
-        return np.median(a, axis) / np.median(b, axis)
-
-    found = stats.bootstrap(
-        (ours, theirs), statistic, paired=True, n_resamples=RESAMPLES, method="percentile", random_state=np.random.default_rng(0)
-    )
-    return middle, float(found.confidence_interval.low), float(found.confidence_interval.high)
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Ratio of the medians over rounds, (rounds,) each, round by round, with its 95 % interval."""
+    return ratio_interval(ours, theirs, paired=True, statistic=np.median)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +127,7 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
 def _compared(row: pd.Series, to: str) -> str:
     """What a ratio says, with its interval, and no more than that."""
     if np.isnan(row.low):
-        return f"takes {row.ratio:.2f} times as long as {to} (one round: no interval)"
+        return f"takes {row.ratio:.2f} times as long as {to} (n = {row.rounds:.0f}: no interval)"
     interval = f"{row.low:.2f} to {row.high:.2f}, {row.rounds:.0f} rounds"
     if row.low <= 1 <= row.high:
         return f"is neither faster nor slower than {to} beyond the interval (ratio {row.ratio:.2f}, {interval})"
@@ -163,10 +149,11 @@ def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
     parts += [*_devices(arms), ""] if arms.device.nunique() > 1 else []
     parts += [
         "Seconds of an epoch: the median over the rounds of loader and step together, times the images. The factor is over the notebook's "
-        "form, its 95 % interval a bootstrap over rounds; a rung is the one above it with one thing changed. Floor: the longer of the "
-        "declared arithmetic at the best matrix product and the least memory traffic at the best copy, both measured in the same run. "
-        "Start: from the process's own to the end of the first step, compilation included. Memory at the least: weights, gradients and "
-        "Adam's moments, the data set, the outputs of all layers for a batch; on a CPU the framework's own, once imported, comes on top.",
+        "form, its 95 % interval a bootstrap over rounds with Student's t; a rung is the one above it with one thing changed. Floor: the "
+        "longer of the declared arithmetic at the best matrix product and the least memory traffic at the best copy, both measured in the "
+        "same run. Start: from the process's own to the end of the first step, compilation included. Memory at the least: weights, "
+        "gradients and Adam's moments, the data set, the outputs of all layers for a batch; on a CPU the framework's own, once imported, "
+        "comes on top.",
         "",
     ]
     return "\n".join(parts)

@@ -1,0 +1,176 @@
+"""Which cell is better, which is faster: pairs of cells, with intervals, and no more said than these allow."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+
+from alexbench import provenance, stats
+from alexbench.files import InputError
+from alexbench.results import STATUSES, counted, read_predictions
+from alexbench.stats import Interval
+
+SIGNIFICANT = 1 - stats.CONFIDENCE
+NOT_COMPARED = "not compared"
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair of cells: the same variant in two frameworks (`kind` "framework"), two variants in a framework ("variant").
+
+    `runs`: `results.runs_table`. Cell `a`, the later of the two in its order, is compared with `b` over completed runs:
+    `accuracy_difference`, a's mean accuracy less b's; `time_ratio`, how many times as long a was trained; each with its 95 % interval
+    (`_low`, `_high`) and `_verdict`. `paired`: both have the same seeds, and are compared seed by seed. `mcnemar_pairs`: seeds that both
+    have; `mcnemar_p`: the median of McNemar's p over them; `mcnemar_different`: in how many it is below 0.05. `words`: all this, said.
+
+    Groups of runs within a cell (see `provenance`) are compared with those of the same hardware, where there are such.
+    """
+    cells = dict(iter(runs.groupby([*provenance.CELL, "group"], sort=False)))
+    frameworks, variants = runs.framework.unique(), runs.variant.unique()
+    pairs = [("framework", (later, variant), (first, variant)) for variant in variants for first, later in combinations(frameworks, 2)]
+    pairs += [("variant", (framework, later), (framework, first)) for framework in frameworks for first, later in combinations(variants, 2)]
+    rows = []
+    for kind, a, b in pairs:
+        groups = list(product(*([cell for place, cell in cells.items() if place[:2] == which] for which in (a, b))))
+        alike = [(ours, theirs) for ours, theirs in groups if not _unlike(ours, theirs)]
+        rows += [{"kind": kind} | _compared(ours, theirs) for ours, theirs in alike or groups]
+    return pd.DataFrame(rows)
+
+
+def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    """What keeps their times from being compared."""
+    return provenance.differing(pd.concat([ours, theirs]), provenance.HARDWARE)
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
+    a, b = (cell[cell.status == "completed"].set_index("seed").sort_index() for cell in (ours, theirs))
+    paired = a.index.equals(b.index)
+    unlike = _unlike(ours, theirs)
+    accuracy = stats.difference_interval(a.accuracy.astype(float), b.accuracy.astype(float), paired)
+    time = Interval(np.nan) if unlike else stats.ratio_interval(a.train_seconds, b.train_seconds, paired)
+    p = np.array([_mcnemar(a.folder[seed], b.folder[seed]).p for seed in a.index.intersection(b.index)])
+    row = {}
+    for name, cell in (("a", ours), ("b", theirs)):
+        row |= {
+            f"{name}_{key}": cell.iloc[0][key] for key in ("framework", "variant", "group", "framework_title", "variant_title", "made_with")
+        }
+        row |= {f"{name}_n": int((cell.status == "completed").sum())}
+        row |= {f"{name}_{status}": int((cell.status == status).sum()) for status in STATUSES[1:]}
+    row["paired"] = paired
+    row |= {"accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+    row["accuracy_verdict"] = stats.verdict(accuracy, "better", "worse")
+    row |= {"time_ratio": time.value, "time_low": time.low, "time_high": time.high}
+    row["time_verdict"] = NOT_COMPARED if unlike else stats.verdict(time, "slower", "faster", equal=1)
+    row["time_unlike"] = ", ".join(unlike)
+    row |= {"mcnemar_pairs": len(p), "mcnemar_p": np.median(p) if len(p) else np.nan, "mcnemar_different": int((p < SIGNIFICANT).sum())}
+    return row | {"words": words(pd.Series(row))}
+
+
+def _mcnemar(ours: str, theirs: str) -> stats.McNemar:
+    """McNemar's test of two runs, by their folders."""
+    (logits, labels), (their_logits, their_labels) = read_predictions(ours), read_predictions(theirs)
+    if not np.array_equal(labels, their_labels):
+        raise InputError(
+            f"results: predictions in {ours} and {theirs} are not of the same test images; delete them and run their cells again"
+        )
+    return stats.mcnemar(logits.argmax(axis=1) == labels, their_logits.argmax(axis=1) == labels)
+
+
+def title(row: pd.Series, cell: str) -> str:
+    """Cell "a" or "b" of a row of the table, by name."""
+    made_with = row[f"{cell}_made_with"]
+    return f"{row[f'{cell}_framework_title']}, {row[f'{cell}_variant_title']}" + (f" [{made_with}]" if made_with else "")
+
+
+def runs_of(row: pd.Series) -> str:
+    """How many runs are compared: "n = 3, seed by seed", "n = 3 and n = 2 of 3 (1 collapsed)"."""
+    a, b = (counted(pd.Series({key: row[f"{cell}_{key}"] for key in ("n", *STATUSES[1:])})) for cell in ("a", "b"))
+    return (a if a == b else f"{a} and {b}") + (", seed by seed" if row.paired and row.a_n > 1 else "")
+
+
+def words(row: pd.Series) -> str:
+    """A row of the table as a sentence: "better", "faster" and their opposites only where the interval excludes no difference."""
+    start = f"{title(row, 'a')} against {title(row, 'b')} ({runs_of(row)}): "
+    if not (row.a_n and row.b_n):
+        return f"{start}nothing to compare without completed runs."
+    return f"{start}{_accuracy(row)}; {_time(row)}.{_images(row)}"
+
+
+def _accuracy(row: pd.Series) -> str:
+    if np.isnan(row.accuracy_low):
+        return f"accuracy {row.accuracy_difference:+.4f}, of which {_nothing(row)}"
+    interval = f"{row.accuracy_low:+.4f} to {row.accuracy_high:+.4f}"
+    said = {"better": "better, accuracy", "worse": "worse, accuracy"}.get(row.accuracy_verdict, "no difference in accuracy was found,")
+    return f"{said} {row.accuracy_difference:+.4f} ({interval})"
+
+
+def _time(row: pd.Series) -> str:
+    if row.time_verdict == NOT_COMPARED:
+        return f"times are not compared, since these differ: {row.time_unlike}"
+    ratio = f"{row.time_ratio:.2f} times as long"
+    if np.isnan(row.time_low):
+        return f"it was trained {ratio}, of which {_nothing(row)}"
+    interval = f"{row.time_low:.2f} to {row.time_high:.2f}"
+    if row.time_verdict in ("faster", "slower"):
+        return f"{row.time_verdict}, trained {ratio} ({interval})"
+    return f"no difference in training time was found, {ratio} ({interval})"
+
+
+def _nothing(row: pd.Series) -> str:
+    """Why there is no interval."""
+    few = min(row.a_n, row.b_n)
+    return "n = 1 cannot say how much is chance" if few == 1 else f"{few} runs without spread cannot say how much is chance"
+
+
+def _images(row: pd.Series) -> str:
+    if not row.mcnemar_pairs:
+        return ""
+    if row.a_n == row.b_n == 1:
+        tells = "tells" if row.mcnemar_different else "does not tell"
+        return f" McNemar's test {tells} these two trained networks apart (p = {row.mcnemar_p:.2g})."
+    return (
+        f" McNemar's test tells the two networks of a seed apart in {row.mcnemar_different} of {row.mcnemar_pairs} seeds "
+        f"(median p = {row.mcnemar_p:.2g})."
+    )
+
+
+def readable(compared: pd.DataFrame) -> pd.DataFrame:
+    """The table for reading: each pair, its runs, the differences with their intervals, and the verdicts."""
+
+    def interval(low: float, high: float, form: str) -> str:
+        return "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
+
+    rows = []
+    for _, row in compared.iterrows():
+        difference = f"{row.accuracy_difference:+.4f}{interval(row.accuracy_low, row.accuracy_high, '+.4f')}"
+        ratio = f"{row.time_ratio:.2f}{interval(row.time_low, row.time_high, '.2f')}"
+        rows.append(
+            {
+                "Compared": title(row, "a"),
+                "with": title(row, "b"),
+                "Runs": runs_of(row),
+                "Accuracy": "–" if np.isnan(row.accuracy_difference) else difference,
+                "better or worse": row.accuracy_verdict,
+                "Training time": "–" if np.isnan(row.time_ratio) else f"× {ratio}",
+                "faster or slower": row.time_verdict,
+                "McNemar's p": "–" if np.isnan(row.mcnemar_p) else f"{row.mcnemar_p:.2g}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def markdown(compared: pd.DataFrame) -> str:
+    """Table and sentences in Markdown, with how they came about."""
+    if compared.empty:
+        return "One cell alone: nothing to compare.\n"
+    parts = [readable(compared).to_markdown(index=False, disable_numparse=True), ""]
+    parts += [*(f"- {sentence}" for sentence in compared.words), ""]
+    judged = int(compared[["accuracy_low", "time_low"]].notna().to_numpy().sum())
+    chance = f"were nothing different, {judged / 20:.1f} of these {judged} would do so all the same. " if judged else "here there is none. "
+    parts += [
+        "Over completed runs, in brackets 95 % intervals by a bootstrap over runs with Student's t. Better, worse, faster, slower: said "
+        f"only where the interval excludes no difference; {chance}Where n = 1 there is no interval, and no verdict. McNemar's exact test "
+        "compares two trained networks on the test images (the median p over seeds), not what trained them: another seed may come out "
+        "otherwise.",
+        "",
+    ]
+    return "\n".join(parts)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Compare the cells in pairs, and their classes: what the runs and their predictions allow to be said.
+
+Writes comparisons.csv and comparisons.md, which cell is better, which faster; and classes.csv, the accuracy of each cell class by class.
+
+python scripts/compare.py --runs results/runs.csv --data resources/data/cifar10.npz --output results
+"""
+
+import argparse
+from pathlib import Path
+
+from alexbench import comparisons, datasets, results
+from alexbench.files import replacing, run_program
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py; their predictions lie beside them"
+    )
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="names the classes; made by prepare_data.py")
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    args = p.parse_args(argv)
+    runs = results.read_table(args.runs)
+    compared = comparisons.table(runs)
+    text = comparisons.markdown(compared)
+    with replacing(args.output / "comparisons.csv") as temporary:
+        compared.to_csv(temporary, index=False)
+    with replacing(args.output / "comparisons.md") as temporary:
+        temporary.write_text(text)
+    with replacing(args.output / "classes.csv") as temporary:
+        results.classes_table(runs, datasets.load(args.data).classes).to_csv(temporary, index=False)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

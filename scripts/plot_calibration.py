@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Plot the calibration: how often a network is right when it is so sure, and how sure it is, a column a variant.
+
+python scripts/plot_calibration.py --runs results/runs.csv --output results/figures/calibration.png
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from alexbench import figures, results, stats
+from alexbench.files import run_program
+
+BINS = 15
+
+
+def panel(upper: plt.Axes, lower: plt.Axes, cells: pd.DataFrame, colours: dict[str, str]) -> None:
+    """One variant: accuracy over confidence above, the share of the images at each confidence below; a line a framework."""
+    edges = np.linspace(0, 1, BINS + 1)
+    upper.plot([0, 1], [0, 1], color=figures.GREY, linestyle="--", linewidth=1)
+    for framework, cell in cells.groupby("framework_title", sort=False):
+        predictions = [results.read_predictions(folder) for folder in cell.folder]
+        logits, labels = (np.concatenate(arrays) for arrays in zip(*predictions, strict=True))
+        count, confidence, accuracy = stats.reliability(logits, labels, BINS)
+        error = cell[results.CALIBRATION].astype(float)
+        spread = f" ± {error.std():.3f}" if len(cell) > 1 else ""
+        label = f"{framework}: {error.mean():.3f}{spread}, n = {len(cell)}"
+        filled = count > 0
+        upper.plot(confidence[filled], accuracy[filled], "-o", color=colours[framework], markersize=4, markeredgewidth=0, label=label)
+        lower.stairs(count / count.sum(), edges, color=colours[framework], linewidth=1.4)
+        lower.stairs(count / count.sum(), edges, color=colours[framework], alpha=0.12, fill=True)
+    upper.legend(loc="upper left", title="Expected calibration error", title_fontsize=8, fontsize=8, alignment="left")
+    upper.set(xlim=(0, 1), ylim=(0, 1), title=cells.iloc[0].variant_title)
+    lower.set(xlabel="Confidence: probability of the predicted class")
+
+
+def draw(runs: pd.DataFrame) -> plt.Figure:
+    """Reliability above confidence, a column a variant, over the completed runs together."""
+    variants = list(dict.fromkeys(runs.variant_title))
+    colours = figures.colours(runs.framework_title)
+    figure, panels = plt.subplots(
+        2,
+        len(variants),
+        figsize=(max(6.6, 1.0 + 3.4 * len(variants)), 5.6),
+        height_ratios=(2.4, 1),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    completed = runs[runs.status == "completed"]
+    for (upper, lower), variant in zip(panels.T, variants, strict=True):
+        cells = completed[completed.variant_title == variant]
+        if len(cells):
+            panel(upper, lower, cells, colours)
+        else:
+            upper.text(0.5, 0.5, "no completed run", ha="center", va="center")
+            upper.set(title=variant)
+    panels[0][0].set_ylabel("Accuracy")
+    panels[1][0].set_ylabel("Share of images")
+    figure.supxlabel(f"Images of all completed runs together, {BINS} bins; {figures.about(runs)}", fontsize=8, color=figures.GREY)
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = figures.parser(__doc__).parse_args(argv)
+    figures.style()
+    figures.save(draw(results.read_table(args.runs)), args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Plot the test images that one cell is most confidently wrong about: true class, predicted class, probability.
+
+    python scripts/plot_mistakes.py --runs results/runs.csv --data resources/data/cifar10.npz \\
+        --framework pytorch --variant alexnet_mod --output results/figures/mistakes/pytorch-alexnet_mod.png
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from alexbench import datasets, figures, results, stats
+from alexbench.files import InputError, run_program
+
+
+def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int, rows: int, note: str) -> plt.Figure:
+    """`shares`: float (images, classes), the probabilities that the test images are given; (0, classes) where there are none."""
+    figure, panels = plt.subplots(rows, columns, figsize=(1.28 * columns, 1.62 * rows + 0.7), squeeze=False, layout="constrained")
+    for axes in panels.flat:
+        axes.axis("off")
+    wrong = stats.confidently_wrong(shares, dataset.test_labels, columns * rows) if len(shares) else []
+    for axes, image in zip(panels.flat, wrong, strict=False):
+        axes.imshow(dataset.test_images[image], interpolation="nearest")
+        true, predicted = dataset.classes[dataset.test_labels[image]], dataset.classes[shares[image].argmax()]
+        axes.set_title(f"{true}\n→ {predicted}, {_probability(shares[image].max())}", fontsize=7.5, pad=3)
+    if not len(wrong):
+        figure.text(0.5, 0.5, "no mistake" if len(shares) else "no completed run", ha="center", va="center")
+    figure.suptitle(f"{title}: the surest mistakes, true class → predicted class, its probability", fontsize=9.5)
+    figure.supxlabel(note, fontsize=7.5, color=figures.GREY)
+    return figure
+
+
+def _probability(share: float) -> str:
+    """Three digits that do not round to certainty."""
+    return f"{share:.3f}" if share < 0.9995 else "> 0.999"
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = figures.parser(__doc__)
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images; made by prepare_data.py")
+    p.add_argument("--framework", required=True, metavar="NAME")
+    p.add_argument("--variant", required=True, metavar="NAME")
+    p.add_argument("--columns", type=int, default=6, help="images a row (%(default)s)")
+    p.add_argument("--rows", type=int, default=3, help="(%(default)s)")
+    args = p.parse_args(argv)
+    figures.style()
+    runs = results.read_table(args.runs)
+    cell = runs[(runs.framework == args.framework) & (runs.variant == args.variant)]
+    if cell.empty:
+        raise InputError(f"{args.runs} has no run of {args.framework} {args.variant}")
+    first = cell.iloc[0]
+    dataset = datasets.load(args.data).limited(None, int(first.test_images))
+    completed = cell[cell.status == "completed"]
+    shares = []
+    for folder in completed.folder:
+        logits, labels = results.read_predictions(folder)
+        if not np.array_equal(labels, dataset.test_labels):
+            raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; run that cell again")
+        shares.append(stats.probabilities(logits))
+    mean = np.mean(shares, axis=0) if shares else np.empty((0, len(dataset.classes)))
+    wrong = int((mean.argmax(axis=1) != dataset.test_labels).sum()) if shares else 0
+    note = f"Mean probability over n = {len(completed)} of {len(cell)} runs, by which {wrong:,} images are wrong; {figures.about(cell)}"
+    title = f"{first.framework_title}, {first.variant_title}"
+    figures.save(draw(title, dataset, mean, args.columns, args.rows, note), args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Record what made the results: this machine and its software, and what the runs say of theirs.
+
+python scripts/record_environment.py --runs results/runs.csv --output results/environment.json
+"""
+
+import argparse
+import platform
+import socket
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pandas as pd
+
+from alexbench import environment, provenance, results
+from alexbench.files import run_program, write_json
+
+# Of a run, besides its hardware and versions.
+ALSO = ("gpu.name", "gpu.driver", "platform", "git_commit", "code")
+
+
+def of_this_machine(snakemake: str | None) -> dict:
+    """The machine that makes tables and figures, and everything installed for it."""
+    return {
+        "hostname": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu_name": environment.cpu_name(),
+        "threads": environment.available_threads(),
+        "memory_bytes": environment.memory_bytes(),
+        "gpus": environment.gpus(),
+        "git_commit": environment.git_commit(),
+        "snakemake": snakemake,
+        "python": platform.python_version(),
+        "packages": dict(sorted({package.name: package.version for package in distributions()}.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def of_runs(runs: pd.DataFrame) -> list[dict]:
+    """For each framework, every combination of hardware and software that its runs were made with, and how many of them."""
+    columns = ["framework", *(name for name in (*provenance.HARDWARE, *ALSO) if name in runs)]
+    columns += [column for column in runs if column.startswith("versions.")]
+    counted = runs.groupby(columns, sort=False, dropna=False).size().reset_index(name="runs")
+    # Through JSON's own types; what one framework lacks is left out of it.
+    return [{key: value for key, value in row.items() if pd.notna(value)} for row in counted.astype(object).to_dict("records")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
+    p.add_argument("--snakemake", metavar="VERSION", help="the version that runs this, where one does")
+    p.add_argument("--output", required=True, type=Path, metavar="JSON")
+    args = p.parse_args(argv)
+    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_table(args.runs))})
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

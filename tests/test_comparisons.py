@@ -1,0 +1,183 @@
+"""Pairs of cells: what is said of them is what their runs allow, and no runs are mixed that do not go together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import collect
+import compare
+from alexbench import comparisons, datasets, provenance, results, stats
+from alexbench.files import InputError
+from conftest import write_run
+
+TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
+SEEDS = (1, 2, 3)
+
+
+def write_cell(root, framework: str, variant: str, accuracies: list[float], seconds: list[float], **changes) -> None:
+    """A run a value, of seeds from 1 on."""
+    titles = {"framework_title": TITLES[framework], "variant_title": TITLES[variant]}
+    for seed, (accuracy, time) in enumerate(zip(accuracies, seconds, strict=True), start=1):
+        made = {"framework": framework, "variant": variant, "seed": seed, "accuracy": accuracy, "train_seconds": time} | changes
+        write_run(root / "runs" / framework / variant / f"seed{seed}", **titles, **made)
+
+
+def compared(root, seeds=SEEDS, variants=("alexnet_mod",)) -> tuple[pd.DataFrame, str]:
+    grid = ["--frameworks", "pytorch", "tensorflow", "--variants", *variants, "--seeds", *map(str, seeds)]
+    assert collect.main(["--results", str(root), *grid]) == 0
+    datasets.save(datasets.digits().limited(10, 10), root / "digits.npz")
+    assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "digits.npz"), "--output", str(root)]) == 0
+    assert (root / "classes.csv").exists()
+    return pd.read_csv(root / "comparisons.csv"), (root / "comparisons.md").read_text()
+
+
+def test_a_clear_difference_is_said_and_another_is_not(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62, 0.64], [100, 101, 103])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.61, 0.61, 0.66], [60, 60.5, 62])
+    table, text = compared(tmp_path)
+    row = table.iloc[0]
+    assert (row.kind, row.a_framework, row.b_framework, row.paired) == ("framework", "tensorflow", "pytorch", True)
+    assert row.accuracy_difference == pytest.approx(0.02 / 3) and row.accuracy_low < 0 < row.accuracy_high
+    assert row.accuracy_verdict == "no difference found"
+    assert row.time_ratio == pytest.approx(182.5 / 304) and row.time_high < 1 and row.time_verdict == "faster"
+    assert "TensorFlow, AlexNet mod. (32) against PyTorch, AlexNet mod. (32) (n = 3, seed by seed): no difference in accuracy was" in text
+    assert "; faster, trained 0.60 times as long (0.60 to 0.60)" in text and "better, accuracy" not in text
+
+
+def test_every_variant_between_frameworks_and_every_framework_between_variants(tmp_path):
+    for framework, other in (("pytorch", 0.0), ("tensorflow", 0.001)):
+        write_cell(tmp_path, framework, "alexnet_mod", [0.60, 0.61, 0.62 + other], [100, 101, 102 + other])
+        write_cell(tmp_path, framework, "alexnet", [0.70, 0.71, 0.73 + other], [500, 510, 505 + other])
+    table, text = compared(tmp_path, variants=("alexnet_mod", "alexnet"))
+    assert table.kind.tolist() == ["framework", "framework", "variant", "variant"]
+    variants = table[table.kind == "variant"]
+    assert variants.a_variant.tolist() == ["alexnet"] * 2 and variants.accuracy_verdict.tolist() == ["better"] * 2
+    assert variants.time_verdict.tolist() == ["slower"] * 2 and "of these 8 would" in text
+
+
+def test_one_run_a_cell_has_no_verdict(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.50], [100])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.70], [10])
+    table, text = compared(tmp_path, seeds=(1,))
+    assert table.accuracy_verdict.tolist() == table.time_verdict.tolist() == ["no interval, no verdict"]
+    assert "(n = 1): accuracy +0.2000, of which n = 1 cannot say how much is chance" in text
+    for word in ("better,", "worse,", "faster,", "slower,"):
+        assert word not in text.partition("Over completed runs")[0]
+
+
+def test_runs_that_failed_are_named_and_not_compared(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62, 0.64], [100, 101, 103])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.61, 0.61, 0.66], [60, 60.5, 62])
+    write_run(
+        tmp_path / "runs/tensorflow/alexnet_mod/seed2", framework="tensorflow", framework_title="TensorFlow", seed=2, status="collapsed"
+    )
+    table, text = compared(tmp_path)
+    row = table.iloc[0]
+    assert (row.a_n, row.a_collapsed, row.b_n, row.paired, row.mcnemar_pairs) == (2, 1, 3, False, 2)
+    assert "(n = 2 of 3 (1 collapsed) and n = 3)" in text
+    for seed in SEEDS:
+        write_run(
+            tmp_path / f"runs/tensorflow/alexnet_mod/seed{seed}",
+            framework="tensorflow",
+            framework_title="TensorFlow",
+            seed=seed,
+            status="diverged",
+            accuracy=None,
+            loss=None,
+        )
+    table, text = compared(tmp_path)
+    assert np.isnan(table.accuracy_difference[0]) and "nothing to compare without completed runs" in text
+
+
+def test_mcnemar_is_of_the_predictions_of_the_seeds_that_both_have(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62], [100, 101])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.10, 0.11], [60, 61])
+    folder = tmp_path / "runs/tensorflow/alexnet_mod/seed2"
+    logits, labels = results.read_predictions(folder)
+    np.savez(folder / "predictions.npz", logits=np.roll(logits, 1, axis=1), labels=labels)
+    table, text = compared(tmp_path, seeds=(1, 2))
+    ours, theirs = (logits.argmax(axis=1) == labels for logits in (np.roll(logits, 1, axis=1), logits))
+    assert (table.mcnemar_pairs[0], table.mcnemar_different[0]) == (2, 1)
+    # In seed 1 both have made the same predictions: p is 1.
+    assert table.mcnemar_p[0] == pytest.approx((1 + stats.mcnemar(ours, theirs).p) / 2)
+    assert "apart in 1 of 2 seeds" in text
+    np.savez(folder / "predictions.npz", logits=logits, labels=labels[::-1])
+    with pytest.raises(InputError, match=r"seed2 and .* are not of the same test images"):
+        compared(tmp_path, seeds=(1, 2))
+
+
+def test_runs_of_different_hardware_have_rows_of_their_own(tmp_path):
+    for framework in ("pytorch", "tensorflow"):
+        write_cell(tmp_path, framework, "alexnet_mod", [0.60, 0.62, 0.64], [100, 101, 103], device="cuda", device_name="fast GPU")
+    write_run(tmp_path / "runs/pytorch/alexnet_mod/seed3", seed=3, train_seconds=900.0, device="cuda", device_name="slow GPU")
+    table, _ = compared(tmp_path)
+    cells = results.read_table(tmp_path / "table.csv")
+    assert cells.made_with.tolist() == ["device_name fast GPU", "device_name slow GPU", ""] and cells.n.tolist() == [2, 1, 3]
+    assert cells.train_seconds.tolist() == pytest.approx([100.5, 900, 304 / 3])
+    markdown = (tmp_path / "table.md").read_text()
+    assert "| device_name slow GPU |" in markdown and "they are not averaged" in markdown
+    assert r"device\_name slow GPU" in (tmp_path / "table.tex").read_text()
+    # Compared on the hardware that both have.
+    assert table[["a_n", "b_n", "b_made_with"]].values.tolist() == [[3, 2, "device_name fast GPU"]]
+
+
+def test_times_of_different_hardware_are_not_compared(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62, 0.64], [100, 101, 103], threads=4)
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.61, 0.61, 0.66], [60, 60.5, 62], threads=2)
+    table, text = compared(tmp_path)
+    assert np.isnan(table.time_ratio[0]) and table.time_verdict[0] == "not compared" and table.accuracy_difference.notna().all()
+    assert "times are not compared, since these differ: threads" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "made_with"),
+    [
+        ({"threads": 8}, "threads 8"),
+        ({"versions": {"python": "3.12"}}, "versions.python 3.12"),
+        ({"settings": {"precision": "fp32", "input": "per_image"}}, "settings.input per_image"),
+        ({"code": "abc"}, "code abc"),
+        ({"device_name": "another", "cpu_name": "another"}, "device_name another"),
+    ],
+)
+def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with):
+    base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor"}
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3], **base)
+    write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
+    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    assert runs.group.tolist() == [1, 2, 1] and runs.made_with[1] == made_with
+    assert provenance.mixed(runs) == [made_with.split()[0]]
+
+
+def test_a_commit_decides_only_where_the_code_is_not_known(tmp_path):
+    grid = results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], (1, 2))
+    for seed in (1, 2):
+        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}")
+    assert results.runs_table(grid).group.tolist() == [1, 2]
+    for seed in (1, 2):
+        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}", code="the same")
+    assert results.runs_table(grid).group.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data_sha256": "1" * 64}, "data_sha256"),
+        ({"recipe": {"epochs": 3}}, "recipe.epochs"),
+        ({"start": "ImageNet"}, "start"),
+        ({"parameters": 5}, "parameters"),
+        ({"settings": {"precision": "bf16"}}, "settings.precision"),
+    ],
+)
+def test_another_experiment_is_refused_by_name(tmp_path, changes, named):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
+    folder = tmp_path / "runs/pytorch/alexnet_mod/seed2"
+    write_run(folder, seed=2, **changes)
+    with pytest.raises(InputError) as raised:
+        results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    assert f"runs that belong together differ in {named}:" in str(raised.value) and str(folder) in str(raised.value)
+
+
+def test_one_cell_alone(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
+    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    assert comparisons.markdown(comparisons.table(runs)) == "One cell alone: nothing to compare.\n"

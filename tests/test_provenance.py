@@ -1,0 +1,117 @@
+"""What made the results is recorded: the machine, its GPU, and what the runs say of theirs."""
+
+import json
+import os
+import platform
+import types
+
+import numpy as np
+import pynvml
+import pytest
+
+import collect
+import record_environment
+from alexbench import environment
+from conftest import write_run
+
+
+def gpu_here() -> bool:
+    return bool(environment.gpus())
+
+
+@pytest.mark.skipif(gpu_here(), reason="of machines without a GPU")
+def test_without_a_gpu_nothing_is_watched():
+    assert environment.gpus() == []
+    for device in ("cuda", "cpu"):
+        with environment.GpuSampler(device) as gpu:
+            pass
+        assert gpu.summary() is None
+
+
+@pytest.mark.skipif(not gpu_here(), reason="needs a GPU")
+def test_the_gpu_is_watched():
+    with environment.GpuSampler("cuda", seconds=0.01) as gpu:
+        np.linalg.svd(np.random.default_rng(0).normal(size=(300, 300)))
+    seen = gpu.summary()
+    assert seen["name"] == environment.gpus()[0]["name"] and seen["driver"] and seen["seconds"] > 0
+    assert 0 <= seen["utilisation_percent"] <= 100 and 0 <= seen["memory_bytes"] <= environment.gpus()[0]["memory_bytes"]
+
+
+class Driver:
+    """Stands in for NVML on a machine without one: a GPU of 100 W that has used 5 J between any two questions."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.joules = 0
+
+    def device(self, which) -> str:
+        self.asked.append(which)
+        return "handle"
+
+    def energy(self, _) -> int:
+        self.joules += 5
+        return 1000 * self.joules
+
+
+@pytest.fixture
+def driver(monkeypatch) -> Driver:
+    driver = Driver()
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlSystemGetDriverVersion": lambda: "1.2",
+        "nvmlDeviceGetHandleByIndex": driver.device,
+        "nvmlDeviceGetHandleByUUID": driver.device,
+        "nvmlDeviceGetName": lambda _: "a GPU",
+        "nvmlDeviceGetUtilizationRates": lambda _: types.SimpleNamespace(gpu=80),
+        "nvmlDeviceGetMemoryInfo": lambda _: types.SimpleNamespace(used=10**9),
+        "nvmlDeviceGetPowerUsage": lambda _: 100_000,
+        "nvmlDeviceGetTotalEnergyConsumption": driver.energy,
+    }.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    return driver
+
+
+@pytest.mark.parametrize(("visible", "asked"), [(None, 0), ("2,3", 2), ("GPU-8f1c", "GPU-8f1c")])
+def test_the_first_visible_gpu_is_watched(driver, monkeypatch, visible, asked):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", visible)
+    with environment.GpuSampler("cuda", seconds=0.001) as gpu:
+        pass
+    assert driver.asked == [asked]
+    seen = gpu.summary()
+    assert seen.pop("seconds") >= 0
+    measured = {"utilisation_percent": 80, "memory_bytes": 10**9, "power_watts": 100, "energy_joules": 5}
+    assert seen == {"name": "a GPU", "driver": "1.2"} | measured
+    with environment.GpuSampler("cpu") as gpu:
+        pass
+    assert gpu.summary() is None
+
+
+def test_what_a_gpu_does_not_tell_is_none(driver, monkeypatch):
+    def refuse(_):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    for name in ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTotalEnergyConsumption"):
+        monkeypatch.setattr(pynvml, name, refuse)
+    with environment.GpuSampler("cuda") as gpu:
+        pass
+    seen = gpu.summary()
+    assert seen["utilisation_percent"] is None and seen["energy_joules"] == pytest.approx(100 * seen["seconds"])
+
+
+def test_the_environment_names_this_machine_and_what_the_runs_were_made_with(grid_folder):
+    write_run(grid_folder / "runs/pytorch/alexnet/seed2", variant="alexnet", seed=2, device="cuda", device_name="a GPU")
+    grid = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
+    collect.main(["--results", str(grid_folder), *grid])
+    output = grid_folder / "environment.json"
+    assert record_environment.main(["--runs", str(grid_folder / "runs.csv"), "--snakemake", "9.9", "--output", str(output)]) == 0
+    found = json.loads(output.read_text())
+    assert found["snakemake"] == "9.9" and found["python"] == platform.python_version() and found["threads"] >= 1
+    assert found["packages"]["numpy"] == np.__version__ and found["memory_bytes"] > 10**8
+    assert [(runs["framework"], runs["device_name"], runs["runs"]) for runs in found["runs"]] == [
+        ("pytorch", "a processor", 3),
+        ("pytorch", "a GPU", 1),
+        ("tensorflow", "a processor", 4),
+    ]
+    assert found["runs"][0]["versions.python"] == "3.11" and found["runs"][0]["threads"] == 2

@@ -1,0 +1,133 @@
+"""Intervals hold the truth as often as they say, tests give what tables of them give, and nothing is called better without reason."""
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from alexbench import stats
+from alexbench.stats import Interval
+
+
+def test_the_mean_of_runs_has_students_interval():
+    values = [0.61, 0.63, 0.64]
+    found = stats.mean_interval(values)
+    assert found.value == pytest.approx(0.62667, abs=1e-5)
+    # t of 2 degrees of freedom is 4.3027; the standard deviation is 0.0152753.
+    assert found.high - found.value == pytest.approx(4.3027 * 0.0152753 / 3**0.5, rel=1e-4)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+
+
+@pytest.mark.parametrize("values", [[0.6], [0.6, 0.6], []])
+def test_one_run_or_no_spread_gives_no_interval(values):
+    found = stats.mean_interval(values)
+    assert np.isnan(found.low) and np.isnan(found.high)
+    assert not found.contains(0.6) and not found.excludes(0.1)
+
+
+def test_wilsons_interval_of_one_run():
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263, and none of 20.
+    assert stats.wilson(81, 263) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
+    assert stats.wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("paired", [True, False])
+def test_intervals_of_a_difference_hold_the_truth_as_often_as_they_say(n, paired, monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 500)
+    random = np.random.default_rng(n)
+    held = []
+    for _ in range(400):
+        common = random.normal(0, 0.02, n) if paired else 0
+        a, b = 0.63 + common + random.normal(0, 0.01, n), 0.60 + common + random.normal(0, 0.01, n)
+        held.append(stats.difference_interval(a, b, paired).contains(0.03))
+    # 95 % of 400 is 380 with a standard deviation of 4.4; who takes neither covariance nor small n into account is far below.
+    # Unpaired, the smaller n's degrees of freedom are on the safe side.
+    assert np.mean(held) > 0.95 - 0.035
+    if paired:
+        assert np.mean(held) < 0.95 + 0.035
+
+
+def test_pairing_takes_out_what_runs_of_a_seed_have_in_common():
+    a = np.array([0.60, 0.64, 0.68])
+    b = a - [0.009, 0.010, 0.011]
+    together, apart = stats.difference_interval(a, b, paired=True), stats.difference_interval(a, b)
+    assert together.value == pytest.approx(0.01) == apart.value
+    assert together.excludes(0) and apart.contains(0)
+    # Of paired means it is Student's, but for the resampling's own noise.
+    expected = scipy_stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (together.low, together.high) == pytest.approx((expected.low, expected.high), rel=0.05)
+
+
+def test_cells_of_different_size_are_compared_unpaired():
+    found = stats.difference_interval([0.60, 0.61, 0.62, 0.61], [0.50, 0.52])
+    assert found.value == pytest.approx(0.1) and found.low < 0.1 < found.high
+
+
+@pytest.mark.parametrize("function", [stats.difference_interval, stats.ratio_interval])
+def test_one_run_a_cell_or_no_spread_gives_no_interval_of_a_difference(function):
+    for a, b in (([0.6], [0.5]), ([0.6, 0.7], [0.5]), ([0.6, 0.6], [0.5, 0.5]), ([], [0.5])):
+        assert np.isnan(function(a, b).low)
+
+
+def test_a_ratio_turned_round_is_one_over_it():
+    a, b = [200.0, 220.0, 180.0, 205.0], [100.0, 101.0, 99.0, 103.0]
+    found, turned = stats.ratio_interval(a, b, paired=True), stats.ratio_interval(b, a, paired=True)
+    assert found.value == pytest.approx(np.mean(a) / np.mean(b))
+    assert (1 / turned.value, 1 / turned.high, 1 / turned.low) == pytest.approx(tuple(found))
+    assert stats.ratio_interval(a, b, statistic=np.median).value == pytest.approx(np.median(a) / np.median(b))
+
+
+def test_the_same_runs_give_the_same_interval():
+    a, b = [0.61, 0.63, 0.66], [0.60, 0.59, 0.62]
+    assert stats.difference_interval(a, b) == stats.difference_interval(a, b)
+
+
+def test_a_verdict_only_where_the_interval_excludes_no_difference():
+    assert stats.verdict(Interval(0.02, 0.01, 0.03), "better", "worse") == "better"
+    assert stats.verdict(Interval(-0.02, -0.03, -0.01), "better", "worse") == "worse"
+    assert stats.verdict(Interval(0.02, -0.01, 0.05), "better", "worse") == "no difference found"
+    assert stats.verdict(Interval(0.5), "better", "worse") == "no interval, no verdict"
+    assert stats.verdict(Interval(0.8, 0.7, 0.9), "slower", "faster", equal=1) == "faster"
+    assert stats.verdict(Interval(0.8, 0.7, 1.1), "slower", "faster", equal=1) == "no difference found"
+
+
+def test_mcnemar_counts_the_images_that_one_alone_has_right():
+    right_a = np.array([True] * 10 + [False] * 2 + [True] * 50 + [False] * 38)
+    right_b = np.array([False] * 10 + [True] * 2 + [True] * 50 + [False] * 38)
+    found = stats.mcnemar(right_a, right_b)
+    assert (found.only_a, found.only_b) == (10, 2)
+    # Two-sided binomial: 2 (1 + 12 + 66) / 2^12.
+    assert found.p == pytest.approx(2 * 79 / 4096)
+    assert stats.mcnemar(right_a, right_a) == (0, 0, 1.0)
+
+
+def sure(confidence: float, label: int, classes: int = 4) -> list[float]:
+    """Logits of an image that is taken for `label` with that probability."""
+    return [np.log(confidence if place == label else (1 - confidence) / (classes - 1)) for place in range(classes)]
+
+
+def test_calibration_is_the_distance_of_confidence_from_accuracy():
+    # Ten images at 0.9 of which 6 are right, ten at 0.5 of which 5 are.
+    logits = np.array([sure(0.9, 0)] * 10 + [sure(0.5, 0)] * 10)
+    labels = np.array([0] * 6 + [1] * 4 + [0] * 5 + [2] * 5)
+    assert stats.expected_calibration_error(logits, labels) == pytest.approx((10 * 0.3 + 10 * 0) / 20)
+    found = stats.reliability(logits, labels, bins=10)
+    assert found.count.sum() == 20 and found.count[9] + found.count[8] == 10
+    assert np.nanmax(found.accuracy) == 0.6 and np.isnan(found.accuracy[0])
+    # A probability of 1 belongs to the last bin.
+    assert stats.reliability(np.array([[1000.0, 0.0]]), np.array([0])).count[-1] == 1
+
+
+def test_classes_and_confusion():
+    logits = np.eye(3)[[0, 0, 1, 2, 2, 2]]
+    labels = np.array([0, 1, 1, 2, 2, 0])
+    assert stats.confusion_matrix(logits, labels).tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 2]]
+    assert stats.class_accuracy(logits, labels) == pytest.approx([0.5, 0.5, 1])
+    assert np.isnan(stats.class_accuracy(logits, np.array([0, 0, 0, 1, 1, 1]))[2])
+
+
+def test_the_surest_mistakes_come_first():
+    shares = stats.probabilities(np.array([sure(0.9, 0), sure(0.99, 1), sure(0.6, 2), sure(0.95, 3)]))
+    labels = np.array([0, 2, 0, 0])
+    assert stats.confidently_wrong(shares, labels, 2).tolist() == [1, 3]
+    assert stats.confidently_wrong(shares, labels, 10).tolist() == [1, 3, 2]
