@@ -61,7 +61,6 @@ rule collect:
 
 
 rule compare:
-    localrule: True
     input:
         runs=rules.collect.output.runs,
         predictions=every_run("predictions.npz"),
@@ -82,6 +81,7 @@ rule compare:
         ),
     log:
         f"{LOGS}/compare.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -92,7 +92,6 @@ rule compare:
 
 
 rule environment:
-    localrule: True
     input:
         runs=rules.collect.output.runs,
     output:
@@ -104,6 +103,7 @@ rule environment:
         ),
     log:
         f"{LOGS}/environment.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -160,7 +160,6 @@ rule plot_learning:
 
 
 rule plot_calibration:
-    localrule: True
     input:
         runs=rules.collect.output.runs,
         predictions=every_run("predictions.npz"),
@@ -174,6 +173,7 @@ rule plot_calibration:
         svg=f"{RESULTS}/figures/calibration.svg",
     log:
         f"{LOGS}/figures/calibration.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -253,7 +253,6 @@ rule plot_classes:
 
 
 rule plot_mistakes:
-    localrule: True
     input:
         runs=rules.collect.output.runs,
         predictions=expand(f"{RESULTS}/{CELL}/predictions.npz", seed=config["seeds"], allow_missing=True),
@@ -269,6 +268,7 @@ rule plot_mistakes:
         svg=f"{RESULTS}/figures/mistakes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/mistakes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
