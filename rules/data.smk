@@ -15,7 +15,8 @@ rule dataset:
         "../envs/analysis.yaml"
     params:
         script=script("prepare_data.py"),
-        archive=config["data"]["archive"],
+        # From a function: in what it returns, braces are no wildcards, and a URL may have them.
+        archive=lambda wildcards: config["data"]["archive"],
     shell:
         "python {params.script:q} {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
 
@@ -33,6 +34,6 @@ rule weights:
         "../envs/pytorch.yaml"
     params:
         script=script("prepare_weights.py"),
-        options=options("weights"),
+        options=lambda wildcards: options("weights"),
     shell:
         "python {params.script:q} --variant {wildcards.variant} {params.options:q} --output {output.weights:q}" " 2>&1 | tee {log:q}"

@@ -131,17 +131,21 @@ def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
 
 
 def missing_files(config: dict, variants: dict) -> list[str]:
-    """A line for each local file that the configuration names and the grid needs, but that does not exist."""
+    """A line for each local file that the configuration names and the grid needs, but that does not exist or cannot be an input."""
     needed = []
     if config["data"]["dataset"] == "cifar10":
         needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
     if any(variants[name].pretrained for name in config["variants"]):
         needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
-    return [
-        f"config: {key}: {_short(source)} does not exist; give the path of {what} or a URL"
-        for key, source, what in needed
-        if not is_url(source) and not _exists(source)
-    ]
+    lines = []
+    for key, source, what in needed:
+        if is_url(source):
+            continue
+        if not _exists(source):
+            lines.append(f"config: {key}: {_short(source)} does not exist; give the path of {what} or a URL")
+        elif "{" in source or "}" in source:
+            lines.append(f"config: {key}: {_short(source)} has braces, which Snakemake takes for wildcards; give the file another name")
+    return lines
 
 
 def _exists(path: str) -> bool:

@@ -29,8 +29,12 @@ def local_copy(source: str, downloads: Path, key: str) -> Iterator[Path]:
 
     import pooch  # only where something is fetched
 
-    name = unquote(Path(urlsplit(source).path).name)
-    if not name or name.startswith("."):
+    try:
+        name = unquote(urlsplit(source).path.rpartition("/")[2])
+    except ValueError:  # no URL
+        name = ""
+    # Unquoted, a name may have become a path out of `downloads`.
+    if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
         raise InputError(f"{key}: {source} does not end in a file's name")
     try:
         path = Path(pooch.retrieve(source, known_hash=None, fname=name, path=downloads, progressbar=True))
