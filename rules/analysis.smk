@@ -30,21 +30,6 @@ FIGURES = [
 ]
 
 
-localrules:
-    collect,
-    compare,
-    describe_model,
-    environment,
-    plot_tradeoff,
-    plot_learning,
-    plot_time_to_accuracy,
-    plot_calibration,
-    plot_samples,
-    plot_architectures,
-    plot_classes,
-    plot_mistakes,
-
-
 rule collect:
     input:
         metrics=every_run("metrics.json"),
@@ -62,6 +47,7 @@ rule collect:
         latex=f"{RESULTS}/table.tex",
     log:
         f"{LOGS}/collect.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -96,6 +82,7 @@ rule compare:
         ),
     log:
         f"{LOGS}/compare.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -114,6 +101,7 @@ rule describe_model:
         card=f"{RESULTS}/{CELL}/model_card.md",
     log:
         f"{LOGS}/model_cards/{CELL}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -134,6 +122,7 @@ rule environment:
         ),
     log:
         f"{LOGS}/environment.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -157,6 +146,7 @@ rule plot_tradeoff:
         svg=f"{RESULTS}/figures/tradeoff.svg",
     log:
         f"{LOGS}/figures/tradeoff.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -179,6 +169,7 @@ rule plot_learning:
         svg=f"{RESULTS}/figures/learning.svg",
     log:
         f"{LOGS}/figures/learning.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -201,6 +192,7 @@ rule plot_calibration:
         svg=f"{RESULTS}/figures/calibration.svg",
     log:
         f"{LOGS}/figures/calibration.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -223,6 +215,7 @@ rule plot_time_to_accuracy:
         svg=f"{RESULTS}/figures/time_to_accuracy.svg",
     log:
         f"{LOGS}/figures/time_to_accuracy.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -244,6 +237,7 @@ rule plot_samples:
         svg=f"{RESULTS}/figures/samples.svg",
     log:
         f"{LOGS}/figures/samples.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -263,6 +257,7 @@ rule plot_architectures:
         svg=f"{RESULTS}/figures/architectures.svg",
     log:
         f"{LOGS}/figures/architectures.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -289,6 +284,7 @@ rule plot_classes:
         svg=f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/classes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -314,6 +310,7 @@ rule plot_mistakes:
         svg=f"{RESULTS}/figures/mistakes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/mistakes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -2,14 +2,10 @@
 # the default run.
 
 
-localrules:
-    parity,
-    compare_parity,
-
-
 rule parity:
     input:
         expand(f"{RESULTS}/parity/{{variant}}.md", variant=config["variants"]),
+    localrule: True
 
 
 rule measure_parity:
@@ -51,6 +47,7 @@ rule compare_parity:
         ),
     log:
         f"{LOGS}/parity/{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -18,18 +18,11 @@ TIMING_FIGURES = [
 ]
 
 
-localrules:
-    timing,
-    collect_timing,
-    plot_waterfall,
-    plot_ratio,
-    plot_roofline,
-
-
 rule timing:
     input:
         TIMING,
         TIMING_FIGURES,
+    localrule: True
 
 
 rule time_steps:
@@ -82,6 +75,7 @@ rule collect_timing:
         ),
     log:
         f"{LOGS}/timing/collect.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -105,6 +99,7 @@ rule plot_waterfall:
         svg=f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -128,6 +123,7 @@ rule plot_ratio:
         svg=f"{RESULTS}/figures/timing/{{device}}/ratio.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/ratio.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -150,6 +146,7 @@ rule plot_roofline:
         svg=f"{RESULTS}/figures/timing/{{device}}/roofline.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/roofline.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from alexbench import backends, configuration, spec, variants
+from alexbench import configuration, spec, variants
 from alexbench.download import is_url
-from alexbench.files import InputError, run_program
+from alexbench.files import run_program
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 # A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
@@ -237,10 +237,6 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--profile", type=Path, metavar="FOLDER", help="check it against SLURM as well")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
-    choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
-    mistakes = configuration.errors(config, choices)
-    if mistakes:
-        raise InputError("\n".join(mistakes))
     if args.profile and "SLURM_JOB_ID" in os.environ:
         # As a training's job would find it: there a missing GPU is a failure, on a login node it is not.
         config |= read_profile(args.profile).get("config") or {}
