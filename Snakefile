@@ -15,6 +15,7 @@ include: "rules/train.smk"
 include: "rules/analysis.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
+include: "rules/report.smk"
 
 
 rule all:
@@ -22,6 +23,8 @@ rule all:
     input:
         TABLES,
         FIGURES,
+        REPORT_FIGURES,
+        REPORT_PAGES,
 
 
 onstart:
@@ -29,7 +32,7 @@ onstart:
 
 
 onsuccess:
-    print(f"Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+    print(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
 
 
 onerror:

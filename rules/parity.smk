@@ -9,7 +9,7 @@ localrules:
 
 rule parity:
     input:
-        expand(f"{RESULTS}/parity/{{variant}}.md", variant=config["variants"]),
+        expand(f"{RESULTS}/pages/parity-{{variant}}.html", variant=config["variants"]),
 
 
 rule measure_parity:
@@ -43,12 +43,7 @@ rule compare_parity:
         shown=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.npz", framework=config["frameworks"], allow_missing=True),
         weights=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.safetensors", framework=config["frameworks"], allow_missing=True),
     output:
-        table=report(
-            f"{RESULTS}/parity/{{variant}}.md",
-            caption="captions/parity.rst",
-            category="Provenance",
-            labels={"what": "The same network in every framework", "variant": "{variant}"},
-        ),
+        table=f"{RESULTS}/parity/{{variant}}.md",
     log:
         f"{LOGS}/parity/{{variant}}.log",
     conda:
