@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test cluster-test doctor status bench bench-gpu dag report lint format clean-demo
+.PHONY: help demo test cluster-test doctor status bench bench-gpu dag study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -56,8 +56,12 @@ dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd 
 		fi; \
 	done
 
-report: .venv/installed ## one HTML file of all tables and figures, after a run
-	$(SNAKEMAKE) --report $(RESULTS)/report.html
+study: .venv/installed ## the study as a page and a PDF, after a run (or with one): study.html, study.pdf
+	$(SNAKEMAKE) study --cores $(CORES)
+
+report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing and parity where they were run
+	$(SNAKEMAKE) all $(if $(wildcard $(RESULTS)/pages/timing.html),timing) $(if $(wildcard $(RESULTS)/pages/parity-*.html),parity) \
+		--report $(RESULTS)/report.html --report-html-stylesheet-path rules/captions/report.css
 
 lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
 	ruff check .
