@@ -91,9 +91,14 @@ def starting_weights(wildcards):
 
 
 def options(section, keys=None):
-    """Keys of a section of the configuration as command-line options; null leaves an option out."""
+    """Keys of a section of the configuration as command-line options; null leaves an option out, false says --no-."""
+
+    def option(key, value):
+        name = key.replace("_", "-")
+        return f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+
     values = {key: config[section][key] for key in keys or config[section]}
-    return [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value is not None]
+    return [option(key, value) for key, value in values.items() if value is not None]
 
 
 def training_options(wildcards):

@@ -62,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     shown = {f"gradient.{name}": gradient for name, gradient in gradients.items()}
     shown |= {"logits": backend.predict(images), "loss": np.array(loss), "images": images, "labels": labels, "mean": mean, "std": std}
     backend.set_data(dataset.train_images, dataset.train_labels)
-    plans = list(islice(recipe.batches(len(dataset.train_labels), args.batch_size, SEED, 1, 1), args.steps))
+    plans = list(islice(recipe.batches(settings, len(dataset.train_labels), SEED, 1, 1), args.steps))
     digest = hashlib.sha256()
     for batch in backend.load(plans):
         inputs, batch_labels = backend.as_arrays(batch)
         shown.setdefault("inputs", inputs[: args.images])
         digest.update(_pixels(inputs, dataset.train_images.shape[1], mean, std))
         digest.update(np.ascontiguousarray(batch_labels, np.int64))
-    shown["input_images"] = dataset.train_images[plans[0][0][: args.images]]
+    shown["input_images"] = dataset.train_images[plans[0].images[0][: args.images]]
     shown["batches_sha256"] = np.array(digest.hexdigest())
     before = backend.state()
     shown["step_losses"] = _losses(backend, plans)
@@ -83,13 +83,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _losses(backend: backends.Backend, plans: list[np.ndarray]) -> np.ndarray:
+def _losses(backend: backends.Backend, plans: list[recipe.Plan]) -> np.ndarray:
     """Mean loss of each step of `plans`, float64 (steps,)."""
     losses = []
     for plan in plans:
         for _ in backend.train([plan]):
             pass
-        losses.append(backend.metrics()[0] / plan.size)
+        losses.append(backend.metrics()[0] / plan.images.size)
     return np.array(losses)
 
 

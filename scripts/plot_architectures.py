@@ -15,6 +15,7 @@ from alexbench.language import Language
 
 COLOURS = {
     "Conv": "#0072B2",
+    "BatchNorm": "#56B4E9",
     "Pad": "#BBBBBB",
     "MaxPool": "#E69F00",
     "Flatten": "#DDDDDD",
@@ -28,7 +29,8 @@ WIDTH, GAP = 0.62, 0.16
 def _kinds(_: Language) -> dict[str, str]:
     """What the kinds of layers are called."""
     return {
-        "Conv": _("convolution + ReLU"),
+        "Conv": _("convolution (+ ReLU unless normalised)"),
+        "BatchNorm": _("batch normalisation + ReLU"),
         "Pad": _("zero padding"),
         "MaxPool": _("max-pooling"),
         "Flatten": _("flatten"),
@@ -54,8 +56,8 @@ def _height(shape: tuple[int, ...]) -> float:
     return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
 
 
-def draw_variant(axes: plt.Axes, variant: spec.Variant, _: Language) -> None:
-    """One network from left to right: settings above each block, name, output shape and parameters below it."""
+def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int, _: Language) -> None:
+    """One network from left to right, where there are `places` for blocks: settings above each, name, output shape and parameters below."""
     size = variant.input_size
     blocks = [(_("image"), "#FFFFFF", (size, size, 3), "", 0)]
     blocks += [(i.name, COLOURS[i.kind], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
@@ -87,15 +89,17 @@ def draw_variant(axes: plt.Axes, variant: spec.Variant, _: Language) -> None:
         operations=_.number(spec.multiply_adds(variant) / 1e6, 1),
     )
     axes.set_title(total, loc="left", fontsize=11.5)
-    axes.set(xlim=(-0.1, 16 * (WIDTH + GAP)), ylim=(-1.35, 1.1), aspect="equal")
+    axes.set(xlim=(-0.1, places * (WIDTH + GAP)), ylim=(-1.35, 1.1), aspect="equal")
     axes.axis("off")
 
 
 def draw(chosen: list[spec.Variant], _: Language) -> plt.Figure:
     """A row a network, all on one scale."""
-    figure, panels = plt.subplots(len(chosen), 1, figsize=(12.5, 2.6 * len(chosen) + 0.7), squeeze=False, layout="constrained")
+    places = 1 + max(len(variant.layers) for variant in chosen)
+    width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.7
+    figure, panels = plt.subplots(len(chosen), 1, figsize=(width, height), squeeze=False, layout="constrained")
     for axes, variant in zip(panels[:, 0], chosen, strict=True):
-        draw_variant(axes, variant, _)
+        draw_variant(axes, variant, places, _)
     used = {info.kind for variant in chosen for info in spec.describe(variant)}
     handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)

@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     data_bytes = dataset.train_images.nbytes
     dataset = dataset.without_training_images()
     ready_seconds = time.perf_counter() - STARTED
-    measured = timing.measure(backend, len(dataset.train_labels), batch_size, SEED, args.seconds)
+    measured = timing.measure(backend, len(dataset.train_labels), settings, SEED, args.seconds)
     described, host = backend.describe(), environment.describe()
     return {
         "framework_title": backend_class.title,

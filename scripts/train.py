@@ -16,6 +16,7 @@ STARTED = time.perf_counter()  # before the framework is imported: that is part 
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import json
 import sys
@@ -44,6 +45,14 @@ def positive(kind: type) -> "callable":
     return parse
 
 
+def share(text: str) -> float:
+    """An argparse type: a number from 0 up to 1, without it."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     defaults = recipe.Recipe()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,11 +67,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--attempt", type=positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
     p.add_argument("--train-limit", type=positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument(
+        "--train-seconds",
+        type=positive(float),
+        metavar="S",
+        help="train for as many epochs as come closest to S seconds of training, whatever --epochs says",
+    )
     group = p.add_argument_group("recipe")
     group.add_argument("--epochs", type=positive(int), default=defaults.epochs, help="(%(default)s)")
     group.add_argument("--batch-size", type=positive(int), default=defaults.batch_size, help="(%(default)s)")
     group.add_argument("--learning-rate", type=positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
-    group.add_argument("--dropout", type=float, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument("--dropout", type=share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
@@ -80,6 +95,22 @@ def parser() -> argparse.ArgumentParser:
         choices=recipe.NORMALISATIONS,
         default=defaults.normalisation,
         help="channel mean and standard deviation of the inputs (%(default)s: the variant's own)",
+    )
+    group.add_argument(
+        "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
+    )
+    group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
+    group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
+    group.add_argument(
+        "--label-smoothing", type=share, default=defaults.label_smoothing, help="what the true class gives away in training (%(default)s)"
+    )
+    switch = argparse.BooleanOptionalAction
+    group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
+    group.add_argument(
+        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
+    )
+    group.add_argument(
+        "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
     )
     execution.add_options(p)
     return p
@@ -127,10 +158,18 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
         return False
 
 
+def check(settings: recipe.Recipe, how: execution.Execution, train_seconds: float | None) -> None:
+    """InputError where parts of what was asked for exclude each other."""
+    if settings.augments and how.input != "resident":
+        raise InputError("recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone")
+    if settings.warm_up_epochs > settings.epochs:
+        raise InputError(f"recipe.warm_up_epochs: {settings.warm_up_epochs:g} is more than the {settings.epochs} epochs; lower it")
+    if train_seconds and settings.schedule != "constant":
+        raise InputError(f"--train-seconds: schedule {settings.schedule} has to know the number of epochs; choose constant")
+
+
 def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     """Train, evaluate and write the files of one cell."""
-    if not 0 <= args.dropout < 1:
-        parser().error(f"argument --dropout: {args.dropout} is not in [0, 1)")
     stop = Stop().listen()
     variant = variants.get(args.variant)
     dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
@@ -142,16 +181,10 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
     how = execution.Execution.from_options(args)
+    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
+    check(chosen, how, args.train_seconds)
     backend_class = backends.load(args.framework, how)
-    settings = recipe.Recipe(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        dropout=args.dropout,
-        initialisation=args.initialisation,
-        adam_epsilon=args.adam_epsilon,
-        normalisation=args.normalisation,
-    ).resolved(backend_class.conventions, variant.normalisation)
+    settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
@@ -168,6 +201,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "code": fingerprint.of_training(args.framework),
         "seed": args.seed,
         "recipe": settings.as_dict(),
+        "budget_seconds": args.train_seconds,
         "data": data_sha256,
         **start_note,
         "device": described["device"],
@@ -182,7 +216,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)
         dataset = dataset.without_training_images()
-        outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, time.perf_counter() - STARTED, stop, say)
+        setup_seconds = time.perf_counter() - STARTED
+        outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, args.train_seconds)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
             raise  # more may be had: the retry asks for it
@@ -195,6 +230,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     progress = outcome.progress
     final_weights = backend.get_weights()
 
+    def counted(tensors: weights.Weights, names: list[str]) -> int:
+        return sum(tensors[name].size for name in names)
+
     images = len(dataset.train_labels)
     metrics = {
         "framework": args.framework,
@@ -205,7 +243,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "status": outcome.status,
         "accuracy": outcome.accuracy,
         "loss": outcome.loss,
-        "parameters": sum(array.size for array in final_weights.values()),
+        "parameters": counted(final_weights, spec.trained(variant)),
+        "trained_parameters": counted(final_weights, spec.trained(variant, settings.frozen_features)),
         "multiply_adds": spec.multiply_adds(variant),
         "dataset": dataset.name,
         "train_images": images,
@@ -214,6 +253,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "test_limit": args.test_limit,
         "data_sha256": data_sha256,
         "epochs": progress.epochs_run,
+        "budget_seconds": args.train_seconds,
         "batch_size": settings.batch_size,
         "recipe": settings.as_dict(),
         **start_note,

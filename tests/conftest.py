@@ -33,6 +33,26 @@ TINY = spec.Variant(
 )
 
 
+# The same with batch normalisation, at the size of the images.
+NORMALISED = spec.Variant(
+    name="normalised",
+    title="Normalised",
+    description="For tests.",
+    input_size=32,
+    layers=(
+        spec.Conv(4, kernel=3, padding=1, bias=False, relu=False),
+        spec.BatchNorm(),
+        spec.MaxPool(2, stride=2),
+        spec.Conv(8, kernel=3, stride=2, padding=1, bias=False, relu=False),
+        spec.BatchNorm(),
+        spec.Flatten(),
+        spec.Dense(16),
+        spec.Dropout(),
+        spec.Dense(10, relu=False),
+    ),
+)
+
+
 @pytest.fixture(scope="session")
 def digits() -> datasets.Dataset:
     """100 training and 50 test images of handwritten digits."""

@@ -5,7 +5,7 @@ import pytest
 
 from alexbench import loop
 from alexbench.execution import Execution
-from test_backends import FRAMEWORKS, LARGER, MEAN, STD, assert_same_steps, batches, take_steps
+from test_backends import FRAMEWORKS, LARGER, MEAN, STD, assert_same_steps, losses_of, plan_of, take_steps
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -37,13 +37,7 @@ def on_gpu(framework: str, execution: Execution, **recipe):
 
 
 def losses(backend, digits) -> list[float]:
-    backend.set_data(digits.train_images, digits.train_labels)
-    found = []
-    for epoch in range(3):
-        for plan in batches(100, 16, 1, epoch, 1):
-            take_steps(backend, plan)
-            found.append(backend.metrics()[0] / plan.size)
-    return found[:20]
+    return losses_of(backend, digits.train_images, digits.train_labels)
 
 
 @pytest.mark.parametrize("epsilon", ["torch", "keras"])
@@ -71,12 +65,12 @@ def test_warming_up_leaves_no_trace_and_a_state_comes_back(framework, step, digi
         backend.set_data(digits.train_images, digits.train_labels)
         if warm:
             loop._warm_up(backend, digits, Recipe(batch_size=20), seed=1)
-        take_steps(backend, np.arange(60).reshape(3, 20))
+        take_steps(backend, plan_of(np.arange(60).reshape(3, 20)))
         state = backend.state()
-        take_steps(backend, np.arange(60).reshape(3, 20))
+        take_steps(backend, plan_of(np.arange(60).reshape(3, 20)))
         first = backend.get_weights()["conv1.weight"].copy()
         backend.set_state(state)
-        take_steps(backend, np.arange(60).reshape(3, 20))
+        take_steps(backend, plan_of(np.arange(60).reshape(3, 20)))
         assert backend.get_weights()["conv1.weight"] == pytest.approx(first, abs=1e-5)
         ends.append(first)
     assert ends[0] == pytest.approx(ends[1], abs=1e-5)

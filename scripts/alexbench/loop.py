@@ -123,19 +123,22 @@ def train(
     setup_seconds: float,
     stop: Stop,
     say: Callable[[str], None] = print,
+    budget_seconds: float | None = None,
 ) -> Outcome:
     """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
 
     A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
     Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
     training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
+    With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
     started = now()
     _warm_up(backend, dataset, recipe, seed)
     compile_seconds = now() - started
-    say(f"compiled in {compile_seconds:.1f} s; training on {images:,} images, {recipe.epochs} epochs")
+    length = f"{recipe.epochs} epochs" if budget_seconds is None else f"for {budget_seconds:.1f} s"
+    say(f"compiled in {compile_seconds:.1f} s; training on {images:,} images, {length}")
 
     progress = Progress()
     resumed = checkpoint.load(keeper.checkpoint, identity, say)
@@ -154,11 +157,11 @@ def train(
 
     steps_per_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
     steps_per_epoch = -(-images // recipe.batch_size)
-    while progress.epochs_run < recipe.epochs:
+    while progress.epochs_run < (epochs := _epochs(progress, recipe, budget_seconds)):
         epoch = progress.epochs_run + 1
         started = now()
-        with _Reporter(recipe, images, progress, keeper, say) as reporter:
-            plans = recipes.batches(images, recipe.batch_size, seed, epoch, steps_per_call, progress.steps_run)
+        with _Reporter(recipe, epochs, images, progress, keeper, say) as reporter:
+            plans = recipes.batches(recipe, images, seed, epoch, steps_per_call, progress.steps_run)
             with closing(backend.train(plans)) as work:
                 for steps in work:
                     progress.steps_run += steps
@@ -188,15 +191,16 @@ def train(
         progress.history.append(row)
         progress.epochs_run, progress.steps_run, progress.epoch_seconds = epoch, 0, 0.0
         if not finite:
-            say(f"epoch {epoch}/{recipe.epochs}  the loss is not finite: diverged")
+            say(f"epoch {epoch}/{epochs}  the loss is not finite: diverged")
             return Outcome("diverged", None, None, progress)
-        left = (recipe.epochs - epoch) * (clocks.train_seconds + clocks.evaluate_seconds) / epoch
+        epochs = _epochs(progress, recipe, budget_seconds)
+        left = max(epochs - epoch, 0) * (clocks.train_seconds + clocks.evaluate_seconds) / epoch
         say(
-            f"epoch {epoch}/{recipe.epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
+            f"epoch {epoch}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
             f"  test loss {row['test_loss']:.4f} accuracy {row['test_accuracy']:.4f}"
             f"  {row['seconds']:.1f} s, {images / row['seconds']:.0f} images/s" + (f"  about {_span(left)} left" if left else "")
         )
-        if epoch < recipe.epochs:
+        if epoch < epochs:
             save(backend.state())
             if stop:
                 raise Interrupted(f"{stop.signal.name}: saved after {epoch} epochs")
@@ -206,12 +210,19 @@ def train(
     return Outcome(status, last["test_accuracy"], last["test_loss"], progress)
 
 
+def _epochs(progress: Progress, recipe: Recipe, budget_seconds: float | None) -> int:
+    """How many epochs there are to be: the recipe's, or, once one has shown how long it takes, what comes closest to the budget."""
+    if budget_seconds is None or not progress.epochs_run:
+        return recipe.epochs
+    return max(1, round(budget_seconds * progress.epochs_run / progress.clocks.train_seconds))
+
+
 def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> None:
     """Have everything compiled, chosen and allocated that training needs, and leave no trace of it in the network."""
     state = backend.state()
     sizes = {}
-    for plan in recipes.batches(len(dataset.train_labels), recipe.batch_size, seed, 0, 1):
-        sizes.setdefault(plan.size, plan)
+    for plan in recipes.batches(recipe, len(dataset.train_labels), seed, 1, 1):
+        sizes.setdefault(plan.images.size, plan)
     for plan in sizes.values():
         for _ in backend.train([plan]):
             pass
@@ -229,9 +240,9 @@ def _span(seconds: float) -> str:
 class _Reporter:
     """Tells how an epoch goes: a bar on a terminal, without one a line now and then, and always a small file for others to read."""
 
-    def __init__(self, recipe: Recipe, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
-        self.recipe, self.images, self.progress, self.keeper, self.say = recipe, images, progress, keeper, say
-        self.title = f"epoch {progress.epochs_run + 1}/{recipe.epochs}"
+    def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
+        self.recipe, self.epochs, self.images, self.progress, self.keeper, self.say = recipe, epochs, images, progress, keeper, say
+        self.title = f"epoch {progress.epochs_run + 1}/{epochs}"
         self.first = min(progress.steps_run * recipe.batch_size, images)
         self.done = self.first
         self.started = time.perf_counter()
@@ -255,11 +266,11 @@ class _Reporter:
             self.say(f"{self.title}  {self.done:,} of {self.images:,} images, {rate:.0f} images/s")
             self.next_line = now + SECONDS_PER_LINE
         if now > self.next_file:
-            left = (self.recipe.epochs - self.progress.epochs_run) * self.images - self.done
+            left = (self.epochs - self.progress.epochs_run) * self.images - self.done
             self.keeper.tell(
                 stage="training",
                 epoch=self.progress.epochs_run + 1,
-                epochs=self.recipe.epochs,
+                epochs=self.epochs,
                 images=self.done,
                 epoch_images=self.images,
                 images_per_second=rate,

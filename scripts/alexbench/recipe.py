@@ -10,6 +10,7 @@ from alexbench.datasets import Dataset
 INITIALISATIONS = ("framework", "torch", "keras", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
 NORMALISATIONS = ("variant", "dataset", "imagenet", "unit")
+SCHEDULES = ("constant", "one_cycle")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,6 +23,12 @@ class Recipe:
     `initialisation`: whose default weights a fresh layer starts with, "framework" for each framework's own.
     `adam_epsilon`: "torch" adds 1e-8 to the bias-corrected root of the second moment, "keras" 1e-7 to the uncorrected one.
     `normalisation`: whose channel mean and standard deviation; "variant" for the one that the variant declares.
+    `schedule`: of the learning rate after the first `warm_up_epochs`, over which it rises linearly; see `learning_rates`.
+    `weight_decay`: decoupled (Loshchilov and Hutter, 2019), of the weights of convolutions and dense layers; a step takes this times the
+    learning rate of each.
+    `label_smoothing`: what the true class gives away, in equal shares to all (Szegedy et al., 2016); in the training loss alone.
+    `flips`: half of the training images are mirrored. `crop_padding`: each is cut out of itself with so many black pixels around.
+    `frozen_features`: variants that start from trained weights keep their convolutions as they are.
     """
 
     epochs: int = 15
@@ -31,6 +38,18 @@ class Recipe:
     initialisation: str = "framework"
     adam_epsilon: str = "framework"
     normalisation: str = "variant"
+    schedule: str = "constant"
+    warm_up_epochs: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    flips: bool = False
+    crop_padding: int = 0
+    frozen_features: bool = False
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are other ones each time."""
+        return self.flips or self.crop_padding > 0
 
     def resolved(self, conventions: str, normalisation: str) -> "Recipe":
         """This recipe with every "framework" replaced by `conventions` ("torch", "keras") and "variant" by `normalisation`."""
@@ -57,16 +76,61 @@ def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, n
     raise ValueError(f"unknown normalisation {normalisation!r}")
 
 
-def batches(images: int, batch_size: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[np.ndarray]:
-    """The shuffled image indices of one epoch, int64 of shape (n, batch_size) with n <= `steps`, then the rest as (1, rest).
+@dataclass(frozen=True)
+class Plan:
+    """Steps to take, the same in every framework.
 
-    The order depends on seed and epoch alone, so that every framework sees the same batches in the same order. The first
-    `done` steps are left out.
+    `images`: indices of the training images, int64 (steps, batch). `learning_rates`: float32 (steps,). `crops`: where each image is cut
+    out of the padded one, from the top and from the left, and whether it is mirrored then, int32 (steps, batch, 3); all zero where the
+    recipe does neither.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(images)
-    whole = images // batch_size
-    plan = order[: whole * batch_size].reshape(whole, batch_size)
+
+    images: np.ndarray
+    learning_rates: np.ndarray
+    crops: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, steps: slice) -> "Plan":
+        return Plan(self.images[steps], self.learning_rates[steps], self.crops[steps])
+
+
+def learning_rates(recipe: Recipe, images: int, epoch: int) -> np.ndarray:
+    """The learning rate of each step of an epoch, counted from 1, float32 (steps,).
+
+    "constant" is the recipe's. "one_cycle" falls from it to zero along half a cosine (Smith and Topin, 2019, anneal further; Loshchilov
+    and Hutter, 2017, for the cosine). Either rises to it linearly over the warm-up.
+    """
+    steps = -(-images // recipe.batch_size)
+    step = (epoch - 1) * steps + np.arange(1, steps + 1)
+    warm_up, total = recipe.warm_up_epochs * steps, recipe.epochs * steps
+    factor = np.minimum(step / warm_up, 1) if warm_up else np.ones(steps)
+    if recipe.schedule == "one_cycle":
+        done = np.clip((step - warm_up) / (total - warm_up + 1), 0, 1)
+        factor = factor * (1 + np.cos(np.pi * done)) / 2
+    return np.float32(recipe.learning_rate * factor)
+
+
+def batches(recipe: Recipe, images: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[Plan]:
+    """The steps of one epoch, at most `steps` a plan, those of the smaller last batch in a plan of its own; the first `done` are left out.
+
+    Order and crops depend on seed and epoch alone, so that every framework sees the same batches in the same order.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(images)
+    crops = np.zeros((images, 3), np.int32)
+    if recipe.crop_padding:
+        crops[:, :2] = random.integers(0, 2 * recipe.crop_padding + 1, (images, 2))
+    if recipe.flips:
+        crops[:, 2] = random.integers(0, 2, images)
+    rates = learning_rates(recipe, images, epoch)
+    size = recipe.batch_size
+    whole = images // size
     for first in range(done, whole, steps):
-        yield plan[first : first + steps]
-    if images % batch_size and done <= whole:
-        yield order[whole * batch_size :][np.newaxis]
+        last = min(first + steps, whole)
+        some = slice(first * size, last * size)
+        yield Plan(order[some].reshape(-1, size), rates[first:last], crops[some].reshape(-1, size, 3))
+    if images % size and done <= whole:
+        rest = slice(whole * size, images)
+        yield Plan(order[rest][np.newaxis], rates[whole:], crops[rest][np.newaxis])

@@ -7,7 +7,7 @@ form (`weights.py`).
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from alexbench.spec import Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant, describe
+from alexbench.spec import BATCH_NORM_EPSILON, RUNNING, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant, describe
 from alexbench.weights import Weights
 
 
@@ -35,7 +35,7 @@ def inputs(variant: Variant, images: np.ndarray, mean: np.ndarray, std: np.ndarr
 
 
 def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float, Weights]:
-    """Logits (n, 10), mean cross-entropy, and its gradient by each weight, of inputs (n, 3, size, size) and labels (n,)."""
+    """Logits (n, 10), mean cross-entropy, and its gradient by each trained weight, of inputs (n, 3, size, size) and labels (n,)."""
     backward = []
     gradients: Weights = {}
     for info in describe(variant):
@@ -43,6 +43,9 @@ def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels
         match info.layer:
             case Conv(_, kernel, stride, padding):
                 x, back = _convolve(x, w, b, kernel, stride, padding)
+            case BatchNorm():
+                mean, variance = (np.float64(weights[f"{info.name}.{kind}"]) for kind in RUNNING)
+                x, back = _normalise(x, w, b, mean, variance)
             case Pad(size):
                 x, back = _pad(x, size), _cut(size)
             case MaxPool(window, stride):
@@ -54,7 +57,7 @@ def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels
             case Dropout():
                 continue
         backward.append((info.name, back))
-        if isinstance(info.layer, Conv) or (isinstance(info.layer, Dense) and info.layer.relu):
+        if getattr(info.layer, "relu", False):
             backward.append((info.name, _mask(x > 0)))
             x = np.maximum(x, 0)
     logits = x
@@ -68,7 +71,8 @@ def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels
     for name, back in reversed(backward):
         upstream, *own = back(upstream)
         for kind, gradient in zip(("weight", "bias"), own, strict=False):
-            gradients[f"{name}.{kind}"] = gradient
+            if f"{name}.{kind}" in weights:
+                gradients[f"{name}.{kind}"] = gradient
     return logits, loss, gradients
 
 
@@ -92,12 +96,24 @@ def _dense(x: np.ndarray, w: np.ndarray, b: np.ndarray):
     return x @ w.T + b, lambda upstream: (upstream @ w, upstream.T @ x, upstream.sum(axis=0))
 
 
+def _normalise(x: np.ndarray, w: np.ndarray, b: np.ndarray, mean: np.ndarray, variance: np.ndarray):
+    """By running averages, as outside training."""
+    mean, factor = (a[:, None, None] for a in (mean, 1 / np.sqrt(variance + BATCH_NORM_EPSILON)))
+    standard = (x - mean) * factor
+
+    def backward(upstream: np.ndarray):
+        by_weight = (upstream * standard).sum(axis=(0, 2, 3))
+        return upstream * w[:, None, None] * factor, by_weight, upstream.sum(axis=(0, 2, 3))
+
+    return standard * w[:, None, None] + b[:, None, None], backward
+
+
 def _convolve(x: np.ndarray, w: np.ndarray, b: np.ndarray, kernel: int, stride: int, padding: int):
     padded = _pad(x, padding)
     # (n, channels, rows, columns, kernel, kernel)
     windows = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
     rows, columns = windows.shape[2:4]
-    y = np.tensordot(windows, w, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2) + b[:, None, None]
+    y = np.tensordot(windows, w, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2) + b.reshape(-1, 1, 1)
 
     def backward(upstream: np.ndarray):
         by_weight = np.tensordot(upstream, windows, axes=((0, 2, 3), (0, 2, 3)))

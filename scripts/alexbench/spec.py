@@ -9,12 +9,25 @@ from math import prod
 
 @dataclass(frozen=True)
 class Conv:
-    """2-D convolution with bias, then ReLU. `padding` pixels of zeros are added on each side."""
+    """2-D convolution, with `bias` unless a BatchNorm follows, then ReLU where `relu`. `padding` pixels of zeros are added on each side."""
 
     filters: int
     kernel: int
     stride: int = 1
     padding: int = 0
+    bias: bool = True
+    relu: bool = True
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation of each channel (Ioffe and Szegedy, 2015), then ReLU where `relu`.
+
+    (x - mean) / sqrt(variance + 1e-5) * weight + bias: in training of the batch, else of the running averages, into which each batch
+    enters with a tenth, its variance divided by one less than its count.
+    """
+
+    relu: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,12 @@ class Dropout:
     """Dropout; its rate is part of the recipe, not of the network."""
 
 
-Layer = Conv | Pad | MaxPool | Flatten | Dense | Dropout
+Layer = Conv | BatchNorm | Pad | MaxPool | Flatten | Dense | Dropout
+
+# Of batch normalisation: averages that training keeps beside the parameters, the share of a batch in them, and epsilon.
+RUNNING = ("running_mean", "running_var")
+BATCH_NORM_MOMENTUM = 0.1
+BATCH_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -90,11 +108,13 @@ class LayerInfo:
 def _apply(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
     """Output shape, parameters and multiply-adds of `layer` on an input of `shape`."""
     match layer:
-        case Conv(filters, kernel, stride, padding):
+        case Conv(filters, kernel, stride, padding, bias):
             height, width, channels = shape
             out = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
             taps = kernel * kernel * channels
-            return (*out, filters), (taps + 1) * filters, prod(out) * filters * taps
+            return (*out, filters), (taps + bias) * filters, prod(out) * filters * taps
+        case BatchNorm():
+            return shape, 2 * shape[-1], 0
         case Pad(size):
             return (shape[0] + 2 * size, shape[1] + 2 * size, shape[2]), 0, 0
         case MaxPool(window, stride):
@@ -139,13 +159,24 @@ def weight_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for info in describe(variant):
         match info.layer:
-            case Conv(filters, kernel):
+            case Conv(filters, kernel, bias=bias):
                 shapes[f"{info.name}.weight"] = (filters, info.input_shape[2], kernel, kernel)
-                shapes[f"{info.name}.bias"] = (filters,)
+                if bias:
+                    shapes[f"{info.name}.bias"] = (filters,)
+            case BatchNorm():
+                shapes |= {f"{info.name}.{kind}": (info.input_shape[2],) for kind in ("weight", "bias", *RUNNING)}
             case Dense(units):
                 shapes[f"{info.name}.weight"] = (units, info.input_shape[0])
                 shapes[f"{info.name}.bias"] = (units,)
     return shapes
+
+
+def trained(variant: Variant, frozen_features: bool = False) -> list[str]:
+    """Names of the tensors that the optimiser changes: all but running averages and, where they are frozen, the convolutions of a
+    variant that starts from trained weights."""
+    frozen = {info.name for info in describe(variant) if frozen_features and variant.pretrained and info.kind == "Conv"}
+    parts = {name: name.split(".") for name in weight_shapes(variant)}
+    return [name for name, (layer, kind) in parts.items() if layer not in frozen and kind not in RUNNING]
 
 
 def training_operations(variant: Variant) -> int:

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from alexbench import recipe as recipes
 from alexbench.backends import Backend
 from alexbench.execution import Execution
 from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
+from alexbench.recipe import Plan, Recipe
 
 WORKERS = 2
 # Measured at the least, after one to warm up; a step of the large networks takes seconds on a CPU.
@@ -65,7 +64,7 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
     return [*rungs, *others, *extra]
 
 
-def measure(backend: Backend, images: int, batch_size: int, seed: int, seconds: float) -> dict:
+def measure(backend: Backend, images: int, recipe: Recipe, seed: int, seconds: float) -> dict:
     """Seconds an image of a backend that has its data: `together_seconds`, `loader_seconds`, `step_seconds`; `first_step_seconds`, with
     all that is compiled then; `steps` that `together` was measured over; `matmul_flops` and `copy_bytes`, a second, of the machine.
 
@@ -74,11 +73,13 @@ def measure(backend: Backend, images: int, batch_size: int, seed: int, seconds: 
     now = time.perf_counter
     a_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
 
-    def plans() -> Iterator[np.ndarray]:
+    batch_size = recipe.batch_size
+
+    def plans() -> Iterator[Plan]:
         epoch = 0
         while True:
             epoch += 1
-            yield from (plan for plan in recipes.batches(images, batch_size, seed, epoch, a_call) if plan.shape[1] == batch_size)
+            yield from (plan for plan in recipes.batches(recipe, images, seed, epoch, a_call) if plan.images.shape[1] == batch_size)
 
     started = now()
     for _ in backend.train([next(plans())[:1]]):
@@ -108,7 +109,7 @@ def measure(backend: Backend, images: int, batch_size: int, seed: int, seconds: 
     }
 
 
-def _some(plans: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _some(plans: Iterator[Plan]) -> Iterator[Plan]:
     """Some thousands of them: a loader may ask for all of them at once."""
     for _ in range(20_000):
         yield next(plans)

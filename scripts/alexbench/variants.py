@@ -1,6 +1,8 @@
 """The networks of the study, each declared once. A new one is one more entry in VARIANTS and one word in the configuration."""
 
-from alexbench.spec import Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
+from dataclasses import replace
+
+from alexbench.spec import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
 
 _ALEXNET_MOD = Variant(
     name="alexnet_mod",
@@ -83,7 +85,42 @@ _ALEXNET_PRETRAINED = Variant(
     },
 )
 
-VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED)}
+_ALEXNET_SCRATCH = replace(
+    _ALEXNET_PRETRAINED,
+    name="alexnet_scratch",
+    title="AlexNet from scratch",
+    description="The network of alexnet_pretrained from random weights: what the pretrained ones are worth.",
+    pretrained=None,
+)
+
+_ALEXNET_TUNED = Variant(
+    name="alexnet_tuned",
+    title="AlexNet tuned (32)",
+    description="Five convolutions of 3x3, batch-normalised, and one hidden dense layer, for the recipe of config/tuned.yaml.",
+    input_size=32,
+    layers=(
+        Conv(64, kernel=3, padding=1, bias=False, relu=False),
+        BatchNorm(),
+        Conv(96, kernel=3, padding=1, bias=False, relu=False),
+        BatchNorm(),
+        MaxPool(2, stride=2),
+        Conv(192, kernel=3, padding=1, bias=False, relu=False),
+        BatchNorm(),
+        MaxPool(2, stride=2),
+        Conv(256, kernel=3, padding=1, bias=False, relu=False),
+        BatchNorm(),
+        Conv(256, kernel=3, padding=1, bias=False, relu=False),
+        BatchNorm(),
+        MaxPool(2, stride=2),
+        Flatten(),
+        Dropout(),
+        Dense(512),
+        Dropout(),
+        Dense(10, relu=False),
+    ),
+)
+
+VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED)}
 
 
 def get(name: str) -> Variant:

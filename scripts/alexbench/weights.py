@@ -1,8 +1,9 @@
 """Weights without a framework: how they start, how they are stored, how their axes are ordered.
 
 The neutral form is a dict of float32 arrays named as in `spec.weight_shapes`: convolutions `conv1.weight` (filters, channels,
-height, width), dense layers `dense1.weight` (units, inputs), and `.bias`. The inputs of the first dense layer are flattened
-channel by channel (channels, height, width). Files of it are safetensors.
+height, width), dense layers `dense1.weight` (units, inputs), and `.bias`; batch normalisation `batchnorm1.weight`, `.bias`,
+`.running_mean` and `.running_var` (channels,). The inputs of the first dense layer are flattened channel by channel (channels, height,
+width). Files of it are safetensors.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from alexbench.files import InputError, replacing
-from alexbench.spec import Conv, Dense, Variant, describe, weight_shapes
+from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
 
 Weights = dict[str, np.ndarray]
 
@@ -24,20 +25,25 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
 
     `scheme`: "torch" is U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, torch.nn's default
     (kaiming_uniform with a = sqrt(5)); "keras" is Glorot and Bengio's (2010) uniform with zero biases; "he" is
-    N(0, 2/fan_in) (He et al., 2015) with zero biases.
+    N(0, 2/fan_in) (He et al., 2015) with zero biases. Batch normalisation starts as the identity in all of them.
     """
     weights: Weights = {}
+    shapes = weight_shapes(variant)
     for number, info in enumerate(describe(variant)):
         match info.layer:
             case Conv(filters, kernel):
-                shape = (filters, info.input_shape[2], kernel, kernel)
-                fan_in, fan_out = shape[1] * kernel**2, filters * kernel**2
+                fan_in, fan_out = info.input_shape[2] * kernel**2, filters * kernel**2
             case Dense(units):
-                shape = (units, info.input_shape[0])
-                fan_in, fan_out = shape[1], units
+                fan_in, fan_out = info.input_shape[0], units
+            case BatchNorm():
+                channels = shapes[f"{info.name}.weight"]
+                for kind, start in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+                    weights[f"{info.name}.{kind}"] = np.full(channels, start, np.float32)
+                continue
             case _:
                 continue
         random = np.random.default_rng([seed, number])
+        shape = shapes[f"{info.name}.weight"]
         bias = np.zeros(shape[0], np.float32)
         match scheme:
             case "torch":
@@ -49,7 +55,9 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
                 weight = random.standard_normal(shape, np.float32) * np.float32(sqrt(2 / fan_in))
             case _:
                 raise ValueError(f"unknown initialisation {scheme!r}")
-        weights |= {f"{info.name}.weight": weight, f"{info.name}.bias": bias}
+        weights[f"{info.name}.weight"] = weight
+        if f"{info.name}.bias" in shapes:
+            weights[f"{info.name}.bias"] = bias
     return weights
 
 
@@ -63,48 +71,48 @@ def to_channels_last(variant: Variant, weights: Weights) -> Weights:
     The rows of the first dense layer are permuted from (channels, height, width) to (height, width, channels); leaving
     that out changes fresh logits by less than one percent and would pass unnoticed.
     """
+    flattened = _flattened(variant)
     out: Weights = {}
-    for name, axes in _flatten_axes(variant).items():
-        weight = weights[f"{name}.weight"]
-        if weight.ndim == 4:
-            out[f"{name}.weight"] = weight.transpose(2, 3, 1, 0)
-        elif axes:
-            height, width, channels = axes
-            out[f"{name}.weight"] = weight.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, len(weight))
-        else:
-            out[f"{name}.weight"] = weight.T
-        out[f"{name}.bias"] = weights[f"{name}.bias"]
-    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+    for name, array in weights.items():
+        if array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        elif name in flattened:
+            height, width, channels = flattened[name]
+            array = array.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, len(array))
+        elif array.ndim == 2:
+            array = array.T
+        out[name] = np.ascontiguousarray(array)
+    return out
 
 
 def from_channels_last(variant: Variant, weights: Weights) -> Weights:
     """The inverse of `to_channels_last`."""
+    flattened = _flattened(variant)
     out: Weights = {}
-    for name, axes in _flatten_axes(variant).items():
-        weight = weights[f"{name}.weight"]
-        if weight.ndim == 4:
-            out[f"{name}.weight"] = weight.transpose(3, 2, 0, 1)
-        elif axes:
-            out[f"{name}.weight"] = weight.reshape(*axes, -1).transpose(3, 2, 0, 1).reshape(weight.shape[1], -1)
-        else:
-            out[f"{name}.weight"] = weight.T
-        out[f"{name}.bias"] = weights[f"{name}.bias"]
-    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+    for name, array in weights.items():
+        if array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)
+        elif name in flattened:
+            array = array.reshape(*flattened[name], -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+        elif array.ndim == 2:
+            array = array.T
+        out[name] = np.ascontiguousarray(array)
+    return out
 
 
-def _flatten_axes(variant: Variant) -> dict[str, tuple[int, ...] | None]:
-    """Every layer with weights; for the first dense one behind a Flatten, the (height, width, channels) that it flattens."""
-    axes: dict[str, tuple[int, ...] | None] = {}
-    flattened = None
+def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
+    """For the weight of a dense layer right behind a Flatten, the (height, width, channels) that it flattens."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    before = None
     for info in describe(variant):
         match info.layer:
-            case Conv():
-                axes[info.name] = None
+            case Flatten():
+                before = info.input_shape
             case Dense():
-                axes[info.name], flattened = flattened, None
-        if info.kind == "Flatten":
-            flattened = info.input_shape
-    return axes
+                if before:
+                    shapes[f"{info.name}.weight"] = before
+                before = None
+    return shapes
 
 
 def read(path: Path | str) -> tuple[Weights, dict[str, str]]:

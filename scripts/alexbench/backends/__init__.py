@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be install
     import numpy as np
 
     from alexbench.execution import Switch
-    from alexbench.recipe import Recipe
+    from alexbench.recipe import Plan, Recipe
     from alexbench.spec import Variant
     from alexbench.weights import Weights
 
@@ -82,18 +82,18 @@ class Backend(Protocol):
     def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Keep the training set, where the input has it: uint8 (n, height, width, 3), int64 (n,)."""
 
-    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
-        """One optimiser step a row of each plan, image indices of shape (steps, batch). Yields how many steps were handed over
-        since the last time, and need not wait for the device. May be left before its end."""
+    def train(self, plans: Iterable[Plan]) -> Iterator[int]:
+        """The optimiser steps of each plan. Yields how many were handed over since the last time, and need not wait for the device.
+        May be left before its end."""
 
-    def load(self, plans: Iterable[np.ndarray]) -> Iterator[Any]:
-        """The input alone: a batch a row, as `step` takes it. Waits for the device."""
+    def load(self, plans: Iterable[Plan]) -> Iterator[Any]:
+        """The input alone: a batch for each step, as `step` takes it. Waits for the device."""
 
     def as_arrays(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
         """What the network sees of a batch of `load`'s, float32 (n, 3, size, size), and its labels, int64 (n,)."""
 
     def step(self, batch: Any) -> None:
-        """The optimiser step alone, on a batch of `load`'s. Waits for the device."""
+        """The optimiser step alone, on a batch of `load`'s, at the recipe's learning rate. Waits for the device."""
 
     def peak_work(self) -> dict[str, tuple[Callable[[], None], float]]:
         """The machine's own measure: "matmul", a large matrix product in this precision and its floating-point operations, and
@@ -107,8 +107,8 @@ class Backend(Protocol):
         """Logits, float32 (n, 10), of uint8 (n, height, width, 3), dropout off."""
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
-        """Mean loss of a batch, uint8 (n, height, width, 3) and int64 (n,), and its gradient by each weight in the neutral form;
-        dropout off, nothing is changed."""
+        """Mean loss of a batch, uint8 (n, height, width, 3) and int64 (n,), and its gradient by each trained weight in the neutral form;
+        dropout off, running averages for batch normalisation, nothing is changed."""
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of all that the next steps and `metrics` depend on: weights, optimiser, random state, sums."""

@@ -14,8 +14,23 @@ from torch.utils.data import DataLoader
 
 from alexbench.execution import Execution, Switch, keep_freed_memory
 from alexbench.files import InputError
-from alexbench.recipe import Recipe
-from alexbench.spec import Conv, Dense, Dropout, Flatten, LayerInfo, MaxPool, Pad, Variant, describe
+from alexbench.recipe import Plan, Recipe
+from alexbench.spec import (
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerInfo,
+    MaxPool,
+    Pad,
+    Variant,
+    describe,
+    trained,
+    weight_shapes,
+)
 from alexbench.weights import Weights
 
 # Adam's constants by convention: epsilon, and whether it is added to the bias-corrected root of the second moment.
@@ -27,15 +42,17 @@ def build(variant: Variant, dropout: float) -> nn.Sequential:
     model = nn.Sequential()
     for info in describe(variant):
         model.add_module(info.name, _module(info, dropout))
-        if isinstance(info.layer, Conv) or (isinstance(info.layer, Dense) and info.layer.relu):
+        if getattr(info.layer, "relu", False):
             model.add_module(f"{info.name}_relu", nn.ReLU(inplace=True))
     return model
 
 
 def _module(info: LayerInfo, dropout: float) -> nn.Module:
     match info.layer:
-        case Conv(filters, kernel, stride, padding):
-            return nn.Conv2d(info.input_shape[2], filters, kernel, stride, padding)
+        case Conv(filters, kernel, stride, padding, bias):
+            return nn.Conv2d(info.input_shape[2], filters, kernel, stride, padding, bias=bias)
+        case BatchNorm():
+            return nn.BatchNorm2d(info.input_shape[2], eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
         case Pad(size):
             return nn.ZeroPad2d(size)
         case MaxPool(window, stride):
@@ -122,23 +139,32 @@ class Backend:
         torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
         torch.manual_seed(seed)
 
-        self.variant = variant
+        self.variant, self.recipe = variant, recipe
         self.mean, self.std = mean, std
         self.memory_format = torch.channels_last if self.on["channels_last"] else torch.contiguous_format
         self.model = build(variant, recipe.dropout).to(self.device, memory_format=self.memory_format)
+        names = trained(variant, recipe.frozen_features)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in names)
+        self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self.forward = torch.compile(self.model) if self.on["compiled"] else self.model
         self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=recipe.learning_rate,
+        # A CUDA graph repeats what it has seen, but for what lies in tensors.
+        graph = self.on.get("cuda_graph", False)
+        rate = torch.tensor(recipe.learning_rate, device=self.device) if graph else recipe.learning_rate
+        # Without weight decay, AdamW is Adam to the bit.
+        decayed, others = ([p for p in self.trained.values() if (p.ndim > 1) == kernels] for kernels in (True, False))
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=rate,
             betas=(0.9, 0.999),
             eps=self.epsilon,
             fused=self.on["fused_adam"],
-            capturable=self.on.get("cuda_graph", False),
+            capturable=graph,
         )
         # Adam would make them at its first step; a CUDA graph, and a state that is put back, need them in one place from the start.
-        count_on = self.device if self.on["fused_adam"] or self.on.get("cuda_graph") else "cpu"
-        for parameter in self.model.parameters():
+        count_on = self.device if self.on["fused_adam"] or graph else "cpu"
+        for parameter in self.trained.values():
             self.optimizer.state[parameter] = {
                 "step": torch.zeros((), device=count_on),
                 "exp_avg": torch.zeros_like(parameter),
@@ -150,9 +176,9 @@ class Backend:
         self.shift = torch.tensor(-mean / std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        # CUDA graphs, and where those of `train` find the indices of their images, by batch size.
+        # CUDA graphs, and where those of `train` find the indices and crops of their images, by batch size.
         self.graphs: dict[int, StepGraph] = {}
-        self.indices: dict[int, torch.Tensor] = {}
+        self.places: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @staticmethod
     def probe() -> tuple[str, list[str]]:
@@ -172,14 +198,18 @@ class Backend:
             "settings": {**vars(self.execution), "resize": self._resize(), **self.on},
         }
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """The network's tensors of the neutral form, by name."""
+        tensors = self.model.state_dict()
+        return {name: tensors[name] for name in weight_shapes(self.variant)}
+
     def set_weights(self, weights: Weights) -> None:
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, array in weights.items():
-                parameters[name].copy_(torch.from_numpy(array))
+        tensors = self._weights()
+        for name, array in weights.items():
+            tensors[name].copy_(torch.from_numpy(array))
 
     def get_weights(self) -> Weights:
-        return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in self.model.named_parameters()}
+        return {name: _array(tensor) for name, tensor in self._weights().items()}
 
     def _resize(self) -> str:
         """Where images are resized."""
@@ -213,41 +243,64 @@ class Backend:
             x = F.interpolate(x.contiguous(), size=(size, size), mode="bilinear", align_corners=False)
         return x.contiguous(memory_format=self.memory_format)
 
-    def load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for batch in self._load(plans):
+    def load(self, plans: Iterable[Plan]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch, _ in self._load(plans):
             self._wait()
             yield batch
 
-    def _indices(self, plan: np.ndarray) -> torch.Tensor:
-        """A plan on the device, without waiting for what the device is at."""
-        plan = torch.from_numpy(plan)
-        return plan if self.device.type == "cpu" else plan.pin_memory().to(self.device, non_blocking=True)
+    def _on_device(self, array: np.ndarray) -> torch.Tensor:
+        """A copy of `array` on the device, without waiting for what the device is at."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
     def as_arrays(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         return _array(batch[0]), _array(batch[1])
 
-    def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device."""
+    def _load(self, plans: Iterable[Plan]) -> Iterator[tuple[tuple[torch.Tensor, torch.Tensor], float]]:
+        """A step's inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device; and its learning rate."""
         if self.resident:
             for plan in plans:
-                for index in self._indices(plan):
-                    yield self._inputs(self.images[index]), self.labels[index]
+                indices, crops = self._on_device(plan.images), self._on_device(plan.crops)
+                for index, crop, rate in zip(indices, crops, plan.learning_rates.tolist(), strict=True):
+                    yield self._gathered(index, crop), rate
             return
-        rows = (row.tolist() for plan in plans for row in plan)
-        for images, labels in DataLoader(self.dataset, batch_sampler=rows, num_workers=self.execution.workers):
-            yield self._resized(images.to(self.device)), labels.to(self.device)
+        # A sampler has to know all of them beforehand.
+        plans = list(plans)
+        rows = [row.tolist() for plan in plans for row in plan.images]
+        rates = [rate for plan in plans for rate in plan.learning_rates.tolist()]
+        loader = DataLoader(self.dataset, batch_sampler=rows, num_workers=self.execution.workers)
+        for (images, labels), rate in zip(loader, rates, strict=True):
+            yield (self._resized(images.to(self.device)), labels.to(self.device)), rate
 
-    def _loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gathered(self, index: torch.Tensor, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of the images of `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
+        images = self.images[index]
+        if self.recipe.augments:
+            images = self._cropped(images, crop)
+        return self._inputs(images), self.labels[index]
+
+    def _cropped(self, images: torch.Tensor, crop: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, height, width, 3), cut out of itself with black pixels around, and mirrored; see `Plan`."""
+        count, height, width = images.shape[:3]
+        top, left, mirrored = crop.long()[:, :, None].unbind(1)
+        rows = top + torch.arange(height, device=self.device)
+        columns = torch.arange(width, device=self.device)
+        columns = left + torch.where(mirrored > 0, width - 1 - columns, columns)
+        edge = self.recipe.crop_padding
+        padded = F.pad(images, (0, 0, edge, edge, edge, edge))
+        return padded[torch.arange(count, device=self.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def _loss(self, inputs: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy and logits, both float32."""
         # Without the cache of rounded weights, which a CUDA graph would keep for ever.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16", cache_enabled=False):
             logits = self.forward(inputs)
         logits = logits.float()
-        return F.cross_entropy(logits, labels), logits
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
 
     def _differentiate(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Leave the gradients in the parameters, add to the sums, and return the loss."""
-        loss, logits = self._loss(inputs, labels)
+        loss, logits = self._loss(inputs, labels, self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
@@ -255,11 +308,19 @@ class Backend:
             self.correct += (logits.argmax(1) == labels).sum()
         return loss.detach()
 
+    def _set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
     def _update(self) -> None:
         self.steps += 1
         if not self.epsilon_corrected:
             # torch adds epsilon to the corrected root; this value there is self.epsilon before the correction.
-            self.optimizer.param_groups[0]["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
+            for group in self.optimizer.param_groups:
+                group["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
         self.optimizer.step()
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
@@ -270,30 +331,35 @@ class Backend:
 
     def step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
         self.model.train()
+        self._set_learning_rate(self.recipe.learning_rate)
         if self.on.get("cuda_graph"):
             self._replay(id(batch), lambda: batch)
         else:
             self._step(*batch)
         self._wait()
 
-    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
+    def train(self, plans: Iterable[Plan]) -> Iterator[int]:
         self.model.train()
         if self.resident and self.on.get("cuda_graph"):
             for plan in plans:
-                for index in self._indices(plan):
-                    self._replay_on(index)
+                indices, crops = self._on_device(plan.images), self._on_device(plan.crops)
+                for index, crop, rate in zip(indices, crops, plan.learning_rates.tolist(), strict=True):
+                    self._set_learning_rate(rate)
+                    self._replay_on(index, crop)
                 yield len(plan)
             return
-        for inputs, labels in self._load(plans):
-            self._step(inputs, labels)
+        for batch, rate in self._load(plans):
+            self._set_learning_rate(rate)
+            self._step(*batch)
             yield 1
 
-    def _replay_on(self, index: torch.Tensor) -> None:
-        """One step on the images of `index`, int64 (batch,): gathered, scaled and resized inside the CUDA graph of their number."""
+    def _replay_on(self, index: torch.Tensor, crop: torch.Tensor) -> None:
+        """One step on the images of `index`, int64 (n,), cropped by `crop`, int32 (n, 3): all inside the CUDA graph of their number."""
         size = len(index)
-        here = self.indices.setdefault(size, torch.empty_like(index))
-        here.copy_(index)
-        self._replay(size, lambda: (self._inputs(self.images[here]), self.labels[here]))
+        here = self.places.setdefault(size, (torch.empty_like(index), torch.empty_like(crop)))
+        for place, value in zip(here, (index, crop), strict=True):
+            place.copy_(value)
+        self._replay(size, lambda: self._gathered(*here))
 
     def _replay(self, key: int, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         """One step on what `batch` makes, by the CUDA graph of that `key`, which is captured where there is none yet."""
@@ -305,7 +371,7 @@ class Backend:
             self.steps += 1
         else:
             # Adam's epsilon is another one at each step, and a graph repeats what it has seen.
-            for parameter, gradient in zip(self.model.parameters(), captured.gradients, strict=True):
+            for parameter, gradient in zip(self.trained.values(), captured.gradients, strict=True):
                 parameter.grad = gradient
             self._update()
         if not self.on["asynchronous"]:
@@ -329,7 +395,7 @@ class Backend:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             once()
-        gradients = [parameter.grad for parameter in self.model.parameters()]
+        gradients = [parameter.grad for parameter in self.trained.values()]
         self.set_state(before)
         return StepGraph(graph, gradients, batch)
 
@@ -371,17 +437,16 @@ class Backend:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """All that the next steps depend on, but for the random state and the count of steps, by name."""
-        tensors = {f"model.{name}": tensor.detach() for name, tensor in self.model.named_parameters()}
-        for name, parameter in self.model.named_parameters():
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.trained.items():
             tensors |= {f"adam.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
         return tensors | {"loss_sum": self.loss_sum, "correct": self.correct}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
         self.model.eval()
         loss, _ = self._loss(self._inputs(torch.from_numpy(images).to(self.device)), torch.from_numpy(labels).to(self.device))
-        names, parameters = zip(*self.model.named_parameters(), strict=True)
-        found = torch.autograd.grad(loss, parameters)
-        return loss.item(), {name: _array(gradient) for name, gradient in zip(names, found, strict=True)}
+        found = torch.autograd.grad(loss, list(self.trained.values()))
+        return loss.item(), {name: _array(gradient) for name, gradient in zip(self.trained, found, strict=True)}
 
     def state(self) -> dict[str, np.ndarray]:
         random = {"random": torch.get_rng_state()}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 from alexbench import backends
@@ -21,8 +22,23 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 from alexbench.files import InputError
-from alexbench.recipe import Recipe
-from alexbench.spec import Conv, Dense, Dropout, Flatten, LayerInfo, MaxPool, Pad, Variant, describe, weight_shapes
+from alexbench.recipe import Plan, Recipe
+from alexbench.spec import (
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerInfo,
+    MaxPool,
+    Pad,
+    Variant,
+    describe,
+    trained,
+    weight_shapes,
+)
 from alexbench.weights import Weights, from_channels_last, to_channels_last
 
 
@@ -38,12 +54,22 @@ def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:
 def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
     name = info.name
     match info.layer:
-        case Conv(filters, kernel, stride, padding):
-            if stride == 1 and 2 * padding == kernel - 1:
-                return [keras.layers.Conv2D(filters, kernel, padding="same", activation="relu", name=name)]
-            conv = keras.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=name)
+        case Conv(filters, kernel, stride, padding, bias, relu):
             # Keras's "same" pads unevenly where the stride is not 1.
-            return [keras.layers.ZeroPadding2D(padding, name=f"{name}_padding"), conv] if padding else [conv]
+            same = stride == 1 and 2 * padding == kernel - 1
+            conv = keras.layers.Conv2D(
+                filters,
+                kernel,
+                strides=stride,
+                padding="same" if same else "valid",
+                use_bias=bias,
+                activation="relu" if relu else None,
+                name=name,
+            )
+            return [keras.layers.ZeroPadding2D(padding, name=f"{name}_padding"), conv] if padding and not same else [conv]
+        case BatchNorm(relu):
+            norm = FusedBatchNorm(momentum=1 - BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)
+            return [norm, keras.layers.ReLU(name=f"{name}_relu")] if relu else [norm]
         case Pad(size):
             return [keras.layers.ZeroPadding2D(size, name=name)]
         case MaxPool(window, stride):
@@ -55,6 +81,22 @@ def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
         case Dropout():
             return [keras.layers.Dropout(dropout, seed=seed, name=name)]
     raise TypeError(f"unknown layer {info.layer!r}")
+
+
+class FusedBatchNorm(keras.layers.BatchNormalization):
+    """Batch normalisation in TensorFlow's one kernel instead of Keras's several operations; images alone, channels last.
+
+    The running variance is that of PyTorch: a batch's, divided by one less than its count; Keras's own divides by the count.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        fused = partial(tf.compat.v1.nn.fused_batch_norm, inputs, self.gamma, self.beta, epsilon=self.epsilon)
+        if not training:
+            return fused(mean=self.moving_mean, variance=self.moving_variance, is_training=False)[0]
+        outputs, mean, variance = fused(is_training=True)
+        for average, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + new * (1 - self.momentum))
+        return outputs
 
 
 class TorchAdam(keras.optimizers.Adam):
@@ -122,11 +164,15 @@ class Backend:
         tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tf32")
         keras.config.set_dtype_policy("mixed_bfloat16" if execution.precision == "bf16" else "float32")
 
-        self.variant, self.batch_size = variant, recipe.batch_size
+        self.variant, self.recipe = variant, recipe
         self.model = build(variant, recipe.dropout, seed)
+        self.trained = {name: self._variable(name) for name in trained(variant, recipe.frozen_features)}
         optimizer, epsilon = ADAM[recipe.adam_epsilon]
-        self.optimizer = optimizer(recipe.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=epsilon)
-        self.optimizer.build(self.model.trainable_variables)
+        decay = recipe.weight_decay or None
+        self.optimizer = optimizer(recipe.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=epsilon, weight_decay=decay)
+        variables = list(self.trained.values())
+        self.optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) == 1])
+        self.optimizer.build(variables)
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale = tf.constant(1 / (255 * std), tf.float32)
         self.shift = tf.constant(-mean / std, tf.float32)
@@ -141,7 +187,8 @@ class Backend:
         self._gather = compiled(self._gathered)
         self._resident_step = compiled(self._gather_and_train)
         # Traced once for any number of steps and images.
-        self._resident_steps = tf.function(self._many_steps, input_signature=[tf.TensorSpec([None, None], tf.int64)])
+        plan = ((None, None), tf.int64), ((None, None, 3), tf.int32), ((None,), tf.float32)
+        self._resident_steps = tf.function(self._many_steps, input_signature=[tf.TensorSpec(*part) for part in plan])
         self._predict = tf.function(self._logits, jit_compile=self.on["xla"], reduce_retracing=True)
 
     @staticmethod
@@ -175,8 +222,10 @@ class Backend:
         return from_channels_last(self.variant, weights)
 
     def _variable(self, name: str) -> keras.Variable:
-        layer, kind = name.split(".")
-        return getattr(self.model.get_layer(layer), {"weight": "kernel", "bias": "bias"}[kind])
+        layer_name, kind = name.split(".")
+        layer = self.model.get_layer(layer_name)
+        norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+        return getattr(layer, (norm if isinstance(layer, FusedBatchNorm) else {"weight": "kernel", "bias": "bias"})[kind])
 
     def _resize(self) -> str:
         """Where images are resized."""
@@ -202,22 +251,24 @@ class Backend:
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         return tf.cast(self.model(self._resized(self._scaled(images)), training=False), tf.float32)
 
-    def load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        for inputs, labels in self._load(plans):
+    def load(self, plans: Iterable[Plan]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        for (inputs, labels), _ in self._load(plans):
             _wait(inputs)
             yield inputs, labels
 
     def as_arrays(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         return self._resized(batch[0]).numpy().transpose(0, 3, 1, 2), batch[1].numpy()
 
-    def _load(self, plans: Iterable[np.ndarray]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Inputs, float32 (n, size, size, 3), smaller where `_train_step` resizes them, and labels, int64 (n,)."""
+    def _load(self, plans: Iterable[Plan]) -> Iterator[tuple[tuple[tf.Tensor, tf.Tensor], float]]:
+        """A step's inputs, float32 (n, size, size, 3), smaller where `_train_step` resizes them, and labels, int64 (n,); and its learning
+        rate."""
         if self.resident:
-            for plan in plans:
-                for row in plan:
-                    yield self._gather(tf.constant(row))
+            for index, crop, rate in self._rows(plans):
+                yield self._gather(index, crop), rate
             return
-        order = np.concatenate([plan.ravel() for plan in plans])
+        plans = list(plans)
+        order = np.concatenate([plan.images.ravel() for plan in plans])
+        rates = [rate for plan in plans for rate in plan.learning_rates.tolist()]
         whole = self._resize() == "image"
 
         def image(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -225,47 +276,75 @@ class Backend:
             return self._resized(scaled) if whole else scaled, self.labels[index]
 
         with tf.device("CPU"):
-            workers = self.execution.workers
-            dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(self.batch_size)
-            yield from dataset.prefetch(workers) if workers else dataset
+            workers, size = self.execution.workers, self.recipe.batch_size
+            dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(size)
+            yield from zip(dataset.prefetch(workers) if workers else dataset, rates, strict=True)
 
-    def _gathered(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._resized(self._scaled(tf.gather(self.images, batch))), tf.gather(self.labels, batch)
+    def _rows(self, plans: Iterable[Plan]) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """A step's images, their crops and the learning rate."""
+        for plan in plans:
+            for row in zip(plan.images, plan.crops, plan.learning_rates, strict=True):
+                yield tuple(map(tf.constant, row))
 
-    def _gather_and_train(self, batch: tf.Tensor) -> tf.Tensor:
-        return self._train_step(*self._gathered(batch))
+    def _gathered(self, index: tf.Tensor, crop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Inputs and labels of the images of `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
+        images = tf.gather(self.images, index)
+        if self.recipe.augments:
+            images = self._cropped(images, crop)
+        return self._resized(self._scaled(images)), tf.gather(self.labels, index)
 
-    def _many_steps(self, plan: tf.Tensor) -> None:
-        for batch in plan:
-            self._resident_step(batch)
+    def _cropped(self, images: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
+        """uint8 (n, height, width, 3), cut out of itself with black pixels around, and mirrored; see `Plan`."""
+        height, width = images.shape[1:3]
+        top, left, mirrored = tf.unstack(crop[:, :, tf.newaxis], axis=1)
+        rows, columns = top + tf.range(height), tf.range(width)
+        columns = left + tf.where(mirrored > 0, width - 1 - columns, columns)
+        edge = [self.recipe.crop_padding] * 2
+        padded = tf.pad(images, [[0, 0], edge, edge, [0, 0]])
+        return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
-    def _train_step(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _gather_and_train(self, index: tf.Tensor, crop: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+        return self._train_step(*self._gathered(index, crop), rate)
+
+    def _many_steps(self, images: tf.Tensor, crops: tf.Tensor, rates: tf.Tensor) -> None:
+        for step in tf.range(tf.shape(images)[0]):
+            self._resident_step(images[step], crops[step], rates[step])
+
+    def _train_step(self, inputs: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         inputs = self._resized(inputs)
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(inputs, training=True), tf.float32)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+            loss = tf.reduce_mean(self._cross_entropy(labels, logits))
+        variables = [variable.value for variable in self.trained.values()]
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(tape.gradient(loss, variables), list(self.trained.values()))
         self.loss_sum.assign_add(tf.cast(loss, tf.float64) * tf.cast(tf.size(labels), tf.float64))
         self.correct.assign_add(tf.math.count_nonzero(tf.argmax(logits, 1) == labels))
         return loss
 
-    def step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> None:
-        _wait(self._step(*batch))
+    def _cross_entropy(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Of each image, float32 (n,), with the recipe's label smoothing."""
+        smoothing, classes = self.recipe.label_smoothing, logits.shape[-1]
+        if not smoothing:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        targets = tf.one_hot(labels, classes, 1 - smoothing + smoothing / classes, smoothing / classes)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
-    def train(self, plans: Iterable[np.ndarray]) -> Iterator[int]:
+    def step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> None:
+        _wait(self._step(*batch, tf.constant(self.recipe.learning_rate)))
+
+    def train(self, plans: Iterable[Plan]) -> Iterator[int]:
         if self.resident and self.on["asynchronous"] and not self.on["eager"]:
             for plan in plans:
-                self._resident_steps(tf.constant(plan))
+                self._resident_steps(*map(tf.constant, (plan.images, plan.crops, plan.learning_rates)))
                 yield len(plan)
         elif self.resident:
-            for plan in plans:
-                for row in plan:
-                    _wait(self._resident_step(tf.constant(row)))
-                    yield 1
+            for row in self._rows(plans):
+                _wait(self._resident_step(*row))
+                yield 1
         else:
-            for inputs, labels in self._load(plans):
-                loss = self._step(inputs, labels)
+            for batch, rate in self._load(plans):
+                loss = self._step(*batch, tf.constant(rate))
                 if not self.on["asynchronous"]:
                     _wait(loss)
                 yield 1
@@ -303,9 +382,8 @@ class Backend:
         with tf.GradientTape() as tape:
             logits = self._logits(tf.constant(images))
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        names = list(weight_shapes(self.variant))
-        found = tape.gradient(loss, [self._variable(name).value for name in names])
-        return float(loss), from_channels_last(self.variant, {n: g.numpy() for n, g in zip(names, found, strict=True)})
+        found = tape.gradient(loss, [variable.value for variable in self.trained.values()])
+        return float(loss), from_channels_last(self.variant, {n: g.numpy() for n, g in zip(self.trained, found, strict=True)})
 
     def _variables(self) -> list[keras.Variable | tf.Variable]:
         # Dropout's random state is among the model's variables.
