@@ -122,10 +122,10 @@ def experiments_besides():
     """What there is of the experiments apart from the grid, timing and parity and other texts among the results: each file with a hash."""
     found = [
         path
-        for pattern in ("*.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
+        for pattern in ("*.md", "*/table.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
         for path in Path(RESULTS).glob(pattern)
     ]
-    besides = sorted(path for path in found if path.name not in ("table.md", "comparisons.md"))
+    besides = sorted(path for path in found if path not in (Path(RESULTS, "table.md"), Path(RESULTS, "comparisons.md")))
     return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in besides]
 
 

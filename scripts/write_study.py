@@ -26,19 +26,19 @@ KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
 # What of a run's metrics tells how it was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "platform", "git_commit", "data_sha256", "weights_sha256")
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
-TITLES = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}
 
 
-def of_data(dataset: datasets.Dataset, runs: pd.DataFrame) -> dict:
+def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     """The data set as the runs had it: its size and its classes with their images."""
     first = runs.iloc[0]
     limits = [None if pd.isna(first[key]) else int(first[key]) for key in ("train_limit", "test_limit")]
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
+    titles = {"cifar10": "CIFAR-10", "digits": _("scikit-learn’s digits")}
     whole = {"whole_train": len(dataset.train_labels), "whole_test": len(dataset.test_labels)}
     return whole | {
         "name": dataset.name,
-        "title": TITLES.get(dataset.name, dataset.name),
+        "title": titles.get(dataset.name, dataset.name),
         "train": len(used.train_labels),
         "test": len(used.test_labels),
         "is_subset": limits != [None, None],
@@ -125,7 +125,9 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         (path.read_text().partition("\n")[0].removeprefix("# ").partition(":")[0], pages.from_markdown(path.read_text().partition("\n")[2]))
         for path in sorted((folder / "parity").glob("*.md"))
     ]
-    further = [pages.from_markdown(path.read_text()) for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS]
+    texts = {path.stem: path for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS}
+    texts |= {path.parent.name: path for path in sorted(folder.glob("*/table.md"))}
+    further = [(further_titles(language).get(name, name), pages.from_markdown(path.read_text())) for name, path in texts.items()]
     titles = dict(zip(runs.framework, runs.framework_title, strict=True))
     within = table.accuracy_study_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
@@ -150,7 +152,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(datasets.load(data), runs),
+        "dataset": of_data(datasets.load(data), runs, language),
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
@@ -189,6 +191,10 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     }
 
 
+def further_titles(_: Language) -> dict[str, str]:
+    return {"equal_time": _("As much time for the small network as for the large one")}
+
+
 def recipe_titles(_: Language) -> dict[str, str]:
     return {
         "epochs": _("Epochs"),
@@ -196,8 +202,15 @@ def recipe_titles(_: Language) -> dict[str, str]:
         "learning_rate": _("Learning rate"),
         "dropout": _("Dropout"),
         "initialisation": _("Initialisation"),
-        "adam_epsilon": _("Adam's epsilon"),
+        "adam_epsilon": _("Adam’s epsilon"),
         "normalisation": _("Normalisation"),
+        "schedule": _("Schedule of the learning rate"),
+        "warm_up_epochs": _("Epochs of warm-up"),
+        "weight_decay": _("Weight decay"),
+        "label_smoothing": _("Label smoothing"),
+        "flips": _("Mirrored images"),
+        "crop_padding": _("Random crops, padding in pixels"),
+        "frozen_features": _("Convolutions kept as they were"),
     }
 
 

@@ -34,13 +34,13 @@ class Language:
 
     def listed(self, items: list[str]) -> str:
         """a, b and c"""
-        *first, last = items
-        return self("%(first)s and %(last)s", first=", ".join(first), last=last) if first else last
+        _, (*first, last) = self, items
+        return _("%(first)s and %(last)s", first=", ".join(first), last=last) if first else last
 
     def either(self, items: list[str]) -> str:
         """a, b or c"""
-        *first, last = items
-        return self("%(first)s or %(last)s", first=", ".join(first), last=last) if first else last
+        _, (*first, last) = self, items
+        return _("%(first)s or %(last)s", first=", ".join(first), last=last) if first else last
 
 
 def _read(path: Path) -> Translations:
