@@ -130,7 +130,7 @@ def test_runs_of_different_hardware_are_drawn_apart_or_said_to_differ(grid_folde
 def test_calibration(troubled_runs, tmp_path):
     assert plot_calibration.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "k.png")]) == 0
     svg = drawn(tmp_path / "k.png")
-    for text in ("Expected calibration error", "PyTorch: 0.2", "n = 2", "n = 1", "Images of all completed runs together, 15 bins"):
+    for text in ("PyTorch: calibration error 0.2", "n = 2", "n = 1", "All completed runs together, 15 bins"):
         assert text in svg
 
 

@@ -129,11 +129,18 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     return provenance.grouped(table)
 
 
+def _possible(measure: str, found: stats.Interval) -> stats.Interval:
+    """The interval cut off at what the measure can be."""
+    low, high = np.clip([found.low, found.high], 0, 1 if measure in ("accuracy", CALIBRATION) else None)
+    return stats.Interval(found.value, float(low), float(high))
+
+
 def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     """A row a framework, variant and group of runs that may be averaged, beside the study's figures.
 
-    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`) and
-    their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or "Wilson", for a single run, of its test images.
+    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
+    off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
+    "Wilson", for a single run, of its test images.
     `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
@@ -144,7 +151,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row = {"framework": framework, "variant": variant, "group": group, "made_with": first.made_with, "parameters": first.parameters}
         for measure in (*MEASURES, CALIBRATION):
             values = completed[measure].astype(float)
-            found = stats.mean_interval(values)
+            found = _possible(measure, stats.mean_interval(values))
             if measure == "accuracy" and len(values) == 1:
                 found = stats.wilson(round(found.value * first.test_images), first.test_images)
             row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
@@ -153,6 +160,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
         row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
+        # Of runs from before their code was hashed, the commits are all that is known.
+        row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
     theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in provenance.CELL})
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
@@ -172,7 +181,7 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
         accuracies = np.array([stats.class_accuracy(*arrays) for arrays in predictions])
         images = np.bincount(predictions[0][1], minlength=len(classes))
         for name, values, count in zip(classes, accuracies.T, images, strict=True):
-            found = stats.mean_interval(values) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
+            found = _possible("accuracy", stats.mean_interval(values)) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
             row = dict(zip([*provenance.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
             row |= {"accuracy": found.value, "accuracy_sd": pd.Series(values).std()}
             rows.append(row | {"accuracy_low": found.low, "accuracy_high": found.high, "n": len(values)})
@@ -250,6 +259,8 @@ def conditions(table: pd.DataFrame, missing: int = 0) -> str:
     text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
+    if "code" not in table and table.get("git_commit", pd.Series(dtype=str)).str.contains(" or ").any():
+        text += " Runs of a cell are of different commits, and do not say whether these changed what trains it."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
 
 
