@@ -15,6 +15,7 @@ include: "rules/train.smk"
 include: "rules/analysis.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
+include: "rules/equal_time.smk"
 include: "rules/report.smk"
 
 
@@ -25,6 +26,7 @@ rule all:
         FIGURES,
         REPORT_FIGURES,
         REPORT_PAGES,
+        CARDS,
 
 
 onstart:

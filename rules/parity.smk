@@ -9,7 +9,7 @@ localrules:
 
 rule parity:
     input:
-        expand(f"{RESULTS}/pages/parity-{{variant}}.html", variant=config["variants"]),
+        expand(f"{RESULTS}/pages/parity/{{variant}}.html", variant=config["variants"]),
 
 
 rule measure_parity:

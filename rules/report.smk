@@ -22,6 +22,7 @@ localrules:
     show_classes,
     show_runs,
     show_environment,
+    show_equal_time,
     show_timing,
     show_arms,
     show_parity,
@@ -215,6 +216,23 @@ use rule show_results as show_environment with:
         title="Machines, versions, code",
 
 
+use rule show_results as show_equal_time with:
+    input:
+        files=rules.compare_equal_time.output.markdown,
+    output:
+        page=report(
+            f"{RESULTS}/pages/equal_time.html",
+            caption="captions/equal_time.rst",
+            category="Results",
+            labels={"what": "Equal training time"},
+        ),
+    log:
+        f"{LOGS}/pages/equal_time.log",
+    params:
+        script=script("write_page.py"),
+        title="Equal training time",
+
+
 use rule show_results as show_timing with:
     input:
         files=rules.collect_timing.output.text,
@@ -254,13 +272,13 @@ use rule show_results as show_parity with:
         files=rules.compare_parity.output.table,
     output:
         page=report(
-            f"{RESULTS}/pages/parity-{{variant}}.html",
+            f"{RESULTS}/pages/parity/{{variant}}.html",
             caption="captions/parity.rst",
             category="Provenance",
             labels={"what": "The same network in every framework: {variant}"},
         ),
     log:
-        f"{LOGS}/pages/parity-{{variant}}.log",
+        f"{LOGS}/pages/parity/{{variant}}.log",
     params:
         script=script("write_page.py"),
         title="Parity",

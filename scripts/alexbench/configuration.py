@@ -42,12 +42,13 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
     schema = yaml.safe_load(SCHEMA.read_text())
     found = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
     lines = [line for error in found for line in _explain(error)]
-    for key, names in choices.items():
-        for value in config.get(key) if isinstance(config.get(key), list) else ():
-            if isinstance(value, str) and value not in names:
-                lines.append(
-                    f"config: {key}: unknown {key.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}"
-                )
+    named = [(key, key, value) for key in choices for value in (config.get(key) if isinstance(config.get(key), list) else ())]
+    pair = config.get("equal_time")
+    named += [("variants", f"equal_time.{key}", value) for key, value in (pair.items() if isinstance(pair, dict) else ())]
+    for kind, key, value in named:
+        names = choices[kind]
+        if isinstance(value, str) and value not in names:
+            lines.append(f"config: {key}: unknown {kind.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}")
     return lines
 
 
