@@ -285,5 +285,6 @@ use rule show_results as show_code with:
     log:
         f"{LOGS}/pages/code.log",
     params:
-        script=script("write_page.py"),
+        # A function, since the program is among its own inputs, which Snakemake's linter takes for a prefix.
+        script=lambda wildcards: script("write_page.py"),
         title="Code of tables and figures, environments",
