@@ -2,8 +2,16 @@
 
 
 localrules:
+    prefetch,
     dataset,
     weights,
+
+
+# All of it and nothing else, for `make prefetch`.
+rule prefetch:
+    input:
+        DATA,
+        [WEIGHTS.format(variant=name, **config["weights"]) for name in config["variants"] if variants.get(name).pretrained],
 
 
 rule dataset:
@@ -28,7 +36,7 @@ rule weights:
     input:
         source=local_path(config["weights"]["source"]),
     output:
-        weights="resources/weights/{variant}-{classifier}.safetensors",
+        weights=WEIGHTS,
     log:
         "logs/weights/{variant}-{classifier}.log",
     priority: 100
