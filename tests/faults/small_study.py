@@ -53,7 +53,7 @@ def configure(folder: Path, config: dict) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    return [str(SNAKEMAKE), *arguments, "--nocolor", "-c2", "--rerun-incomplete", "--configfile", "mine.yaml"]
+    return [str(SNAKEMAKE), "-c2", *arguments, "--nocolor", "--rerun-incomplete", "--configfile", "mine.yaml"]
 
 
 def run(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
