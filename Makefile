@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test cluster-test doctor status bench bench-gpu dag report lint format clean-demo
+.PHONY: help demo test fault-test cluster-test doctor status bench bench-gpu dag tensorboard report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,9 +25,12 @@ help: ## show this list
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
 
-test: .venv/installed ## every test but those on a real SLURM
-	python -m pytest -m "not cluster"
-	@echo "Not run here: tests/cluster, on a real one-node SLURM; make cluster-test runs them"
+test: .venv/installed ## every test but those of faults and on a real SLURM
+	python -m pytest -m "not cluster and not fault"
+	@echo "Not run here: tests/faults (make fault-test), and tests/cluster, on a real one-node SLURM (make cluster-test)"
+
+fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile files (as root, for its mounts): docs/faults.md
+	python -m pytest -m fault
 
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster
@@ -55,6 +58,9 @@ dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd 
 			echo "$$graph.svg needs Graphviz (apt-get install graphviz); $$graph.mmd shows on mermaid.live and in Markdown on many sites"; \
 		fi; \
 	done
+
+tensorboard: .venv/installed ## curves of every run in the browser, also while it trains
+	tensorboard --logdir $(RESULTS)
 
 report: .venv/installed ## one HTML file of all tables and figures, after a run
 	$(SNAKEMAKE) --report $(RESULTS)/report.html

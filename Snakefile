@@ -16,6 +16,7 @@ include: "rules/train.smk"
 include: "rules/analysis.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
+include: "rules/equal_time.smk"
 
 
 rule all:
@@ -23,6 +24,7 @@ rule all:
     input:
         TABLES,
         FIGURES,
+        CARDS,
 
 
 onstart:

@@ -13,10 +13,11 @@ TABLES = expand(
         "environment.json",
     ],
 )
+CARDS = every_run("model_card.md") if config["outputs"]["model"] else []
 FIGURES = [
     *expand(
         f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-        figure=["tradeoff", "learning", "calibration", "samples", "architectures"],
+        figure=["tradeoff", "learning", "time_to_accuracy", "calibration", "samples", "architectures"],
         suffix=["png", "svg"],
     ),
     *expand(
@@ -89,6 +90,24 @@ rule compare:
         folder=subpath(output.table, parent=True),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule describe_model:
+    input:
+        metrics=f"{RESULTS}/{CELL}/metrics.json",
+        model=f"{RESULTS}/{CELL}/model.safetensors",
+        table=rules.collect.output.table,
+    output:
+        card=f"{RESULTS}/{CELL}/model_card.md",
+    log:
+        f"{LOGS}/model_cards/{CELL}.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("describe_model.py"),
+    shell:
+        "python {params.script:q} --metrics {input.metrics:q} --model {input.model:q} --table {input.table:q} --output {output.card:q} 2> {log:q}"
 
 
 rule environment:
@@ -178,6 +197,29 @@ rule plot_calibration:
         "../envs/analysis.yaml"
     params:
         script=script("plot_calibration.py"),
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_time_to_accuracy:
+    input:
+        runs=rules.collect.output.runs,
+        history=every_run("history.csv"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/time_to_accuracy.png",
+            caption="captions/time_to_accuracy.rst",
+            category="Time",
+            labels={"what": "Training time to an accuracy"},
+        ),
+        svg=f"{RESULTS}/figures/time_to_accuracy.svg",
+    log:
+        f"{LOGS}/figures/time_to_accuracy.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_time_to_accuracy.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 

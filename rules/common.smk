@@ -69,7 +69,7 @@ wildcard_constraints:
     device="auto|cpu|cuda",
     round=r"\d+",
     framework="|".join(config["frameworks"]),
-    variant="|".join(config["variants"]),
+    variant="|".join(dict.fromkeys([*config["variants"], *config["equal_time"].values()])),
     seed=r"\d+",
 
 
@@ -109,7 +109,22 @@ def options(section, keys=None):
 def training_options(wildcards):
     """What scripts/train.py is told of the experiment."""
     subset = options("data", ["train_limit", "test_limit"])
-    return [*options("recipe"), *options("execution"), *subset, f"--device={config['device']}", f"--threads={config['threads']}"]
+    return [
+        *options("recipe"),
+        *options("execution"),
+        *options("outputs"),
+        *subset,
+        f"--device={config['device']}",
+        f"--threads={config['threads']}",
+    ]
+
+
+def run_files(folder):
+    """What a run in `folder` leaves, by name."""
+    files = {"metrics": "metrics.json", "history": "history.csv", "predictions": "predictions.npz"}
+    if config["outputs"]["model"]:
+        files["model"] = "model.safetensors"
+    return {name: f"{folder}/{CELL}/{file}" for name, file in files.items()}
 
 
 def every_run(file):

@@ -6,9 +6,7 @@ rule train:
         data=DATA,
         weights=starting_weights,
     output:
-        metrics=f"{RESULTS}/{CELL}/metrics.json",
-        history=f"{RESULTS}/{CELL}/history.csv",
-        predictions=f"{RESULTS}/{CELL}/predictions.npz",
+        **run_files(RESULTS),
     log:
         f"{LOGS}/{CELL}.log",
     benchmark:

@@ -24,13 +24,15 @@ def panel(upper: plt.Axes, lower: plt.Axes, cells: pd.DataFrame, colours: dict[s
         count, confidence, accuracy = stats.reliability(logits, labels, BINS)
         error = cell[results.CALIBRATION].astype(float)
         spread = f" ± {error.std():.3f}" if len(cell) > 1 else ""
-        label = f"{framework}: {error.mean():.3f}{spread}, n = {len(cell)}"
+        label = f"{framework}: calibration error {error.mean():.3f}{spread}, n = {len(cell)}"
         filled = count > 0
-        upper.plot(confidence[filled], accuracy[filled], "-o", color=colours[framework], markersize=4, markeredgewidth=0, label=label)
+        upper.plot(confidence[filled], accuracy[filled], color=colours[framework], linewidth=1.2, alpha=0.6)
+        upper.scatter(confidence, accuracy, 200 * count / count.sum(), color=colours[framework], linewidth=0, clip_on=False, zorder=3)
+        upper.plot([], [], "o", color=colours[framework], markersize=5, label=label)
         lower.stairs(count / count.sum(), edges, color=colours[framework], linewidth=1.4)
         lower.stairs(count / count.sum(), edges, color=colours[framework], alpha=0.12, fill=True)
-    upper.legend(loc="upper left", title="Expected calibration error", title_fontsize=8, fontsize=8, alignment="left")
-    upper.set(xlim=(0, 1), ylim=(0, 1), title=cells.iloc[0].variant_title)
+    upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), fontsize=8, borderpad=0.2, handletextpad=0.3)
+    upper.set(xlim=(0, 1), ylim=(0, 1))
     lower.set(xlabel="Confidence: probability of the predicted class")
 
 
@@ -55,10 +57,13 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
             panel(upper, lower, cells, colours)
         else:
             upper.text(0.5, 0.5, "no completed run", ha="center", va="center")
-            upper.set(title=variant)
+        # Above the legend, which has a line a framework.
+        upper.set_title(variant, pad=8 + 14 * len(colours))
+    figure.get_layout_engine().set(wspace=0.06)
     panels[0][0].set_ylabel("Accuracy")
     panels[1][0].set_ylabel("Share of images")
-    figure.supxlabel(f"Images of all completed runs together, {BINS} bins; {figures.about(runs)}", fontsize=8, color=figures.GREY)
+    note = f"All completed runs together, {BINS} bins, dots sized by their images\n{figures.about(runs)}"
+    figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
 
 

@@ -16,7 +16,7 @@ from alexbench.files import InputError, run_program
 
 def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int, rows: int, note: str) -> plt.Figure:
     """`shares`: float (images, classes), the probabilities that the test images are given; (0, classes) where there are none."""
-    figure, panels = plt.subplots(rows, columns, figsize=(1.28 * columns, 1.62 * rows + 0.7), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(rows, columns, figsize=(1.28 * columns, 1.45 * rows + 0.6), squeeze=False, layout="constrained")
     for axes in panels.flat:
         axes.axis("off")
     wrong = stats.confidently_wrong(shares, dataset.test_labels, columns * rows) if len(shares) else []
@@ -27,6 +27,7 @@ def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int
     if not len(wrong):
         figure.text(0.5, 0.5, "no mistake" if len(shares) else "no completed run", ha="center", va="center")
     figure.suptitle(f"{title}: the surest mistakes, true class → predicted class, its probability", fontsize=9.5)
+    figure.get_layout_engine().set(wspace=0.02, hspace=0.04)
     figure.supxlabel(note, fontsize=7.5, color=figures.GREY)
     return figure
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Train one cell (framework, variant, seed), evaluate it on the test set and write what came out.
 
-Writes into --output: metrics.json, history.csv (a row an epoch) and predictions.npz (test logits, labels).
+Writes into --output: metrics.json, history.csv (a row an epoch), predictions.npz (test logits, labels), model.safetensors (the final
+weights, for predict.py and others) and, epoch by epoch, events/ for TensorBoard.
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
 While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the step at
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, fingerprint, loop, recipe, spec, variants, weights
+from alexbench import backends, datasets, environment, events, execution, fingerprint, loop, network, recipe, spec, variants, weights
 from alexbench.files import InputError, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
@@ -68,11 +69,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--train-limit", type=positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
-        "--train-seconds",
-        type=positive(float),
-        metavar="S",
-        help="train for as many epochs as come closest to S seconds of training, whatever --epochs says",
+        "--as-long-as",
+        type=Path,
+        metavar="METRICS",
+        help="train as many epochs as come closest to the training time in the metrics.json of another run, whatever --epochs says",
     )
+    switch = argparse.BooleanOptionalAction
+    p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
+    p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
     group.add_argument("--epochs", type=positive(int), default=defaults.epochs, help="(%(default)s)")
     group.add_argument("--batch-size", type=positive(int), default=defaults.batch_size, help="(%(default)s)")
@@ -104,7 +108,6 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--label-smoothing", type=share, default=defaults.label_smoothing, help="what the true class gives away in training (%(default)s)"
     )
-    switch = argparse.BooleanOptionalAction
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
         "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
@@ -158,14 +161,30 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
         return False
 
 
-def check(settings: recipe.Recipe, how: execution.Execution, train_seconds: float | None) -> None:
+def check(settings: recipe.Recipe, how: execution.Execution, as_long_as: Path | None) -> None:
     """InputError where parts of what was asked for exclude each other."""
     if settings.augments and how.input != "resident":
         raise InputError("recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone")
     if settings.warm_up_epochs > settings.epochs:
         raise InputError(f"recipe.warm_up_epochs: {settings.warm_up_epochs:g} is more than the {settings.epochs} epochs; lower it")
-    if train_seconds and settings.schedule != "constant":
-        raise InputError(f"--train-seconds: schedule {settings.schedule} has to know the number of epochs; choose constant")
+    if as_long_as and settings.schedule != "constant":
+        raise InputError(f"recipe.schedule: {settings.schedule} has to know the number of epochs, --as-long-as does not; choose constant")
+
+
+def budget_seconds(other: Path, hardware: dict) -> float:
+    """Training seconds of the run whose metrics.json is `other`; InputError where its `hardware` was not this run's."""
+    try:
+        metrics = json.loads(other.read_bytes())
+        seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in hardware}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
+    for key, value in hardware.items():
+        if theirs[key] != value:
+            raise InputError(
+                f"--as-long-as: {other} is of {key} {theirs[key]!r}, this run of {value!r}: their times say nothing of one another; "
+                "run both on the same kind of machine"
+            )
+    return seconds
 
 
 def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
@@ -182,7 +201,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     keeper.tell(stage="starting")
     how = execution.Execution.from_options(args)
     chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
-    check(chosen, how, args.train_seconds)
+    check(chosen, how, args.as_long_as)
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
@@ -190,9 +209,12 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()
+    device_name = described["device_name"] or host["cpu_name"]
+    hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
+    budget = budget_seconds(args.as_long_as, hardware) if args.as_long_as else None
     say(
         f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
-        f"on {described['device']} ({described['device_name'] or host['cpu_name']}, {threads} threads)"
+        f"on {described['device']} ({device_name}, {threads} threads)"
     )
     data_sha256 = dataset.sha256()
     identity = {
@@ -201,7 +223,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "code": fingerprint.of_training(args.framework),
         "seed": args.seed,
         "recipe": settings.as_dict(),
-        "budget_seconds": args.train_seconds,
+        "budget_seconds": budget,
         "data": data_sha256,
         **start_note,
         "device": described["device"],
@@ -217,7 +239,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         backend.set_data(dataset.train_images, dataset.train_labels)
         dataset = dataset.without_training_images()
         setup_seconds = time.perf_counter() - STARTED
-        outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, args.train_seconds)
+        folder = args.output / "events" if args.tensorboard else None
+        with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
+            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget, written)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
             raise  # more may be had: the retry asks for it
@@ -253,7 +277,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "test_limit": args.test_limit,
         "data_sha256": data_sha256,
         "epochs": progress.epochs_run,
-        "budget_seconds": args.train_seconds,
+        "budget_seconds": budget,
         "batch_size": settings.batch_size,
         "recipe": settings.as_dict(),
         **start_note,
@@ -264,7 +288,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "images_per_second": images * progress.epochs_run / progress.clocks.train_seconds,
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
         "device": described["device"],
-        "device_name": described["device_name"] or host["cpu_name"],
+        "device_name": device_name,
+        # Of this process alone: the pieces of an interrupted run before it are not in it.
+        "gpu": gpu.summary(),
         "threads": threads,
         "settings": described["settings"],
         **host,
@@ -276,6 +302,10 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:
         np.savez(temporary, logits=progress.logits, labels=dataset.test_labels)
+    if args.model:
+        about = {key: metrics[key] for key in ("framework", "seed", "status", "accuracy", "dataset", "epochs", "start")}
+        about |= {"classes": list(dataset.classes), "side": dataset.test_images.shape[1]}
+        network.save(args.output / "model.safetensors", variant, final_weights, mean, std, **about)
     write_json(args.output / "metrics.json", metrics)
     keeper.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"

@@ -145,11 +145,12 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
         ({"versions": {"python": "3.12"}}, "versions.python 3.12"),
         ({"settings": {"precision": "fp32", "input": "per_image"}}, "settings.input per_image"),
         ({"code": "abc"}, "code abc"),
+        ({"gpu": {"driver": "2"}}, "gpu.driver 2"),
         ({"device_name": "another", "cpu_name": "another"}, "device_name another"),
     ],
 )
 def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with):
-    base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor"}
+    base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor", "gpu": {"driver": "1"}}
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3], **base)
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
@@ -157,14 +158,14 @@ def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with)
     assert provenance.mixed(runs) == [made_with.split()[0]]
 
 
-def test_a_commit_decides_only_where_the_code_is_not_known(tmp_path):
-    grid = results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], (1, 2))
-    for seed in (1, 2):
-        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}")
-    assert results.runs_table(grid).group.tolist() == [1, 2]
-    for seed in (1, 2):
-        write_run(grid[seed - 1].folder, seed=seed, git_commit=f"commit{seed}", code="the same")
-    assert results.runs_table(grid).group.tolist() == [1, 1]
+def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
+    for code, named in (({}, True), ({"code": "the same"}, False)):
+        for seed in (1, 2):
+            write_run(tmp_path / f"runs/pytorch/alexnet_mod/seed{seed}", seed=seed, git_commit=f"commit{seed}", **code)
+        grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"]
+        assert collect.main(["--results", str(tmp_path), *grid]) == 0
+        assert results.read_table(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
+        assert ("Runs of a cell are of different commits" in (tmp_path / "table.md").read_text()) == named
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def test_the_default_is_right():
         ("results", "results/a b; rm -rf ~", "results: 'results/a b; rm -rf ~' is not allowed"),
         ("results", "/tmp/results", "results: '/tmp/results' is not allowed"),
         ("weights.sha256", 12345678, "weights.sha256: 12345678 is of the wrong type; give a string or null"),
+        ("recipe.flips", "yes", "recipe.flips: 'yes' is of the wrong type; give a boolean"),
+        ("recipe.schedule", "cosine", "recipe.schedule: unknown value 'cosine'; choose from constant, one_cycle"),
+        ("equal_time.as_long_as", "alexnet_modd", "equal_time.as_long_as: unknown variant 'alexnet_modd', did you mean 'alexnet_mod'?"),
         ("recipe", None, "recipe: None is of the wrong type; give an object"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ import plot_classes
 import plot_learning
 import plot_mistakes
 import plot_samples
+import plot_time_to_accuracy
 import plot_tradeoff
 from alexbench import datasets, figures, results, stats, variants
 from alexbench.files import InputError
@@ -130,7 +132,7 @@ def test_runs_of_different_hardware_are_drawn_apart_or_said_to_differ(grid_folde
 def test_calibration(troubled_runs, tmp_path):
     assert plot_calibration.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "k.png")]) == 0
     svg = drawn(tmp_path / "k.png")
-    for text in ("Expected calibration error", "PyTorch: 0.2", "n = 2", "n = 1", "Images of all completed runs together, 15 bins"):
+    for text in ("PyTorch: calibration error 0.2", "n = 2", "n = 1", "All completed runs together, 15 bins"):
         assert text in svg
 
 
@@ -181,3 +183,16 @@ def test_the_same_runs_give_the_same_svg(runs, tmp_path):
 
 def test_a_frameworks_colour_does_not_depend_on_the_others_order():
     assert figures.colours(["TensorFlow", "PyTorch"]) == figures.colours(["PyTorch", "TensorFlow", "PyTorch"])
+
+
+def test_time_to_accuracy(troubled_runs, tmp_path):
+    assert plot_time_to_accuracy.main(["--runs", str(troubled_runs), "--output", str(tmp_path / "t.png")]) == 0
+    svg = drawn(tmp_path / "t.png")
+    for text in ("PyTorch", "TensorFlow", "AlexNet mod. (32)", "Training time to reach it (s)", "n = 1 or 2 completed runs"):
+        assert text in svg
+
+
+def test_an_accuracy_is_reached_when_it_first_is_and_never_where_it_is_not():
+    history = pd.DataFrame({"seconds": [10.0, 20.0, 30.0], "accuracy": [0.3, 0.5, 0.4]})
+    found = plot_time_to_accuracy.times_to(history, np.array([0.1, 0.3, 0.45, 0.5, 0.6]))
+    assert found == pytest.approx([10, 10, 20, 20, np.nan], nan_ok=True)

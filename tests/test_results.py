@@ -37,6 +37,9 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     # Student's t of one degree of freedom is 12.706.
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx((0.63 - 12.706 * 0.01, 0.63 + 12.706 * 0.01), abs=1e-5)
     assert row.accuracy_interval == "t" and row.accuracy_minus_study == pytest.approx(-0.007) and row.accuracy_study_within
+    write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.99, train_seconds=1.0)
+    row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
+    assert (row.accuracy_low, row.accuracy_high, row.train_seconds_low) == (0, 1, 0) and row.train_seconds_high > 100
     write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.6201, train_seconds=101.0)
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
     assert not row.accuracy_study_within and not row.train_seconds_study_within
@@ -71,7 +74,7 @@ def test_every_class_has_its_accuracy_and_interval(grid_folder):
     accuracies = [stats.class_accuracy(*results.read_predictions(run_folder(grid_folder, seed=seed)))[2] for seed in (1, 2)]
     row = ours.loc["pytorch", "alexnet_mod", "c"]
     assert row.accuracy == pytest.approx(np.mean(accuracies)) and row.n == 2
-    assert (row.accuracy_low, row.accuracy_high) == pytest.approx(stats.mean_interval(accuracies)[1:], nan_ok=True)
+    assert (row.accuracy_low, row.accuracy_high) == pytest.approx(np.clip(stats.mean_interval(accuracies)[1:], 0, 1), nan_ok=True)
     single = ours.loc["tensorflow", "alexnet_mod", "c"]
     assert single.n == 1 and single.accuracy_low == pytest.approx(stats.wilson(round(10 * single.accuracy), 10).low)
 
@@ -154,3 +157,19 @@ def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
     (run_folder(grid_folder) / "metrics.json").write_text(content)
     with pytest.raises(InputError, match=r"seed1/metrics\.json"):
         collected(grid_folder)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "says"),
+    [
+        ("torch", "keras", "own defaults: PyTorch with the start of torch and the Adam of torch, TensorFlow with the start of keras"),
+        ("he", "he", "Every framework started as he does, with the Adam of he: frameworks alone."),
+    ],
+)
+def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
+    for framework, title, way in (("pytorch", "PyTorch", ours), ("tensorflow", "TensorFlow", theirs)):
+        folder = tmp_path / "runs" / framework / "alexnet_mod" / "seed1"
+        recipe = {"initialisation": way, "adam_epsilon": way}
+        write_run(folder, framework=framework, framework_title=title, recipe=recipe)
+    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
+    assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")))

@@ -115,7 +115,7 @@ def test_calibration_is_the_distance_of_confidence_from_accuracy():
     assert found.count.sum() == 20 and found.count[9] + found.count[8] == 10
     assert np.nanmax(found.accuracy) == 0.6 and np.isnan(found.accuracy[0])
     # A probability of 1 belongs to the last bin.
-    assert stats.reliability(np.array([[1000.0, 0.0]]), np.array([0])).count[-1] == 1
+    assert stats.reliability(np.array([[1000.0, 0.0]]), np.array([0])).count.tolist() == [0] * 14 + [1]
 
 
 def test_classes_and_confusion():

@@ -73,6 +73,11 @@ def test_the_default_plans_every_cell_once(project):
     assert (jobs["dataset"], jobs["weights"], jobs["collect"], jobs["plot_classes"]) == (1, 1, 1, 6)
 
 
+def test_equal_time_trains_both_networks_and_the_first_once_more(project):
+    jobs = planned(snakemake(project, "equal_time", "-n", config=SMALL | {"variants": ["alexnet_tuned"], "seeds": [1, 2]}))
+    assert (jobs["train"], jobs["train_as_long"], jobs["compare_equal_time"]) == (2 * 2 * 2, 2 * 2, 1)
+
+
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 4), (1, 3, 2)])
 def test_frameworks_times_variants_times_seeds(project, grid):
     frameworks, variants, seeds = grid

@@ -72,11 +72,14 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
     """
     found = sorted(_validator().iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
     lines = [line for error in found for line in _explain(error)]
-    for key, names in choices.items():
-        for value in config.get(key) if isinstance(config.get(key), list) else ():
-            if isinstance(value, str) and value not in names:
-                kind = key.removesuffix("s")
-                lines.append(f"config: {key}: unknown {kind} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
+    named = [(key, key, value) for key in choices for value in (config.get(key) if isinstance(config.get(key), list) else ())]
+    pair = config.get("equal_time")
+    named += [("variants", f"equal_time.{key}", value) for key, value in (pair.items() if isinstance(pair, dict) else ())]
+    for kind, key, value in named:
+        names = choices[kind]
+        if isinstance(value, str) and value not in names:
+            noun = kind.removesuffix("s")
+            lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
     return lines
 
 

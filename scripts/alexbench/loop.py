@@ -21,6 +21,7 @@ from alexbench import recipe as recipes
 from alexbench.backends import Backend
 from alexbench.checkpoint import Progress
 from alexbench.datasets import Dataset
+from alexbench.events import Events
 from alexbench.files import write_json
 from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
@@ -124,13 +125,14 @@ def train(
     stop: Stop,
     say: Callable[[str], None] = print,
     budget_seconds: float | None = None,
+    events: Events | None = None,
 ) -> Outcome:
     """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
 
     A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
     Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
     training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
-    With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says.
+    With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says. `events` is told of each.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
@@ -187,8 +189,11 @@ def train(
         finite = isfinite(loss_sum) and bool(np.isfinite(progress.logits).all())
         row["test_loss"] = cross_entropy(progress.logits, dataset.test_labels) if finite else None
         row["test_accuracy"] = float(np.mean(progress.logits.argmax(axis=1) == dataset.test_labels)) if finite else None
+        row["learning_rate"] = float(recipes.learning_rates(recipe, images, epoch)[-1])
         row["seconds"] = progress.epoch_seconds
         progress.history.append(row)
+        if events:
+            events.update(progress, images)
         progress.epochs_run, progress.steps_run, progress.epoch_seconds = epoch, 0, 0.0
         if not finite:
             say(f"epoch {epoch}/{epochs}  the loss is not finite: diverged")

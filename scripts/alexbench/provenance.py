@@ -13,8 +13,8 @@ from alexbench.files import InputError
 EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision")
 # What it was computed on, which must be the same for seconds to be compared.
 HARDWARE = ("device", "device_name", "cpu_name", "threads")
-# What it was computed with besides. Two commits may hold the same code, so that the hash of what trains a cell decides, where there is one.
-SOFTWARE = ("settings.", "versions.", "code")
+# What it was computed with besides. The commit is not among them: most commits change nothing of what trains a cell, `code` is its hash.
+SOFTWARE = ("settings.", "versions.", "gpu.driver", "code")
 CELL = ["framework", "variant"]
 
 
@@ -38,7 +38,7 @@ def check(runs: pd.DataFrame) -> None:
 
 def circumstances(cell: pd.DataFrame) -> list[str]:
     """The columns of hardware, software and code in which the runs of a cell are not all the same."""
-    columns = differing(cell, (*HARDWARE, *SOFTWARE, *(() if "code" in cell else ("git_commit",))))
+    columns = differing(cell, (*HARDWARE, *SOFTWARE))
     # On a CPU both are the processor's name.
     same = "device_name" in columns and (cell.device == "cpu").all()
     return [column for column in columns if not (same and column == "cpu_name")]

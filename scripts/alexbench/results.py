@@ -16,6 +16,8 @@ from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What is averaged over seeds, and what the study reports too.
+# What frameworks do differently when they are left alone.
+CONVENTIONS = ("initialisation", "adam_epsilon")
 MEASURES = ("train_seconds", "accuracy", "loss")
 # What is averaged besides: from a run's predictions.
 CALIBRATION = "calibration_error"
@@ -185,11 +187,18 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     return provenance.grouped(table)
 
 
+def _possible(measure: str, found: stats.Interval) -> stats.Interval:
+    """The interval cut off at what the measure can be."""
+    low, high = np.clip([found.low, found.high], 0, 1 if measure in ("accuracy", CALIBRATION) else None)
+    return stats.Interval(found.value, float(low), float(high))
+
+
 def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     """A row a framework, variant and group of runs that may be averaged, beside the study's figures.
 
-    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`) and
-    their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or "Wilson", for a single run, of its test images.
+    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
+    off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
+    "Wilson", for a single run, of its test images.
     `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
@@ -200,7 +209,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row = {"framework": framework, "variant": variant, "group": group, "made_with": first.made_with, "parameters": first.parameters}
         for measure in (*MEASURES, CALIBRATION):
             values = completed[measure].astype(float)
-            found = stats.mean_interval(values)
+            found = _possible(measure, stats.mean_interval(values))
             if measure == "accuracy" and len(values) == 1:
                 found = stats.wilson(round(found.value * first.test_images), first.test_images)
             row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
@@ -208,7 +217,10 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
         row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
+        row |= {key: first.get(f"recipe.{key}") for key in CONVENTIONS}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
+        # Of runs from before their code was hashed, the commits are all that is known.
+        row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
     theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in provenance.CELL})
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
@@ -228,7 +240,7 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
         accuracies = np.array([stats.class_accuracy(*arrays) for arrays in predictions])
         images = np.bincount(predictions[0][1], minlength=len(classes))
         for name, values, count in zip(classes, accuracies.T, images, strict=True):
-            found = stats.mean_interval(values) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
+            found = _possible("accuracy", stats.mean_interval(values)) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
             row = dict(zip([*provenance.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
             row |= {"accuracy": found.value, "accuracy_sd": pd.Series(values).std()}
             rows.append(row | {"accuracy_low": found.low, "accuracy_high": found.high, "n": len(values)})
@@ -304,9 +316,24 @@ def conditions(table: pd.DataFrame, missing: int = 0) -> str:
         "images, not of another seed. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
     )
     text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
+    text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
+    if "code" not in table and table.get("git_commit", pd.Series(dtype=str)).str.contains(" or ").any():
+        text += " Runs of a cell are of different commits, and do not say whether these changed what trains it."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
+
+
+def comparison(table: pd.DataFrame) -> str:
+    """Which of two comparisons was made: of frameworks as they are, or of frameworks under the same start and the same Adam."""
+    ways = table.groupby("framework_title", sort=False)[list(CONVENTIONS)].first()
+    if len(ways) < 2 or ways.isna().any(axis=None):
+        return ""
+    if len(ways.drop_duplicates()) == 1:
+        initialisation, adam = ways.iloc[0]
+        return f"Every framework started as {initialisation} does, with the Adam of {adam}: frameworks alone."
+    own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
+    return f"Frameworks were left to their own defaults: {own}."
 
 
 def _compared(table: pd.DataFrame) -> bool:

@@ -1,0 +1,73 @@
+# `snakemake equal_time`: what does the small network come to, given as much time as the large one took? Not part of the default run.
+
+EQUAL = config["equal_time"]
+# The run that a training lasts as long as: of the same framework and seed.
+MODEL = f"{RESULTS}/{CELL.replace('{variant}', EQUAL['as_long_as'])}/metrics.json"
+
+
+rule equal_time:
+    input:
+        f"{RESULTS}/equal_time/table.md",
+    localrule: True
+
+
+use rule train as train_as_long with:
+    input:
+        data=DATA,
+        weights=starting_weights,
+        model=MODEL,
+    output:
+        **run_files(f"{RESULTS}/equal_time"),
+    log:
+        f"{LOGS}/equal_time/{CELL}.log",
+    benchmark:
+        f"{BENCHMARKS}/equal_time/{CELL}.tsv"
+    params:
+        script=script("train.py"),
+        options=lambda wildcards, input: [*training_options(wildcards), f"--as-long-as={input.model}"],
+        weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
+        folder=subpath(output.metrics, parent=True),
+        network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
+        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+
+
+rule compare_equal_time:
+    input:
+        grid=expand(
+            f"{RESULTS}/{CELL}/{{file}}",
+            framework=config["frameworks"],
+            variant=[EQUAL["as_long_as"], EQUAL["variant"]],
+            seed=config["seeds"],
+            file=["metrics.json", "predictions.npz"],
+        ),
+        equal=expand(
+            f"{RESULTS}/equal_time/{CELL}/{{file}}",
+            framework=config["frameworks"],
+            variant=EQUAL["variant"],
+            seed=config["seeds"],
+            file=["metrics.json", "predictions.npz"],
+        ),
+        study=STUDY,
+    output:
+        table=report(
+            f"{RESULTS}/equal_time/table.csv",
+            caption="captions/equal_time.rst",
+            category="Results",
+            labels={"what": "Equal training time"},
+        ),
+        markdown=f"{RESULTS}/equal_time/table.md",
+    log:
+        f"{LOGS}/equal_time/table.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("compare_equal_time.py"),
+        results=subpath(output.table, ancestor=2),
+        frameworks=config["frameworks"],
+        variant=EQUAL["variant"],
+        as_long_as=EQUAL["as_long_as"],
+        seeds=config["seeds"],
+    shell:
+        "python {params.script:q} --results {params.results:q} --frameworks {params.frameworks:q} --variant {params.variant:q}"
+        " --as-long-as {params.as_long_as:q} --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,49 @@
+"""TensorBoard's files: a point an epoch for each of a run's scalars, while it trains."""
+
+import shutil
+from pathlib import Path
+from typing import Self
+
+from alexbench.checkpoint import Progress
+
+SECONDS_TO_DISK = 5
+
+
+class Events:
+    """Event files in `folder`, which is emptied first: a resumed run writes all of its epochs again. None writes nothing.
+
+    A context manager; what is written is on the disk some seconds later, or when the block ends.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.writer, self.written = None, 0
+        if folder is not None:
+            from tensorboardX import SummaryWriter
+
+            shutil.rmtree(folder, ignore_errors=True)
+            self.writer = SummaryWriter(str(folder), flush_secs=SECONDS_TO_DISK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def update(self, progress: Progress, images: int) -> None:
+        """Write the epochs that have not been. `images`: of the training set."""
+        if self.writer is None:
+            return
+        for row in progress.history[self.written :]:
+            scalars = {
+                "loss/train": row["train_loss"],
+                "loss/test": row["test_loss"],
+                "accuracy/train": row["train_accuracy"],
+                "accuracy/test": row["test_accuracy"],
+                "learning_rate": row["learning_rate"],
+                "images_per_second": images / row["seconds"],
+            }
+            for name, value in scalars.items():
+                if value is not None:
+                    self.writer.add_scalar(name, value, row["epoch"])
+        self.written = len(progress.history)

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Compare a network that was trained for as long as another one took with both: a table and, in words, what came out.
+
+python scripts/compare_equal_time.py --results results --frameworks pytorch --variant alexnet_mod --as-long-as alexnet --seeds 1 2 3
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from alexbench import comparisons, results
+from alexbench.files import replacing, run_program
+
+STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
+
+
+def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
+    """`results.runs_table` of both networks as the recipe has them, and of `variant` with the other's time as a variant of its own."""
+    usual = results.runs_table(results.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
+    equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
+    theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
+    title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
+    return pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
+
+
+def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """What the comparison says, a line a pair; and how many epochs there were."""
+    equal = runs[runs.budget_seconds.notna()]
+    lines = [
+        f"- {cell.framework_title.iloc[0]}: {' or '.join(map(str, sorted(cell.epochs.unique())))} epochs instead of "
+        f"{' or '.join(map(str, sorted(runs[(runs.framework == name) & runs.budget_seconds.isna()].epochs.unique())))}, "
+        f"{cell.train_seconds.sum() / cell.budget_seconds.sum():.2f} times the time that they were to have."
+        for name, cell in equal.groupby("framework", sort=False)
+    ]
+    of_equal = compared[(compared.kind == "variant") & compared.a_variant.isin(equal.variant)]
+    return "\n".join([*lines, *(f"- {words}" for words in of_equal.words)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--results", required=True, type=Path, metavar="FOLDER", help="holds runs/ and equal_time/runs/; the table goes there too"
+    )
+    p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
+    p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
+    p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")
+    p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
+    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
+    args = p.parse_args(argv)
+    runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)
+    table = results.results_table(runs, results.read_study(args.study))
+    compared = comparisons.table(runs)
+    with replacing(args.results / "equal_time" / "table.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    markdown = results.readable(table).to_markdown(index=False, disable_numparse=True)
+    text = f"{markdown}\n\n{results.conditions(table)}\n\n{answer(compared, runs)}\n"
+    with replacing(args.results / "equal_time" / "table.md") as temporary:
+        temporary.write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Write the card of a trained network: what it is, what it was trained on and how, how good it is, what it may be used for.
+
+python scripts/describe_model.py --metrics results/runs/pytorch/alexnet_mod/seed1/metrics.json --output card.md \\
+    --model results/runs/pytorch/alexnet_mod/seed1/model.safetensors --table results/table.csv
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from alexbench import backends, results, stats, variants
+from alexbench.files import replacing, run_program
+
+DATA = {
+    "cifar10": "CIFAR-10 (A. Krizhevsky, *Learning multiple layers of features from tiny images*, 2009), which comes without a licence "
+    "and is in use for research; its images were collected from the web",
+    "digits": "the handwritten digits of the UCI repository (E. Alpaydin and C. Kaynak, 1998; CC BY 4.0), as scikit-learn ships them",
+}
+START = {"random": "random weights"}
+IMAGENET = (
+    "Its start is torchvision's AlexNet, whose weights come under a BSD licence and were trained on ImageNet, whose terms allow "
+    "non-commercial research and education."
+)
+USE = """How to use it, in either framework:
+
+```python
+import sys
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, "scripts")
+from alexbench import network
+
+model = network.load("{model}", framework="{framework}")  # or "{other}"
+image = Image.open("picture.jpg").convert("RGB").resize((model.side, model.side))
+probabilities = model.predict(np.array(image)[np.newaxis])[0]
+print(model.classes[probabilities.argmax()], probabilities.max())
+```
+
+or `python scripts/predict.py picture.jpg --model {model}`."""
+
+
+def accuracy(metrics: dict, table: pd.DataFrame) -> str:
+    """How good the network is, and how sure that is."""
+    if metrics["status"] != "completed":
+        return f"This run {metrics['status']}: the network is of no use."
+    n = metrics["test_images"]
+    one = stats.wilson(round(metrics["accuracy"] * n), n)
+    text = (
+        f"Accuracy {metrics['accuracy']:.4f} on {n:,} test images (95 % interval {one.low:.4f} to {one.high:.4f}, Wilson's: of images), "
+        f"loss {metrics['loss']:.4f}."
+    )
+    cell = table[(table.framework == metrics["framework"]) & (table.variant == metrics["variant"])]
+    for row in cell[cell.n > 1].itertuples():
+        interval = "" if pd.isna(row.accuracy_low) else f", 95 % interval {row.accuracy_low:.4f} to {row.accuracy_high:.4f}"
+        text += f" {row.n} seeds come to {row.accuracy:.4f} on average (standard deviation {row.accuracy_sd:.4f}{interval})."
+    return text
+
+
+def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
+    """The card, in Markdown."""
+    recipe = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics["recipe"].items())
+    pretrained = metrics["start"] != "random"
+    other = next(name for name in backends.FRAMEWORKS if name != metrics["framework"])
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    lines = [
+        f"# {metrics['variant_title']}, trained in {metrics['framework_title']}, seed {metrics['seed']}",
+        f"{variants.get(metrics['variant']).description} {metrics['parameters']:,} parameters.",
+        f"File: `{model.name}`, safetensors, SHA-256 {sha256}. Names and layouts: `scripts/alexbench/weights.py`.",
+        "## Training",
+        f"Data: {DATA[metrics['dataset']]}. {metrics['train_images']:,} training images, {metrics['epochs']} epochs.",
+        f"Start: {START.get(metrics['start'], metrics['start'])}. Recipe: {recipe}.",
+        f"On {metrics['device_name']}, {metrics['train_seconds']:,.0f} s; commit {metrics.get('git_commit') or 'unknown'}.",
+        "## How good it is",
+        accuracy(metrics, table),
+        "## What it is for",
+        "Comparing frameworks and recipes, and teaching. It knows the classes that it was trained on, in small pictures of them alone, and "
+        "names one of them whatever it is shown; its probabilities need not mean what they say (see the calibration error in the results "
+        "table). It is not for decisions about people or things.",
+        "## Licences",
+        "These weights: the project's (MIT), as far as they are its own. "
+        + (IMAGENET if pretrained else "They were trained on the data above alone."),
+        "## Use",
+        USE.format(model=model, framework=metrics["framework"], other=other),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--metrics", required=True, type=Path, metavar="JSON", help="metrics.json of the run")
+    p.add_argument("--model", required=True, type=Path, metavar="SAFETENSORS", help="model.safetensors of the run")
+    p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
+    p.add_argument("--output", required=True, type=Path, metavar="MD")
+    args = p.parse_args(argv)
+    text = card(json.loads(args.metrics.read_text()), results.read_table(args.table), args.model)
+    with replacing(args.output) as temporary:
+        temporary.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
