@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test fault-test cluster-test doctor status bench bench-gpu dag tensorboard report lint format clean-demo
+.PHONY: help demo test fault-test cluster-test doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,7 +43,7 @@ status: .venv/installed ## how each cell stands: waiting, running, interrupted, 
 
 bench: .venv/installed ## what the workflow itself costs as the grid grows; then which framework is faster, and why (snakemake timing)
 	python tests/benchmarks/scale.py
-	$(SNAKEMAKE) timing --cores $(CORES)
+	$(SNAKEMAKE) --cores $(CORES) timing
 
 bench-gpu: .venv/installed ## every network's 15 epochs on this machine's GPU, beside the aims
 	python tests/benchmarks/gpu.py
@@ -62,8 +62,12 @@ dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd 
 tensorboard: .venv/installed ## curves of every run in the browser, also while it trains
 	tensorboard --logdir $(RESULTS)
 
-report: .venv/installed ## one HTML file of all tables and figures, after a run
-	$(SNAKEMAKE) --report $(RESULTS)/report.html
+study: .venv/installed ## the study as a page and a PDF, after a run (or with one): study.html, study.pdf
+	$(SNAKEMAKE) --cores $(CORES) study
+
+report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing, parity and equal_time where they were run
+	$(SNAKEMAKE) --report $(RESULTS)/report.html --report-html-stylesheet-path rules/captions/report.css all \
+		$(foreach page,timing parity equal_time,$(if $(wildcard $(RESULTS)/pages/$(page) $(RESULTS)/pages/$(page).html),$(page)))
 
 lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
 	ruff check .

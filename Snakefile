@@ -17,6 +17,7 @@ include: "rules/analysis.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
 include: "rules/equal_time.smk"
+include: "rules/report.smk"
 
 
 rule all:
@@ -24,6 +25,8 @@ rule all:
     input:
         TABLES,
         FIGURES,
+        REPORT_FIGURES,
+        REPORT_PAGES,
         CARDS,
 
 
@@ -32,7 +35,7 @@ onstart:
 
 
 onsuccess:
-    print(f"Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+    print(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
 
 
 onerror:

@@ -37,12 +37,7 @@ rule collect:
         study=STUDY,
     output:
         runs=f"{RESULTS}/runs.csv",
-        table=report(
-            f"{RESULTS}/table.csv",
-            caption="captions/table.rst",
-            category="Results",
-            labels={"what": "Results table"},
-        ),
+        table=f"{RESULTS}/table.csv",
         markdown=f"{RESULTS}/table.md",
         latex=f"{RESULTS}/table.tex",
     log:
@@ -67,19 +62,9 @@ rule compare:
         predictions=every_run("predictions.npz"),
         data=DATA,
     output:
-        table=report(
-            f"{RESULTS}/comparisons.csv",
-            caption="captions/comparisons.rst",
-            category="Results",
-            labels={"what": "Cells in pairs: better, faster"},
-        ),
+        table=f"{RESULTS}/comparisons.csv",
         markdown=f"{RESULTS}/comparisons.md",
-        classes=report(
-            f"{RESULTS}/classes.csv",
-            caption="captions/class_accuracy.rst",
-            category="Results",
-            labels={"what": "Accuracy class by class"},
-        ),
+        classes=f"{RESULTS}/classes.csv",
     log:
         f"{LOGS}/compare.log",
     localrule: True
@@ -114,12 +99,7 @@ rule environment:
     input:
         runs=rules.collect.output.runs,
     output:
-        json=report(
-            f"{RESULTS}/environment.json",
-            caption="captions/environment.rst",
-            category="Provenance",
-            labels={"what": "Machines, versions, code"},
-        ),
+        json=f"{RESULTS}/environment.json",
     log:
         f"{LOGS}/environment.log",
     localrule: True
@@ -174,8 +154,9 @@ rule plot_learning:
         "../envs/analysis.yaml"
     params:
         script=script("plot_learning.py"),
+        language=config["language"],
     shell:
-        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+        "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_calibration:
@@ -242,8 +223,9 @@ rule plot_samples:
         "../envs/analysis.yaml"
     params:
         script=script("plot_samples.py"),
+        language=config["language"],
     shell:
-        "python {params.script:q} --data {input.data:q} --output {output.png:q} 2> {log:q}"
+        "python {params.script:q} --data {input.data:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_architectures:
@@ -262,10 +244,11 @@ rule plot_architectures:
         "../envs/analysis.yaml"
     params:
         script=script("plot_architectures.py"),
+        language=config["language"],
         variants=config["variants"],
         networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
     shell:
-        "python {params.script:q} --variants {params.variants:q} --output {output.png:q} 2> {log:q}"
+        "python {params.script:q} --variants {params.variants:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_classes:

@@ -1,5 +1,6 @@
 # What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
 
+import hashlib
 import os
 import shutil
 import sys
@@ -136,6 +137,26 @@ def measurement_before(wildcards):
     """The measurement that comes before this one: they are not to run at the same time."""
     place = MEASUREMENTS.index(MEASUREMENT.format(**wildcards))
     return MEASUREMENTS[place - 1] if place else []
+
+
+def experiments_besides():
+    """What there is of the experiments apart from the grid, timing and parity and other texts among the results: each file with a hash."""
+    found = [
+        path
+        for pattern in ("*.md", "*/table.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
+        for path in Path(RESULTS).glob(pattern)
+    ]
+    besides = sorted(path for path in found if path not in (Path(RESULTS, "table.md"), Path(RESULTS, "comparisons.md")))
+    return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in besides]
+
+
+def code_files():
+    """The programs that make tables and figures, what they share, and the environments."""
+    programs = [path for kind in ("collect", "compare", "plot", "record", "write") for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
+    library = [
+        SCRIPTS / "alexbench" / f"{name}.py" for name in ("results", "comparisons", "stats", "provenance", "figures", "study", "charts")
+    ]
+    return [os.path.relpath(path) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
 
 
 def check_executor():

@@ -7,7 +7,7 @@ MODEL = f"{RESULTS}/{CELL.replace('{variant}', EQUAL['as_long_as'])}/metrics.jso
 
 rule equal_time:
     input:
-        f"{RESULTS}/equal_time/table.md",
+        f"{RESULTS}/pages/equal_time.html",
     localrule: True
 
 
@@ -49,12 +49,7 @@ rule compare_equal_time:
         ),
         study=STUDY,
     output:
-        table=report(
-            f"{RESULTS}/equal_time/table.csv",
-            caption="captions/equal_time.rst",
-            category="Results",
-            labels={"what": "Equal training time"},
-        ),
+        table=f"{RESULTS}/equal_time/table.csv",
         markdown=f"{RESULTS}/equal_time/table.md",
     log:
         f"{LOGS}/equal_time/table.log",

@@ -4,7 +4,7 @@
 
 rule parity:
     input:
-        expand(f"{RESULTS}/parity/{{variant}}.md", variant=config["variants"]),
+        expand(f"{RESULTS}/pages/parity/{{variant}}.html", variant=config["variants"]),
     localrule: True
 
 
@@ -39,12 +39,7 @@ rule compare_parity:
         shown=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.npz", framework=config["frameworks"], allow_missing=True),
         weights=expand(f"{RESULTS}/parity/{{variant}}/{{framework}}.safetensors", framework=config["frameworks"], allow_missing=True),
     output:
-        table=report(
-            f"{RESULTS}/parity/{{variant}}.md",
-            caption="captions/parity.rst",
-            category="Provenance",
-            labels={"what": "The same network in every framework", "variant": "{variant}"},
-        ),
+        table=f"{RESULTS}/parity/{{variant}}.md",
     log:
         f"{LOGS}/parity/{{variant}}.log",
     localrule: True

@@ -22,6 +22,7 @@ rule timing:
     input:
         TIMING,
         TIMING_FIGURES,
+        expand(f"{RESULTS}/pages/{{page}}.html", page=["timing", "arms"]),
     localrule: True
 
 
@@ -60,19 +61,9 @@ rule collect_timing:
     input:
         rounds=MEASUREMENTS,
     output:
-        arms=report(
-            f"{RESULTS}/timing.csv",
-            caption="captions/timing.rst",
-            category="Time",
-            labels={"what": "Every arm"},
-        ),
+        arms=f"{RESULTS}/timing.csv",
         ratios=f"{RESULTS}/timing_ratios.csv",
-        text=report(
-            f"{RESULTS}/timing.md",
-            caption="captions/timing.rst",
-            category="Time",
-            labels={"what": "Which is faster, and why"},
-        ),
+        text=f"{RESULTS}/timing.md",
     log:
         f"{LOGS}/timing/collect.log",
     localrule: True

@@ -11,18 +11,32 @@ from matplotlib.patches import FancyBboxPatch, Patch
 
 from alexbench import figures, spec, variants
 from alexbench.files import run_program
+from alexbench.language import Language
 
-KINDS = {
-    "Conv": ("#0072B2", "convolution (+ ReLU unless normalised)"),
-    "BatchNorm": ("#56B4E9", "batch normalisation + ReLU"),
-    "Pad": ("#BBBBBB", "zero padding"),
-    "MaxPool": ("#E69F00", "max-pooling"),
-    "Flatten": ("#DDDDDD", "flatten"),
-    "Dense": ("#009E73", "dense (+ ReLU but for the last)"),
-    "Dropout": ("#CC79A7", "dropout"),
+COLOURS = {
+    "Conv": "#0072B2",
+    "BatchNorm": "#56B4E9",
+    "Pad": "#BBBBBB",
+    "MaxPool": "#E69F00",
+    "Flatten": "#DDDDDD",
+    "Dense": "#009E73",
+    "Dropout": "#CC79A7",
 }
 # Inches of block, and between two of them.
 WIDTH, GAP = 0.62, 0.16
+
+
+def _kinds(_: Language) -> dict[str, str]:
+    """What the kinds of layers are called."""
+    return {
+        "Conv": _("convolution (+ ReLU unless normalised)"),
+        "BatchNorm": _("batch normalisation + ReLU"),
+        "Pad": _("zero padding"),
+        "MaxPool": _("max-pooling"),
+        "Flatten": _("flatten"),
+        "Dense": _("dense (+ ReLU but for the last)"),
+        "Dropout": _("dropout"),
+    }
 
 
 def _setting(info: spec.LayerInfo) -> str:
@@ -42,11 +56,11 @@ def _height(shape: tuple[int, ...]) -> float:
     return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
 
 
-def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int) -> None:
+def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int, _: Language) -> None:
     """One network from left to right, where there are `places` for blocks: settings above each, name, output shape and parameters below."""
     size = variant.input_size
-    blocks = [("image", "#FFFFFF", (size, size, 3), "", 0)]
-    blocks += [(i.name, KINDS[i.kind][0], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
+    blocks = [(_("image"), "#FFFFFF", (size, size, 3), "", 0)]
+    blocks += [(i.name, COLOURS[i.kind], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
     for number, (name, colour, shape, setting, parameters) in enumerate(blocks):
         x, height = number * (WIDTH + GAP), _height(shape)
         axes.add_patch(
@@ -63,37 +77,43 @@ def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int) -> None:
         if number:
             axes.annotate("", (x, 0), (x - GAP, 0), arrowprops={"arrowstyle": "->", "color": "#333333", "linewidth": 0.8})
         middle = x + WIDTH / 2
-        axes.text(middle, height / 2 + 0.06, setting, ha="center", va="bottom", fontsize=7, color=figures.GREY)
+        axes.text(middle, height / 2 + 0.06, setting, ha="center", va="bottom", fontsize=8.5, color=figures.GREY)
         shown = "×".join(map(str, shape))
-        weights = f"{parameters:,}" if parameters else ""
-        axes.text(middle, -0.78, name, ha="center", va="top", fontsize=7.5, fontweight="bold")
-        axes.text(middle, -0.94, f"{shown}\n{weights}", ha="center", va="top", fontsize=7, linespacing=1.35)
-    total = f"{spec.parameters(variant):,} parameters, {spec.multiply_adds(variant) / 1e6:,.1f} M multiply-adds an image"
-    axes.set_title(f"{variant.title}: {total}", loc="left", fontsize=10)
-    axes.set(xlim=(-0.1, places * (WIDTH + GAP)), ylim=(-1.3, 1.05), aspect="equal")
+        weights = _.number(parameters) if parameters else ""
+        axes.text(middle, -0.74, name, ha="center", va="top", fontsize=8.5, fontweight="bold")
+        axes.text(middle, -0.93, f"{shown}\n{weights}", ha="center", va="top", fontsize=8, linespacing=1.35)
+    total = _(
+        "%(title)s: %(parameters)s parameters, %(operations)s M multiply-adds an image",
+        title=variant.title,
+        parameters=_.number(spec.parameters(variant)),
+        operations=_.number(spec.multiply_adds(variant) / 1e6, 1),
+    )
+    axes.set_title(total, loc="left", fontsize=11.5)
+    axes.set(xlim=(-0.1, places * (WIDTH + GAP)), ylim=(-1.35, 1.1), aspect="equal")
     axes.axis("off")
 
 
-def draw(chosen: list[spec.Variant]) -> plt.Figure:
+def draw(chosen: list[spec.Variant], _: Language) -> plt.Figure:
     """A row a network, all on one scale."""
     places = 1 + max(len(variant.layers) for variant in chosen)
-    width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.4
+    width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.7
     figure, panels = plt.subplots(len(chosen), 1, figsize=(width, height), squeeze=False, layout="constrained")
     for axes, variant in zip(panels[:, 0], chosen, strict=True):
-        draw_variant(axes, variant, places)
+        draw_variant(axes, variant, places, _)
     used = {info.kind for variant in chosen for info in spec.describe(variant)}
-    handles = [Patch(facecolor=colour, edgecolor="#333333", label=label) for kind, (colour, label) in KINDS.items() if kind in used]
-    note = "Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title=note, title_fontsize=8)
+    handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
+    note = _("Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic.")
+    figure.supxlabel(note, fontsize=9, color=figures.GREY)
     return figure
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = figures.parser(__doc__, runs=False)
+    p = figures.parser(__doc__, runs=False, language=True)
     p.add_argument("--variants", required=True, nargs="+", choices=list(variants.VARIANTS))
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw([variants.get(name) for name in args.variants]), args.output)
+    figures.save(draw([variants.get(name) for name in args.variants], Language(args.language)), args.output)
     return 0
 
 

@@ -12,31 +12,32 @@ from matplotlib.ticker import MaxNLocator
 
 from alexbench import figures, results
 from alexbench.files import run_program
-
-MEASURES = {"loss": "Cross-entropy loss (nats)", "accuracy": "Accuracy"}
-DASHES = {"training": (2, 1.2), "test": ""}
+from alexbench.language import Language
 
 
-def read(runs: pd.DataFrame) -> pd.DataFrame:
+def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:
     """Every history in long form: a row a run, epoch and split, with loss and accuracy."""
     parts = []
     for run in runs.itertuples():
         history = results.read_history(run.folder)
-        for split, column in (("training", "train"), ("test", "test")):
+        for column, split in splits.items():
             part = history[["epoch"]].assign(split=split, seed=run.seed, framework=run.framework_title, variant=run.variant_title)
             parts.append(part.assign(loss=history[f"{column}_loss"], accuracy=history[f"{column}_accuracy"]))
     return pd.concat(parts, ignore_index=True)
 
 
-def draw(runs: pd.DataFrame) -> plt.Figure:
+def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
     """Loss above accuracy, a column a variant; lines are means over seeds, bands reach from the lowest to the highest run."""
-    histories = read(runs)
+    measures = {"loss": _("Cross-entropy loss (nats)"), "accuracy": _("Accuracy")}
+    splits = {"train": _("training"), "test": _("test")}
+    dashes = dict(zip(splits.values(), ((2, 1.2), ""), strict=True))
+    histories = read(runs, splits)
     variants = list(dict.fromkeys(runs.variant_title))
     colours = figures.colours(runs.framework_title)
     figure, panels = plt.subplots(
         2, len(variants), figsize=(max(6.6, 1.2 + 3.4 * len(variants)), 5.4), sharex="col", squeeze=False, layout="constrained"
     )
-    for row, (measure, label) in zip(panels, MEASURES.items(), strict=True):
+    for row, (measure, label) in zip(panels, measures.items(), strict=True):
         for axes, variant in zip(row, variants, strict=True):
             sns.lineplot(
                 histories[histories.variant == variant],
@@ -45,7 +46,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
                 hue="framework",
                 palette=colours,
                 style="split",
-                dashes=DASHES,
+                dashes=dashes,
                 errorbar=("pi", 100),
                 err_kws={"alpha": 0.15, "linewidth": 0},
                 marker="o" if histories.epoch.max() <= 20 else None,
@@ -54,26 +55,25 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
                 legend=False,
                 ax=axes,
             )
-            axes.set(xlabel="Epoch", ylabel=label, title=variant if measure == "loss" else "")
+            axes.set(xlabel=_("Epoch"), ylabel=label, title=variant if measure == "loss" else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     # Accuracies share their axis; one wild loss would flatten all other curves.
     for axes in panels[1]:
         axes.set_ylim(0, 1)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-    handles += [
-        Line2D([], [], color=figures.GREY, linestyle=(0, dashes) if dashes else "-", label=split) for split, dashes in DASHES.items()
-    ]
+    handles += [Line2D([], [], color=figures.GREY, linestyle=(0, dash) if dash else "-", label=split) for split, dash in dashes.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     seeds = runs.groupby(["framework", "variant"]).size()
-    n = " or ".join(map(str, sorted(seeds.unique())))
-    figure.supxlabel(f"Mean and range over n = {n} runs of any outcome; {figures.about(runs)}", fontsize=8, color=figures.GREY)
+    n = _.either([str(count) for count in sorted(seeds.unique())])
+    note = _("Mean and range over n = %(n)s runs of any outcome; %(about)s", n=n, about=figures.about(runs, _))
+    figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = figures.parser(__doc__).parse_args(argv)
+    args = figures.parser(__doc__, language=True).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs)), args.output)
+    figures.save(draw(results.read_table(args.runs), Language(args.language)), args.output)
     return 0
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from alexbench import datasets, figures
 from alexbench.files import run_program
+from alexbench.language import Language
 
 
-def draw(dataset: datasets.Dataset, columns: int) -> plt.Figure:
+def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:
     """`columns` images of every class, enlarged without smoothing, the class and its number of images beside them."""
     figure, panels = plt.subplots(len(dataset.classes), columns, figsize=(1.6 + 0.62 * columns, 0.64 * len(dataset.classes)), squeeze=False)
     for label, (row, name) in enumerate(zip(panels, dataset.classes, strict=True)):
@@ -24,26 +25,30 @@ def draw(dataset: datasets.Dataset, columns: int) -> plt.Figure:
             axes.imshow(dataset.train_images[index], interpolation="nearest")
         row[0].text(-0.25, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=10)
     figure.subplots_adjust(left=0.16, right=0.995, top=0.995, bottom=0.06, wspace=0.06, hspace=0.06)
-    counts = " and ".join(
-        f"{len(labels):,} {split} images ({_per_class(labels)} a class)"
-        for split, labels in (("training", dataset.train_labels), ("test", dataset.test_labels))
+    note = _(
+        "%(dataset)s: %(train)s training images (%(train_class)s a class) and %(test)s test images (%(test_class)s a class)",
+        dataset=dataset.name,
+        train=_.number(len(dataset.train_labels)),
+        train_class=_per_class(dataset.train_labels, _),
+        test=_.number(len(dataset.test_labels)),
+        test_class=_per_class(dataset.test_labels, _),
     )
-    figure.text(0.5, 0.03, f"{dataset.name}: {counts}", ha="center", va="center", fontsize=8, color=figures.GREY)
+    figure.text(0.5, 0.03, note, ha="center", va="center", fontsize=8, color=figures.GREY)
     return figure
 
 
-def _per_class(labels: np.ndarray) -> str:
-    counts = np.bincount(labels)
-    return f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
+def _per_class(labels: np.ndarray, _: Language) -> str:
+    least, most = np.bincount(labels).min(), np.bincount(labels).max()
+    return _.number(least) if least == most else _("%(low)s to %(high)s", low=_.number(least), high=_.number(most))
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = figures.parser(__doc__, runs=False)
+    p = figures.parser(__doc__, runs=False, language=True)
     p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
     p.add_argument("--columns", type=int, default=10, help="images a class (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw(datasets.load(args.data), args.columns), args.output)
+    figures.save(draw(datasets.load(args.data), args.columns, Language(args.language)), args.output)
     return 0
 
 

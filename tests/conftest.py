@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -137,3 +141,36 @@ def grid_folder(tmp_path) -> Path:
                     accuracy=0.6 + 0.02 * seed,
                 )
     return tmp_path
+
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+SMALL = {
+    "results": "results/small",
+    "variants": ["alexnet_mod"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "train_limit": 40, "test_limit": 20},
+    "recipe": {"epochs": 1, "batch_size": 16},
+    "threads": 1,
+}
+
+
+def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
+    """Run Snakemake in `folder`, a copy of the workflow, with `config` over the default."""
+    command = [str(SNAKEMAKE), "--nocolor", *arguments]
+    if config is not None:
+        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        command += ["--configfile", "mine.yaml"]
+    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The workflow, run once from end to end: both frameworks, one small variant, one seed, real digits."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    for name in ("config", "rules", "scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    done = snakemake(folder, "-c2", config=SMALL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -17,28 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
 
-SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 README = (ROOT / "README.md").read_text()
-SMALL = {
-    "results": "results/small",
-    "variants": ["alexnet_mod"],
-    "seeds": [1],
-    "data": {"dataset": "digits", "train_limit": 40, "test_limit": 20},
-    "recipe": {"epochs": 1, "batch_size": 16},
-    "threads": 1,
-}
-
-
-def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
-    """Run Snakemake in `folder`, a copy of the workflow, with `config` over the default."""
-    command = [str(SNAKEMAKE), "--nocolor", *arguments]
-    if config is not None:
-        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
-        command += ["--configfile", "mine.yaml"]
-    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
@@ -118,25 +98,14 @@ def test_graphs_are_drawn_with_nothing_installed(project):
     assert "digraph" in snakemake(project, "--rulegraph", "dot", config=SMALL).stdout
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The workflow, run once from end to end: both frameworks, one small variant, one seed, real digits."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    for name in ("config", "rules", "scripts", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    done = snakemake(folder, "-c2", config=SMALL)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
-
-
 def test_one_command_makes_everything(finished):
     results = finished / "results" / "small"
     made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     runs = [f"runs/{framework}/alexnet_mod/seed1" for framework in ("pytorch", "tensorflow")]
     expected = {f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz")}
     expected |= {"runs.csv", "table.csv", "table.md", "table.tex", "comparisons.csv", "comparisons.md", "classes.csv", "environment.json"}
-    figures = ["tradeoff", "learning", "calibration", "samples", "architectures"]
+    expected |= {"study.html", *(f"pages/{name}.html" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))}
+    figures = ["tradeoff", "learning", "calibration", "samples", "architectures", "intervals", "clocks"]
     figures += [f"{kind}/{framework}-alexnet_mod" for kind in ("classes", "mistakes") for framework in ("pytorch", "tensorflow")]
     assert made == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
     table = pd.read_csv(results / "table.csv")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from alexbench import provenance
 from alexbench.files import replacing
+from alexbench.language import LANGUAGES, Language
 
 # Told apart in print and by the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -62,23 +63,31 @@ def save(figure: Figure, output: Path) -> None:
     plt.close(figure)
 
 
-def about(runs: pd.DataFrame) -> str:
+def about(runs: pd.DataFrame, _: Language | None = None) -> str:
     """What the figures are of, in a line: data, sizes, hardware, and what differs among runs that are drawn together."""
+    _ = _ or Language("en")
 
     def listed(column: str) -> str:
-        return " or ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in runs[column].unique().tolist())
+        return _.either([_.number(v) if isinstance(v, int) else str(v) for v in runs[column].unique().tolist()])
 
+    text = _(
+        "%(dataset)s, %(train)s training and %(test)s test images, %(epochs)s epochs, %(hardware)s",
+        dataset=listed("dataset"),
+        train=listed("train_images"),
+        test=listed("test_images"),
+        epochs=listed("epochs"),
+        hardware=listed("device_name"),
+    )
     mixed = provenance.mixed(runs)
-    return (
-        f"{listed('dataset')}, {listed('train_images')} training and {listed('test_images')} test images, "
-        f"{listed('epochs')} epochs, {listed('device_name')}"
-    ) + (f"; runs of a cell differ in {', '.join(mixed)}" if mixed else "")
+    return text + (_("; runs of a cell differ in %(what)s", what=", ".join(mixed)) if mixed else "")
 
 
-def parser(description: str, runs: bool = True) -> argparse.ArgumentParser:
+def parser(description: str, runs: bool = True, language: bool = False) -> argparse.ArgumentParser:
     """The options that the plotting programs share."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if runs:
         p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
+    if language:
+        p.add_argument("--language", choices=LANGUAGES, default="en", help="of the figure's texts (%(default)s)")
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
     return p

@@ -1,0 +1,290 @@
+# The study as a page, and what Snakemake's report shows besides: tables as pages, the code, a front page.
+
+STUDY_FIGURES = ["samples", "architectures", "intervals", "learning", "clocks"]
+REPORT_FIGURES = expand(f"{RESULTS}/figures/{{figure}}.{{suffix}}", figure=["intervals", "clocks"], suffix=["png", "svg"])
+REPORT_PAGES = expand(
+    f"{RESULTS}/{{page}}.html",
+    page=["study", *(f"pages/{name}" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))],
+)
+
+
+report: "captions/workflow.rst"
+
+
+# `snakemake study`: the PDF too, which needs Pango, a library of the system.
+rule study:
+    input:
+        f"{RESULTS}/study.html",
+        f"{RESULTS}/study.pdf",
+    localrule: True
+
+
+rule plot_intervals:
+    input:
+        runs=rules.collect.output.runs,
+        table=rules.collect.output.table,
+    output:
+        png=report(
+            f"{RESULTS}/figures/intervals.png",
+            caption="captions/intervals.rst",
+            category="Results",
+            labels={"what": "Accuracy with its intervals"},
+        ),
+        svg=f"{RESULTS}/figures/intervals.svg",
+    log:
+        f"{LOGS}/figures/intervals.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_intervals.py"),
+        language=config["language"],
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --table {input.table:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+
+
+rule plot_clocks:
+    input:
+        runs=rules.collect.output.runs,
+    output:
+        png=report(
+            f"{RESULTS}/figures/clocks.png",
+            caption="captions/clocks.rst",
+            category="Time",
+            labels={"what": "What a run's seconds are spent on"},
+        ),
+        svg=f"{RESULTS}/figures/clocks.svg",
+    log:
+        f"{LOGS}/figures/clocks.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("plot_clocks.py"),
+        language=config["language"],
+    shell:
+        "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+
+
+rule write_study:
+    input:
+        runs=rules.collect.output.runs,
+        table=rules.collect.output.table,
+        comparisons=rules.compare.output.table,
+        history=every_run("history.csv"),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=STUDY_FIGURES),
+        data=DATA,
+    output:
+        page=report(
+            f"{RESULTS}/study.html",
+            caption="captions/study.rst",
+            category="Results",
+            labels={"what": "The study, as a page"},
+        ),
+    log:
+        f"{LOGS}/study.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("write_study.py"),
+        folder=subpath(output.page, parent=True),
+        language=config["language"],
+        # Not used below: the page is written again when these come or change, and not made for their sake.
+        besides=experiments_besides(),
+        networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
+    shell:
+        "python {params.script:q} --results {params.folder:q} --data {input.data:q} --language {params.language}"
+        " --output {output.page:q} 2> {log:q}"
+
+
+rule print_study:
+    input:
+        page=rules.write_study.output.page,
+    output:
+        pdf=f"{RESULTS}/study.pdf",
+    log:
+        f"{LOGS}/study_pdf.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("print_page.py"),
+    shell:
+        "python {params.script:q} {input.page:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
+
+
+rule show_results:
+    input:
+        files=rules.collect.output.table,
+    output:
+        page=report(
+            f"{RESULTS}/pages/table.html",
+            caption="captions/table.rst",
+            category="Results",
+            labels={"what": "Results table"},
+        ),
+    log:
+        f"{LOGS}/pages/table.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        script=script("write_page.py"),
+        title="Results table",
+    shell:
+        "python {params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
+
+
+use rule show_results as show_comparisons with:
+    input:
+        files=rules.compare.output.markdown,
+    output:
+        page=report(
+            f"{RESULTS}/pages/comparisons.html",
+            caption="captions/comparisons.rst",
+            category="Results",
+            labels={"what": "Cells in pairs: better, faster"},
+        ),
+    log:
+        f"{LOGS}/pages/comparisons.log",
+    params:
+        script=script("write_page.py"),
+        title="Cells in pairs",
+
+
+use rule show_results as show_classes with:
+    input:
+        files=rules.compare.output.classes,
+    output:
+        page=report(
+            f"{RESULTS}/pages/classes.html",
+            caption="captions/class_accuracy.rst",
+            category="Results",
+            labels={"what": "Accuracy class by class"},
+        ),
+    log:
+        f"{LOGS}/pages/classes.log",
+    params:
+        script=script("write_page.py"),
+        title="Accuracy class by class",
+
+
+use rule show_results as show_runs with:
+    input:
+        files=rules.collect.output.runs,
+    output:
+        page=report(
+            f"{RESULTS}/pages/runs.html",
+            caption="captions/runs.rst",
+            category="Provenance",
+            labels={"what": "Every run, with all that it recorded"},
+        ),
+    log:
+        f"{LOGS}/pages/runs.log",
+    params:
+        script=script("write_page.py"),
+        title="Every run",
+
+
+use rule show_results as show_environment with:
+    input:
+        files=rules.environment.output.json,
+    output:
+        page=report(
+            f"{RESULTS}/pages/environment.html",
+            caption="captions/environment.rst",
+            category="Provenance",
+            labels={"what": "Machines, versions, code"},
+        ),
+    log:
+        f"{LOGS}/pages/environment.log",
+    params:
+        script=script("write_page.py"),
+        title="Machines, versions, code",
+
+
+use rule show_results as show_equal_time with:
+    input:
+        files=rules.compare_equal_time.output.markdown,
+    output:
+        page=report(
+            f"{RESULTS}/pages/equal_time.html",
+            caption="captions/equal_time.rst",
+            category="Results",
+            labels={"what": "Equal training time"},
+        ),
+    log:
+        f"{LOGS}/pages/equal_time.log",
+    params:
+        script=script("write_page.py"),
+        title="Equal training time",
+
+
+use rule show_results as show_timing with:
+    input:
+        files=rules.collect_timing.output.text,
+    output:
+        page=report(
+            f"{RESULTS}/pages/timing.html",
+            caption="captions/timing.rst",
+            category="Time",
+            labels={"what": "Which is faster, and why"},
+        ),
+    log:
+        f"{LOGS}/pages/timing.log",
+    params:
+        script=script("write_page.py"),
+        title="Timing",
+
+
+use rule show_results as show_arms with:
+    input:
+        files=rules.collect_timing.output.arms,
+    output:
+        page=report(
+            f"{RESULTS}/pages/arms.html",
+            caption="captions/timing.rst",
+            category="Time",
+            labels={"what": "Every arm"},
+        ),
+    log:
+        f"{LOGS}/pages/arms.log",
+    params:
+        script=script("write_page.py"),
+        title="Every arm of the timing experiment",
+
+
+use rule show_results as show_parity with:
+    input:
+        files=rules.compare_parity.output.table,
+    output:
+        page=report(
+            f"{RESULTS}/pages/parity/{{variant}}.html",
+            caption="captions/parity.rst",
+            category="Provenance",
+            labels={"what": "The same network in every framework: {variant}"},
+        ),
+    log:
+        f"{LOGS}/pages/parity/{{variant}}.log",
+    params:
+        script=script("write_page.py"),
+        title="Parity",
+
+
+use rule show_results as show_code with:
+    input:
+        files=code_files(),
+    output:
+        page=report(
+            f"{RESULTS}/pages/code.html",
+            caption="captions/code.rst",
+            category="Provenance",
+            labels={"what": "Code of tables and figures, environments"},
+        ),
+    log:
+        f"{LOGS}/pages/code.log",
+    params:
+        # A function, since the program is among its own inputs, which Snakemake's linter takes for a prefix.
+        script=lambda wildcards: script("write_page.py"),
+        title="Code of tables and figures, environments",

@@ -1,0 +1,56 @@
+"""Pages of HTML from templates: self-contained, in the language asked for."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from alexbench.language import Language
+
+FOLDER = Path(__file__).parent
+TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+def environment(language: Language) -> Environment:
+    """Jinja with the language's messages and numbers; a name that is not given is an error."""
+    env = Environment(loader=FileSystemLoader(FOLDER), extensions=["jinja2.ext.i18n"], autoescape=True, undefined=StrictUndefined)
+    env.policies["ext.i18n.trimmed"] = True
+    env.install_gettext_translations(language.translations, newstyle=True)
+    env.globals |= {"language": language.code, "number": language.number, "listed": language.listed}
+    return env
+
+
+def embedded(path: Path) -> str:
+    """A PNG or SVG file as a URI that holds it."""
+    return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def inline_json(content: object) -> Markup:
+    """JSON that may stand inside a <script>: no end of one can hide in it."""
+    return Markup(json.dumps(content).replace("<", "\\u003c"))
+
+
+def from_markdown(text: str) -> Markup:
+    """CommonMark and tables as HTML. What is HTML in it is shown and not obeyed."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def from_table(table: pd.DataFrame) -> Markup:
+    """A table as HTML that `sort.js` sorts."""
+    numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table]
+
+    def cell(value: object, number: bool) -> str:
+        if pd.isna(value):
+            return "<td></td>"
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return f'<td class="number" data-value="{value}">{shown}</td>' if number else f"<td>{html.escape(shown)}</td>"
+
+    head = "".join(f'<th scope="col"><button type="button">{html.escape(str(column))}</button></th>' for column in table)
+    rows = ("".join(map(cell, row, numeric)) for row in table.itertuples(index=False))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return Markup(f'<figure class="table"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></figure>')

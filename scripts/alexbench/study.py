@@ -1,0 +1,193 @@
+"""What the study's page says, from the tables of results alone: who is ahead, by which interval, and what else there is to tell.
+
+Its words are in pages/.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from alexbench import results
+from alexbench.stats import Interval
+
+# What the study was on besides its data set.
+STUDY_EPOCHS, STUDY_TRAIN_IMAGES = 15, 50_000
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cell of a comparison."""
+
+    title: str
+    framework_title: str
+    variant_title: str
+    n: int
+    study_seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells. `accuracy`: `first` less `second`; `seconds`: `first` over `second`, or `unlike`, why they are not compared.
+
+    `mcnemar_p`: of McNemar's test where there is one run of each, else NaN.
+    """
+
+    kind: str
+    first: Side
+    second: Side
+    accuracy: Interval
+    seconds: Interval
+    unlike: str
+    mcnemar_p: float
+
+    @property
+    def better(self) -> str:
+        return ahead(self.accuracy, 0)
+
+    @property
+    def slower(self) -> str:
+        return ahead(self.seconds, 1)
+
+    @property
+    def study_seconds(self) -> float:
+        """The study's own ratio of seconds; NaN where it lacks one of both."""
+        return self.first.study_seconds / self.second.study_seconds
+
+    def slower_first(self) -> "Comparison":
+        """The same comparison with the slower one first, so that the ratio of seconds is at least 1."""
+        if not self.seconds.value < 1:
+            return self
+        ratio = Interval(1 / self.seconds.value, 1 / self.seconds.high, 1 / self.seconds.low)
+        difference = Interval(-self.accuracy.value, -self.accuracy.high, -self.accuracy.low)
+        return Comparison(self.kind, self.second, self.first, difference, ratio, self.unlike, self.mcnemar_p)
+
+
+def ahead(found: Interval, equal: float) -> str:
+    """Which of two is more by the interval of their difference or ratio: "first", "second", "neither", or "unknown" without an interval."""
+    if np.isnan(found.low):
+        return "unknown"
+    if not found.excludes(equal):
+        return "neither"
+    return "first" if found.value > equal else "second"
+
+
+def title(row: pd.Series, prefix: str = "") -> str:
+    """A cell by name, with what its runs were made with where others of it were not."""
+    made_with = row[f"{prefix}made_with"]
+    name = f"{row[f'{prefix}framework_title']}, {row[f'{prefix}variant_title']}"
+    return name + (f" [{made_with}]" if isinstance(made_with, str) and made_with else "")
+
+
+def comparisons(compared: pd.DataFrame, table: pd.DataFrame) -> list[Comparison]:
+    """Rows of comparisons.csv (`comparisons.table`) whose cells both have completed runs; `table`: table.csv."""
+    theirs = table.drop_duplicates(["framework", "variant"]).set_index(["framework", "variant"]).study_train_seconds
+
+    def side(row: pd.Series, cell: str) -> Side:
+        place = row[f"{cell}_framework"], row[f"{cell}_variant"]
+        names = row[f"{cell}_framework_title"], row[f"{cell}_variant_title"]
+        return Side(title(row, f"{cell}_"), *names, int(row[f"{cell}_n"]), theirs[place])
+
+    return [
+        Comparison(
+            row.kind,
+            side(row, "a"),
+            side(row, "b"),
+            Interval(row.accuracy_difference, row.accuracy_low, row.accuracy_high),
+            Interval(row.time_ratio, row.time_low, row.time_high),
+            row.time_unlike if isinstance(row.time_unlike, str) else "",
+            row.mcnemar_p if row.a_n == row.b_n == 1 else np.nan,
+        )
+        for _, row in compared.iterrows()
+        if row.a_n and row.b_n
+    ]
+
+
+def best(table: pd.DataFrame, compared: Iterable[Comparison]) -> tuple[pd.Series, list[str], list[str]] | None:
+    """The row of the highest mean accuracy, the cells that it is better than, and those that it is not shown to be better than, of those
+    that it is compared with; None without a completed run."""
+    if not table.n.any():
+        return None
+    top = table.loc[table.accuracy.idxmax()]
+    beaten, level = [], []
+    for comparison in compared:
+        for us, other, word in ((comparison.first, comparison.second, "first"), (comparison.second, comparison.first, "second")):
+            if us.title == title(top):
+                (beaten if comparison.better == word else level).append(other.title)
+    return top, beaten, level
+
+
+def winners(compared: Iterable[Comparison], word: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Networks by the framework that is ahead on them, and those on which none is shown to be; `word`: "better" or "faster"."""
+    found: dict[str, list[str]] = {}
+    level = []
+    for comparison in compared:
+        outcome = comparison.better if word == "better" else {"first": "second", "second": "first"}.get(comparison.slower)
+        if outcome in ("first", "second"):
+            winner = getattr(comparison, outcome)
+            found.setdefault(winner.framework_title, []).append(winner.variant_title)
+        else:
+            level.append(comparison.first.variant_title)
+    return found, list(dict.fromkeys(level))
+
+
+def by_framework(runs: pd.DataFrame, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """Columns of a table of runs, and by framework title the different values that its runs have; without what no run has."""
+    rows = []
+    for column in (name for name in columns if name in runs):
+        values = {name: _listed(cell[column]) for name, cell in runs.groupby("framework_title", sort=False)}
+        if any(values.values()):
+            rows.append((column, values))
+    return rows
+
+
+def _listed(values: pd.Series) -> str:
+    """The different values of a column, as read from a CSV file, where a whole number beside a gap is a float."""
+    found = values.dropna().unique().tolist()
+    return ", ".join(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in found)
+
+
+def is_controlled(runs: pd.DataFrame) -> bool:
+    """Whether all frameworks had the same initialisation and the same Adam, rather than each its own."""
+    return all(runs[f"recipe.{key}"].nunique() == 1 for key in ("initialisation", "adam_epsilon"))
+
+
+def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
+    """Whether the runs are on as much data, for as many epochs, as the study's."""
+    found = set(runs.dataset), set(runs["recipe.epochs"]), set(runs.train_images)
+    return found == ({results.STUDY_DATASET}, {STUDY_EPOCHS}, {STUDY_TRAIN_IMAGES})
+
+
+def learning(runs: pd.DataFrame) -> list[dict]:
+    """A row a cell: the epoch of the lowest mean test loss, that loss, the last one, and the last training and test accuracy.
+
+    Means over the completed runs.
+    """
+    rows = []
+    for _, cell in runs[runs.status == "completed"].groupby(["framework", "variant"], sort=False):
+        history = pd.concat([results.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
+        lowest, last = history.test_loss.idxmin(), history.iloc[-1]
+        row = {
+            "title": f"{cell.framework_title.iloc[0]}, {cell.variant_title.iloc[0]}",
+            "epoch": int(lowest),
+            "epochs": int(history.index[-1]),
+        }
+        row |= {"lowest": history.test_loss[lowest], "last": last.test_loss}
+        rows.append(row | {"train_accuracy": last.train_accuracy, "test_accuracy": last.test_accuracy})
+    return rows
+
+
+def timing_ratios(folder: Path) -> pd.DataFrame | None:
+    """timing_ratios.csv of the timing experiment, where it has been run: the arm of the tutorials and the fast one."""
+    path = folder / "timing_ratios.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
+    return table[table.arm.isin(["notebook", "fast"])]
+
+
+def interval(row: pd.Series, measure: str) -> Interval:
+    """A measure of a row of table.csv with its interval."""
+    return Interval(row[measure], row[f"{measure}_low"], row[f"{measure}_high"])

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Plot each cell's test accuracy: every run, the mean, its 95 % interval, and the study's figure beside it.
+
+python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from alexbench import figures, results, study
+from alexbench.files import run_program
+from alexbench.language import Language
+
+
+def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
+    """A line a row of `table`."""
+    colours = figures.colours(table.framework_title)
+    figure, axes = plt.subplots(figsize=(7.4, 1.3 + 0.34 * len(table)), layout="constrained")
+    for place, (_index, row) in enumerate(table.iterrows()):
+        cell = runs[(runs.framework == row.framework) & (runs.variant == row.variant) & (runs.group == row.group)]
+        cell = cell[cell.status == "completed"]
+        colour = colours[row.framework_title]
+        axes.plot(cell.accuracy.astype(float), [place] * len(cell), "|", color=colour, markersize=13, markeredgewidth=1.2, alpha=0.6)
+        axes.plot([row.accuracy_low, row.accuracy_high], [place, place], color=colour, linewidth=2)
+        axes.plot(row.accuracy, place, "o", color=colour, markersize=7)
+        if row.n == 0:
+            axes.text(0.5, place, _("no completed run"), transform=axes.get_yaxis_transform(), ha="center", va="center", color=figures.GREY)
+        if pd.notna(row.accuracy_minus_study):
+            axes.plot(row.study_accuracy, place, "D", color="none", markeredgecolor="#333333", markersize=7, markeredgewidth=1.3)
+    axes.set_yticks(range(len(table)), [study.title(row) for _index, row in table.iterrows()])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(_("Test accuracy"))
+    grey = {"color": figures.GREY, "linestyle": "none"}
+    axes.plot([], [], "o", markersize=7, label=_("mean"), **grey)
+    axes.plot([], [], color=figures.GREY, linewidth=2, label=_("95 %% interval"))
+    axes.plot([], [], "|", markersize=13, label=_("one run"), **grey)
+    if table.accuracy_minus_study.notna().any():
+        axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the study of 2025"))
+    figure.legend(loc="outside upper center", ncols=4, handletextpad=0.4, columnspacing=1.4)
+    counts = _.either([str(n) for n in sorted(table.n.unique())])
+    note = _("n = %(n)s completed runs; for n = 1 the interval is of the test images; %(about)s", n=counts, about=figures.about(runs, _))
+    figure.supxlabel(note, fontsize=8, color=figures.GREY)
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = figures.parser(__doc__, language=True)
+    p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
+    args = p.parse_args(argv)
+    figures.style()
+    figures.save(draw(results.read_table(args.runs), results.read_table(args.table), Language(args.language)), args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Write the study anew from its results: a page of HTML that needs nothing but itself, in English or Spanish.
+
+Results of `snakemake timing` and `snakemake parity`, and other texts (*.md) among the results, are included where they are there.
+
+python scripts/write_study.py --results results --data resources/data/cifar10.npz --language en --output results/study.html
+"""
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from alexbench import charts, datasets, pages, results, spec, stats, study, variants
+from alexbench.files import replacing, run_program
+from alexbench.language import LANGUAGES, Language
+
+# Figures of the page, as the workflow made them.
+FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
+# Texts among the results that are told otherwise in the page.
+KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
+# What of a run's metrics tells how it was made, besides its settings and versions.
+MADE_WITH = ("device_name", "device", "threads", "platform", "git_commit", "data_sha256", "weights_sha256")
+SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
+
+
+def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
+    """The data set as the runs had it: its size and its classes with their images."""
+    first = runs.iloc[0]
+    limits = [None if pd.isna(first[key]) else int(first[key]) for key in ("train_limit", "test_limit")]
+    used = dataset.limited(*limits)
+    counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
+    titles = {"cifar10": "CIFAR-10", "digits": _("scikit-learn’s digits")}
+    whole = {"whole_train": len(dataset.train_labels), "whole_test": len(dataset.test_labels)}
+    return whole | {
+        "name": dataset.name,
+        "title": titles.get(dataset.name, dataset.name),
+        "train": len(used.train_labels),
+        "test": len(used.test_labels),
+        "is_subset": limits != [None, None],
+        "classes": list(zip(dataset.classes, *counts, strict=True)),
+    }
+
+
+def of_variant(name: str, language: Language) -> dict:
+    """A network's declaration, layer by layer."""
+    variant = variants.get(name)
+    layers = [
+        {"name": info.name, "setting": setting(info.layer, language), "output": "×".join(map(str, info.output_shape))}
+        | {"parameters": info.parameters, "multiply_adds": info.multiply_adds}
+        for info in spec.describe(variant)
+    ]
+    totals = {"parameters": spec.parameters(variant), "multiply_adds": spec.multiply_adds(variant)}
+    return totals | {"title": variant.title, "description": variant.description, "layers": layers}
+
+
+def setting(layer: spec.Layer, _: Language) -> str:
+    """A layer's own numbers in words."""
+    match layer:
+        case spec.Conv(filters, kernel, stride, padding):
+            text = _("%(filters)s filters of %(kernel)s×%(kernel)s", filters=filters, kernel=kernel)
+            text += _(", stride %(stride)s", stride=stride) if stride > 1 else ""
+            return text + (_(", padding %(padding)s", padding=padding) if padding else "")
+        case spec.MaxPool(window, stride):
+            return _("%(window)s×%(window)s, stride %(stride)s", window=window, stride=stride)
+        case spec.Pad(size):
+            return _("%(size)s pixels a side", size=size)
+    return ""
+
+
+def differs_from_study(runs: pd.DataFrame, _: Language) -> str:
+    """How the experiment differs from the study's, in a few words."""
+    epochs = ", ".join(map(str, runs["recipe.epochs"].unique()))
+    images = ", ".join(_.number(count) for count in runs.train_images.unique())
+    return _("%(epochs)s epochs of %(images)s training images", epochs=epochs, images=images)
+
+
+def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
+    """The timing experiment's ratios to be told: as tutorials have it, and with everything done that helps."""
+    table = study.timing_ratios(folder)
+    if table is None:
+        return []
+    rows = []
+    for row in table.itertuples():
+        ratio = stats.Interval(row.ratio, row.low, row.high)
+        rows.append(
+            {"variant": variants.get(row.variant).title, "device": row.device, "arm": row.arm, "rounds": row.rounds, "ratio": ratio}
+            | {"framework": titles.get(row.framework, row.framework), "to": titles.get(row.to, row.to), "ahead": study.ahead(ratio, 1)}
+        )
+    return rows
+
+
+class Numbered:
+    """Counts figures and tables as they come."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def figure(self) -> int:
+        return self._next("figure")
+
+    def table(self) -> int:
+        return self._next("table")
+
+    def _next(self, kind: str) -> int:
+        self.counts[kind] += 1
+        return self.counts[kind]
+
+
+def content(folder: Path, data: Path, language: Language) -> dict:
+    """All that the template names."""
+    _ = language
+    runs, table = results.read_table(folder / "runs.csv"), results.read_table(folder / "table.csv")
+    compared = study.comparisons(pd.read_csv(folder / "comparisons.csv"), table)
+    between_frameworks = [c for c in compared if c.kind == "framework"]
+    between_variants = [c for c in compared if c.kind == "variant"]
+    faster, not_faster = study.winners(between_frameworks, "faster")
+    more_accurate, not_more_accurate = study.winners(between_frameworks, "better")
+    tradeoffs = charts.tradeoffs(runs, table, language)
+    parity = [
+        (path.read_text().partition("\n")[0].removeprefix("# ").partition(":")[0], pages.from_markdown(path.read_text().partition("\n")[2]))
+        for path in sorted((folder / "parity").glob("*.md"))
+    ]
+    texts = {path.stem: path for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS}
+    texts |= {path.parent.name: path for path in sorted(folder.glob("*/table.md"))}
+    further = [(further_titles(language).get(name, name), pages.from_markdown(path.read_text())) for name, path in texts.items()]
+    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
+    within = table.accuracy_study_within.dropna()
+    front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
+    sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
+    sections += (["parity"] if parity else []) + (["further"] if further else []) + ["analysis", "conclusions", "provenance"]
+    hardware = _.listed([f"{name}" for name in runs.device_name.unique()])
+    return {
+        "numbered": Numbered(),
+        "sections": sections,
+        "frameworks": _.listed(list(titles.values())),
+        "framework_titles": list(dict.fromkeys(titles.values())),
+        "framework_count": runs.framework.nunique(),
+        "variant_count": runs.variant.nunique(),
+        "seed_count": runs.seed.nunique(),
+        "total_runs": len(runs),
+        "lost": int((runs.status != "completed").sum()),
+        "cells": [row for _index, row in table.iterrows()],
+        "interval": study.interval,
+        "cell_title": study.title,
+        "starts": table.start.nunique() > 1,
+        "grouped": table.made_with.any(),
+        "single": 1 in set(table.n),
+        "fewest": int(table.n.min()),
+        "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
+        "dataset": of_data(datasets.load(data), runs, language),
+        "variants": [of_variant(name, language) for name in runs.variant.unique()],
+        "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
+        | {
+            "timing": [pages.embedded(path) for path in sorted((folder / "figures" / "timing").glob("*/ratio.png"))],
+        },
+        "tradeoff": Markup(charts.svg(tradeoffs["train_seconds accuracy"], language.code)),
+        "axes": list(charts.titles(language).items()),
+        "tradeoff_specs": pages.inline_json({"charts": tradeoffs, "locale": charts.format_locale(language.code)}),
+        "vega": Markup(charts.scripts()),
+        "front": [study.title(row) for _index, row in front.iterrows()],
+        "recipe": [(key.partition(".")[2], values) for key, values in study.by_framework(runs, _columns(runs, "recipe."))],
+        "recipe_titles": recipe_titles(language),
+        "recipe_epochs": ", ".join(map(str, runs["recipe.epochs"].unique())),
+        "recipe_batch": ", ".join(map(str, runs.batch_size.unique())),
+        "controlled": study.is_controlled(runs),
+        "hardware": hardware,
+        "has_study": bool(table.accuracy_minus_study.notna().any()),
+        "same_experiment": study.is_the_studys_experiment(runs),
+        "what_differs": differs_from_study(runs, language),
+        "study_within": int(within.astype(bool).sum()),
+        "study_known": len(within),
+        "best": study.best(table, compared),
+        "between_frameworks": between_frameworks,
+        "between_variants": between_variants,
+        "comparison_count": len(between_frameworks) + len(between_variants),
+        "faster": faster,
+        "not_faster": not_faster,
+        "more_accurate": more_accurate,
+        "not_more_accurate": not_more_accurate,
+        "learned": study.learning(runs),
+        "timing": timing_rows(folder, titles),
+        "parity": parity,
+        "further": further,
+        "provenance": provenance(runs),
+        "provenance_titles": provenance_titles(language),
+    }
+
+
+def further_titles(_: Language) -> dict[str, str]:
+    return {"equal_time": _("As much time for the small network as for the large one")}
+
+
+def recipe_titles(_: Language) -> dict[str, str]:
+    return {
+        "epochs": _("Epochs"),
+        "batch_size": _("Batch size"),
+        "learning_rate": _("Learning rate"),
+        "dropout": _("Dropout"),
+        "initialisation": _("Initialisation"),
+        "adam_epsilon": _("Adam’s epsilon"),
+        "normalisation": _("Normalisation"),
+        "schedule": _("Schedule of the learning rate"),
+        "warm_up_epochs": _("Epochs of warm-up"),
+        "weight_decay": _("Weight decay"),
+        "label_smoothing": _("Label smoothing"),
+        "flips": _("Mirrored images"),
+        "crop_padding": _("Random crops, padding in pixels"),
+        "frozen_features": _("Convolutions kept as they were"),
+    }
+
+
+def provenance_titles(_: Language) -> dict[str, str]:
+    return {
+        "device_name": _("Hardware"),
+        "device": _("Device"),
+        "threads": _("CPU threads"),
+        "platform": _("System"),
+        "git_commit": _("Code (commit)"),
+        "data_sha256": _("Data (SHA-256)"),
+        "weights_sha256": _("Trained weights (SHA-256)"),
+    }
+
+
+def provenance(runs: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """With what the runs were made, by framework; hashes as far as they tell anything apart."""
+    rows = study.by_framework(runs, [*MADE_WITH, *_columns(runs, "settings."), *_columns(runs, "versions.")])
+    return [(key, {title: SHA.sub(r"\1", value) for title, value in values.items()}) for key, values in rows]
+
+
+def _columns(runs: pd.DataFrame, prefix: str) -> list[str]:
+    return [column for column in runs if column.startswith(prefix)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds the tables and figures that the workflow made")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
+    p.add_argument("--language", choices=LANGUAGES, default="en", help="of the page (%(default)s)")
+    p.add_argument("--output", required=True, type=Path, metavar="HTML")
+    args = p.parse_args(argv)
+    language = Language(args.language)
+    page = pages.environment(language).get_template("study.html.j2").render(content(args.results, args.data, language))
+    with replacing(args.output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,301 @@
+"""The study's page says what the runs say and no more, whole and by itself, in both languages; and so does its PDF."""
+
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from babel.messages import pofile
+from babel.messages.extract import extract_from_dir
+
+import collect
+import compare
+import plot_architectures
+import plot_clocks
+import plot_intervals
+import plot_learning
+import plot_samples
+import print_page
+import write_page
+import write_study
+from alexbench import charts, datasets, pages, study, variants
+from alexbench.files import InputError
+from alexbench.language import Language
+from alexbench.stats import Interval
+from conftest import ROOT, write_run
+
+TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
+OWN = {
+    "pytorch": {"initialisation": "torch", "adam_epsilon": "torch"},
+    "tensorflow": {"initialisation": "keras", "adam_epsilon": "keras"},
+}
+
+
+def write_grid(folder, change, seeds=(1, 2, 3), **common) -> list[str]:
+    """Runs of two frameworks and variants; `change(framework, variant, seed)` goes into a run's metrics. Returns collect.py's options."""
+    for framework in ("pytorch", "tensorflow"):
+        for variant in ("alexnet_mod", "alexnet"):
+            for seed in seeds:
+                metrics = {"framework": framework, "framework_title": TITLES[framework]}
+                metrics |= {"variant": variant, "variant_title": TITLES[variant], "seed": seed, "train_limit": None, "test_limit": None}
+                metrics |= {"recipe": {"epochs": 2, **OWN[framework]}, **common, **change(framework, variant, seed)}
+                write_run(folder / "runs" / framework / variant / f"seed{seed}", **metrics)
+    return ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", *map(str, seeds)]
+
+
+def draw_figures(folder, data, language: str) -> None:
+    """The page's figures, each by its own program."""
+    runs, figures, said = ["--runs", str(folder / "runs.csv")], folder / "figures", ["--language", language]
+    plot_samples.main(["--data", str(data), *said, "--output", str(figures / "samples.png")])
+    plot_architectures.main(["--variants", "alexnet_mod", "alexnet", *said, "--output", str(figures / "architectures.png")])
+    plot_intervals.main([*runs, "--table", str(folder / "table.csv"), *said, "--output", str(figures / "intervals.png")])
+    plot_learning.main([*runs, *said, "--output", str(figures / "learning.png")])
+    plot_clocks.main([*runs, *said, "--output", str(figures / "clocks.png")])
+
+
+def page(folder, data, grid: list[str], language: str = "en", figures=None) -> str:
+    """The page of a folder of runs, by way of the programs that make it; with `figures` of other runs, where they are not looked at."""
+    collect.main(["--results", str(folder), *grid])
+    compare.main(["--runs", str(folder / "runs.csv"), "--data", str(data), "--output", str(folder)])
+    if figures:
+        shutil.copytree(figures, folder / "figures")
+    else:
+        draw_figures(folder, data, language)
+    write_study.main(["--results", str(folder), "--data", str(data), "--language", language, "--output", str(folder / "study.html")])
+    return (folder / "study.html").read_text()
+
+
+def words(html: str) -> str:
+    """The text of a page as it is read: no tags, scripts or figures, one space between words."""
+    body = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", body).replace("&nbsp;", " ").replace("\xa0", " ").split()).replace(" .", ".").replace(" ,", ",")
+
+
+def slower_tensorflow(framework, variant, seed) -> dict:
+    """TensorFlow takes twice as long; PyTorch is better on the small network."""
+    better = 0.05 if (framework, variant) == ("pytorch", "alexnet_mod") else 0
+    return {"train_seconds": (200 if framework == "tensorflow" else 100) + seed, "accuracy": 0.6 + better + 0.001 * seed}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pictures with CIFAR-10's name: the study stands beside them."""
+    path = tmp_path_factory.mktemp("data") / "cifar10.npz"
+    datasets.save(replace(datasets.digits().limited(100, 100), name="cifar10"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory, data):
+    """Figures of some runs."""
+    folder = tmp_path_factory.mktemp("figures")
+    collect.main(["--results", str(folder), *write_grid(folder, slower_tensorflow, seeds=(1,))])
+    draw_figures(folder, data, "en")
+    return folder / "figures"
+
+
+@pytest.fixture(scope="module", params=["en", "es"])
+def made(request, tmp_path_factory, data):
+    """Language, folder and page of a grid where TensorFlow is slower, with a cell that lost two runs."""
+    folder = tmp_path_factory.mktemp(request.param)
+
+    def change(framework, variant, seed) -> dict:
+        lost = {"status": "collapsed"} if (framework, variant) == ("tensorflow", "alexnet") and seed < 3 else {}
+        return slower_tensorflow(framework, variant, seed) | lost
+
+    return request.param, folder, page(folder, data, write_grid(folder, change), request.param)
+
+
+class Links(HTMLParser):
+    """What a page names: addresses, ids, images without a text for those who do not see them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses, self.ids, self.silent = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes) -> None:
+        found = dict(attributes)
+        self.addresses += [found[name] for name in ("src", "href") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img" and not found.get("alt"):
+            self.silent.append(found)
+
+
+def test_the_page_needs_nothing_but_itself(made):
+    _, _, html = made
+    links = Links(re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL))
+    assert all(address.startswith(("data:", "#")) for address in links.addresses)
+    targets = [address[1:] for address in links.addresses if address.startswith("#")]
+    assert len(targets) >= 11 and set(targets) <= set(links.ids) and len(links.ids) == len(set(links.ids))
+    assert links.silent == [] and html.count("data:image/png") == 5
+    assert "window.vegaEmbed=" in html and len(html) < 5_000_000
+
+
+def test_who_is_ahead_is_said_by_the_runs(made):
+    language, _, html = made
+    text = words(html)
+    if language == "en":
+        assert "TensorFlow, AlexNet mod. (32) took 1.98 (1.97 to 2.00) times as long" in text
+        assert "PyTorch, AlexNet mod. (32) is faster here." in text and "Here it is the other way round." in text
+        assert "PyTorch is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
+        assert "PyTorch is more accurate on AlexNet mod. (32)." in text
+        assert "but n = 1 and 3: with no interval, this is no verdict" in text and "2 collapsed" in text
+        assert "Each framework follows its own defaults" in text and "4,539,786" in text
+        assert "2 epochs of 50,000 training images" in text
+    else:
+        assert "aquí PyTorch, AlexNet mod. (32) es más rápido." in text and "Aquí ocurre al revés." in text
+        assert "PyTorch es más rápido en AlexNet mod. (32)." in text and "2 colapsadas" in text
+        assert "4.539.786" in text and "1,98" in text
+
+
+def test_the_other_way_round_and_alike(tmp_path, data, figures):
+    def change(framework, variant, seed) -> dict:
+        alike = {"train_seconds": 100 + seed, "accuracy": 0.6 + 0.01 * seed}
+        return (
+            alike
+            if variant == "alexnet"
+            else {"train_seconds": (200 if framework == "pytorch" else 100) + seed, "accuracy": 0.6 + 0.01 * seed}
+        )
+
+    text = words(page(tmp_path, data, write_grid(tmp_path, change), figures=figures))
+    assert "TensorFlow is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
+    assert "No framework is shown to be more accurate on AlexNet mod. (32) and AlexNet (224)." in text
+    assert "is more accurate than" not in text and "Here it is the same way round." in text
+
+
+def test_one_run_is_no_verdict(tmp_path, data, figures):
+    text = words(page(tmp_path, data, write_grid(tmp_path, slower_tensorflow, seeds=(1,)), figures=figures))
+    assert "n = 1: with no interval, this is no verdict" in text
+    for claim in ("is faster", "is more accurate", "It is better than"):
+        assert claim not in text
+    assert "McNemar’s exact test" in text and "Where there is one run, the interval of its accuracy is over the test images." in text
+
+
+def test_the_study_stands_beside_its_own_data_only(tmp_path, data, figures):
+    text = words(page(tmp_path, data, write_grid(tmp_path, slower_tensorflow, dataset="digits"), figures=figures))
+    assert "Beside the study" not in text and "In the study," not in text and "Diamonds" not in text
+
+
+def test_the_studys_experiment_is_known_as_such_and_as_controlled(tmp_path, data, figures):
+    recipe = {"epochs": 15, "initialisation": "torch", "adam_epsilon": "torch"}
+    grid = write_grid(tmp_path, lambda f, v, s: slower_tensorflow(f, v, s) | {"recipe": recipe, "epochs": 15})
+    text = words(page(tmp_path, data, grid, figures=figures))
+    assert "Data, networks, epochs and batch are the study’s" in text and "Of the study’s accuracies, 0 of 4 lie within" in text
+    assert "The comparison is a controlled one" in text and "follows its own defaults" not in text
+
+
+def test_without_a_completed_run_the_page_says_so(tmp_path, data, figures):
+    lost = {"status": "diverged", "accuracy": None, "loss": None}
+    text = words(page(tmp_path, data, write_grid(tmp_path, lambda *_: lost), figures=figures))
+    assert "No training was completed." in text and "there is no front" in text and "12 of 12 runs learned nothing" in text
+
+
+def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures):
+    grid = write_grid(tmp_path, slower_tensorflow)
+    before = page(tmp_path, data, grid, figures=figures)
+    (tmp_path / "timing_ratios.csv").write_text(
+        "device,variant,framework,to,arm,ratio,low,high,rounds\n"
+        "cpu,alexnet_mod,tensorflow,pytorch,notebook,0.84,0.80,0.88,5\ncpu,alexnet_mod,tensorflow,pytorch,fast,1.0,0.9,1.1,5\n"
+    )
+    (tmp_path / "parity").mkdir()
+    (tmp_path / "parity" / "alexnet_mod.md").write_text("# AlexNet mod.: alike?\n\n| pair | quantity |\n|---|---|\n| a, b | logits |\n")
+    (tmp_path / "equal_time").mkdir()
+    (tmp_path / "equal_time" / "table.md").write_text("Caught up <script>alert(1)</script>\n")
+    write_study.main(["--results", str(tmp_path), "--data", str(data), "--output", str(tmp_path / "study.html")])
+    after = (tmp_path / "study.html").read_text()
+    for text in (
+        "as tutorials have it: TensorFlow takes 0.84 (0.80 to 0.88) times as long",
+        "; TensorFlow is faster.",
+        "no difference was found",
+    ):
+        assert text in words(after) and text not in words(before)
+    assert '<h2 id="parity">' in after and "<td>logits</td>" in after and '<h2 id="parity">' not in before
+    assert "As much time for the small network" in after and "&lt;script&gt;alert(1)" in after
+
+
+def messages() -> set[str]:
+    """All that templates and programs say to be translated, and what the page takes from elsewhere."""
+    options = {"**.j2": {"trimmed": "true", "newstyle_gettext": "true", "silent": "false"}}
+    methods = [("**.py", "python"), ("**.j2", "jinja2")]
+    found = extract_from_dir(str(ROOT / "scripts"), methods, options, keywords={"_": None, "gettext": None})
+    starts = {"random", "ImageNet", "ImageNet convolutions, fresh classifier"}
+    return {message for _, _, message, _, _ in found} | {variant.description for variant in variants.VARIANTS.values()} | starts
+
+
+def test_the_spanish_catalogue_has_every_message_and_no_other():
+    with (ROOT / "scripts/alexbench/pages/es.po").open("rb") as file:
+        catalogue = pofile.read_po(file, locale="es")
+    theirs = {message.id: message for message in catalogue if message.id}
+    assert set(theirs) == messages()
+    for message in theirs.values():
+        assert message.string, message.id
+        for placeholder in (r"%\(\w+\)s", r"%%", r"</?\w+>"):
+            assert sorted(re.findall(placeholder, message.id)) == sorted(re.findall(placeholder, message.string)), message.id
+
+
+def test_nothing_is_left_in_english(made):
+    language, _, html = made
+    if language == "es":
+        text = words(html)
+        left = [message for message in messages() if len(message) > 25 and "%" not in message and "<" not in message and message in text]
+        assert left == [] and '<html lang="es">' in html
+
+
+def test_numbers_are_written_the_language_s_way():
+    assert [Language(code).number(-1234567.891, 2) for code in ("en", "es")] == ["−1,234,567.89", "−1.234.567,89"]
+    assert Language("en").number(0.5, 1, sign=True) == "+0.5" and Language("es").number(float("nan")) == "–"
+    assert Language("es").listed(["a", "b", "c"]) == "a, b y c" and Language("en").either(["1", "2"]) == "1 or 2"
+
+
+def test_the_front_is_what_nothing_beats():
+    points = pd.DataFrame({"train_seconds": [10, 20, 30, 40], "accuracy": [0.5, 0.4, 0.7, 0.7], "parameters": [1, 1, 1, 1]})
+    assert charts.pareto(points, "train_seconds", "accuracy").train_seconds.tolist() == [10, 30]
+    assert charts.pareto(points, "parameters", "accuracy").accuracy.tolist() == [0.7, 0.7]
+    assert charts.pareto(points.iloc[:0], "train_seconds", "accuracy").empty
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [(Interval(2, 1.5, 3), "first"), (Interval(0.5, 0.4, 0.6), "second"), (Interval(2, 0.9, 3), "neither"), (Interval(2), "unknown")],
+)
+def test_ahead_only_where_the_interval_says_so(found, word):
+    assert study.ahead(found, 1) == word
+
+
+def test_the_pdf_has_the_pages_and_the_text(made):
+    pypdf = pytest.importorskip("pypdf")
+    language, folder, _ = made
+    try:
+        import weasyprint  # noqa: F401
+    except OSError as error:
+        pytest.skip(f"no Pango on this machine: {error}")
+    assert print_page.main([str(folder / "study.html"), "--output", str(folder / "study.pdf")]) == 0
+    reader = pypdf.PdfReader(folder / "study.pdf")
+    texts = [" ".join(sheet.extract_text().split()) for sheet in reader.pages]
+    assert 6 <= len(texts) <= 16 and all(len(text) > 100 for text in texts)
+    whole = " ".join(texts)
+    for text in {"en": ("Conclusions", "is faster on"), "es": ("Conclusiones", "es más rápido en")}[language]:
+        assert text in whole
+    assert texts[1].rstrip().endswith("2") and len(reader.outline) >= 11
+    # All columns of the widest table lie on the page.
+    assert "0.6370" in whole or "0,6370" in whole
+
+
+def test_tables_texts_and_code_as_pages(tmp_path):
+    pd.DataFrame({"name": ["<b>", "x"], "value": [1.5, np.nan]}).to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "t.md").write_text("# A\n\n| a |\n|---|\n| 1 |\n")
+    (tmp_path / "t.py").write_text("x = '<i>'\n")
+    files = [str(tmp_path / f"t.{suffix}") for suffix in ("csv", "md", "py")]
+    assert write_page.main([*files, "--title", "T & U", "--output", str(tmp_path / "t.html")]) == 0
+    html = (tmp_path / "t.html").read_text()
+    assert "<td>&lt;b&gt;</td>" in html and "<td>1</td>" in html and "&lt;i&gt;" in html and "<title>T &amp; U</title>" in html
+    with pytest.raises(InputError, match=r"absent\.csv does not exist"):
+        write_page.main([str(tmp_path / "absent.csv"), "--title", "T", "--output", str(tmp_path / "u.html")])
+
+
+def test_no_script_ends_early():
+    assert "</script" not in pages.inline_json({"a": "</script><script>alert(1)</script>"})
