@@ -25,9 +25,12 @@ help: ## show this list
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
 
-test: .venv/installed ## every test but those on a real SLURM and of conda
-	python -m pytest -m "not cluster and not conda"
-	@echo "Not run here: tests/cluster, on a real one-node SLURM (make cluster-test); tests/conda, which installs gigabytes (make conda-test)"
+test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
+	python -m pytest -m "not cluster and not conda and not fault"
+	@echo "Not run here: make cluster-test (a real one-node SLURM), make conda-test (installs gigabytes), make fault-test (kills, full disks)"
+
+fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile files (as root, for its mounts): docs/faults.md
+	python -m pytest -m fault
 
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster
