@@ -30,21 +30,6 @@ FIGURES = [
 ]
 
 
-localrules:
-    collect,
-    compare,
-    describe_model,
-    environment,
-    plot_tradeoff,
-    plot_learning,
-    plot_time_to_accuracy,
-    plot_calibration,
-    plot_samples,
-    plot_architectures,
-    plot_classes,
-    plot_mistakes,
-
-
 rule collect:
     input:
         metrics=every_run("metrics.json"),
@@ -57,6 +42,7 @@ rule collect:
         latex=f"{RESULTS}/table.tex",
     log:
         f"{LOGS}/collect.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -81,6 +67,7 @@ rule compare:
         classes=f"{RESULTS}/classes.csv",
     log:
         f"{LOGS}/compare.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -99,6 +86,7 @@ rule describe_model:
         card=f"{RESULTS}/{CELL}/model_card.md",
     log:
         f"{LOGS}/model_cards/{CELL}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -114,6 +102,7 @@ rule environment:
         json=f"{RESULTS}/environment.json",
     log:
         f"{LOGS}/environment.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -137,6 +126,7 @@ rule plot_tradeoff:
         svg=f"{RESULTS}/figures/tradeoff.svg",
     log:
         f"{LOGS}/figures/tradeoff.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -159,6 +149,7 @@ rule plot_learning:
         svg=f"{RESULTS}/figures/learning.svg",
     log:
         f"{LOGS}/figures/learning.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -182,6 +173,7 @@ rule plot_calibration:
         svg=f"{RESULTS}/figures/calibration.svg",
     log:
         f"{LOGS}/figures/calibration.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -204,6 +196,7 @@ rule plot_time_to_accuracy:
         svg=f"{RESULTS}/figures/time_to_accuracy.svg",
     log:
         f"{LOGS}/figures/time_to_accuracy.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -225,6 +218,7 @@ rule plot_samples:
         svg=f"{RESULTS}/figures/samples.svg",
     log:
         f"{LOGS}/figures/samples.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -245,6 +239,7 @@ rule plot_architectures:
         svg=f"{RESULTS}/figures/architectures.svg",
     log:
         f"{LOGS}/figures/architectures.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -272,6 +267,7 @@ rule plot_classes:
         svg=f"{RESULTS}/figures/classes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/classes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -297,6 +293,7 @@ rule plot_mistakes:
         svg=f"{RESULTS}/figures/mistakes/{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/mistakes/{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -10,8 +10,11 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import backends, configuration, fingerprint, presence, variants
+from alexbench import backends, configuration, files, fingerprint, presence, variants
 from alexbench.download import is_url
+
+# A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
+configuration.complete(config)
 
 # Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
 if workflow.is_main_process:
@@ -19,6 +22,9 @@ if workflow.is_main_process:
     problems = configuration.errors(config, choices) or configuration.missing_files(config, variants.VARIANTS)
     if problems:
         sys.exit("\n".join(problems))
+    refusal = files.refusal(config["results"])
+    if refusal:
+        sys.exit(f"config: results: {config['results']} cannot be written ({refusal}); mend that or name another folder")
     # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and
     # the same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs
     # too: what it is going to do is not known yet when this is read.)

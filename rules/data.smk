@@ -1,11 +1,6 @@
 # What the cells start from. These rules download, so they run where the workflow was started: a compute node needs no internet.
 
 
-localrules:
-    dataset,
-    weights,
-
-
 rule dataset:
     input:
         archive=archive,
@@ -15,11 +10,13 @@ rule dataset:
         "logs/data/{dataset}.log",
     # Before any training: what is missing is to be missed at once.
     priority: 100
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         script=script("prepare_data.py"),
-        archive=config["data"]["archive"],
+        # From a function: in what it returns, braces are no wildcards, and a URL may have them.
+        archive=lambda wildcards: config["data"]["archive"],
     shell:
         "python {params.script:q} {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
 
@@ -32,10 +29,11 @@ rule weights:
     log:
         "logs/weights/{variant}-{classifier}.log",
     priority: 100
+    localrule: True
     conda:
         "../envs/pytorch.yaml"
     params:
         script=script("prepare_weights.py"),
-        options=options("weights"),
+        options=lambda wildcards: options("weights"),
     shell:
         "python {params.script:q} --variant {wildcards.variant} {params.options:q} --output {output.weights:q}" " 2>&1 | tee {log:q}"

@@ -5,14 +5,10 @@ EQUAL = config["equal_time"]
 MODEL = f"{RESULTS}/{CELL.replace('{variant}', EQUAL['as_long_as'])}/metrics.json"
 
 
-localrules:
-    equal_time,
-    compare_equal_time,
-
-
 rule equal_time:
     input:
         f"{RESULTS}/pages/equal_time.html",
+    localrule: True
 
 
 use rule train as train_as_long with:
@@ -57,11 +53,12 @@ rule compare_equal_time:
         markdown=f"{RESULTS}/equal_time/table.md",
     log:
         f"{LOGS}/equal_time/table.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         script=script("compare_equal_time.py"),
-        results=RESULTS,
+        results=subpath(output.table, ancestor=2),
         frameworks=config["frameworks"],
         variant=EQUAL["variant"],
         as_long_as=EQUAL["as_long_as"],

@@ -2,14 +2,10 @@
 # the default run.
 
 
-localrules:
-    parity,
-    compare_parity,
-
-
 rule parity:
     input:
         expand(f"{RESULTS}/pages/parity/{{variant}}.html", variant=config["variants"]),
+    localrule: True
 
 
 rule measure_parity:
@@ -46,6 +42,7 @@ rule compare_parity:
         table=f"{RESULTS}/parity/{{variant}}.md",
     log:
         f"{LOGS}/parity/{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

@@ -11,29 +11,12 @@ REPORT_PAGES = expand(
 report: "captions/workflow.rst"
 
 
-localrules:
-    study,
-    write_study,
-    print_study,
-    plot_intervals,
-    plot_clocks,
-    show_results,
-    show_comparisons,
-    show_classes,
-    show_runs,
-    show_environment,
-    show_equal_time,
-    show_timing,
-    show_arms,
-    show_parity,
-    show_code,
-
-
 # `snakemake study`: the PDF too, which needs Pango, a library of the system.
 rule study:
     input:
         f"{RESULTS}/study.html",
         f"{RESULTS}/study.pdf",
+    localrule: True
 
 
 rule plot_intervals:
@@ -50,6 +33,7 @@ rule plot_intervals:
         svg=f"{RESULTS}/figures/intervals.svg",
     log:
         f"{LOGS}/figures/intervals.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -72,6 +56,7 @@ rule plot_clocks:
         svg=f"{RESULTS}/figures/clocks.svg",
     log:
         f"{LOGS}/figures/clocks.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -98,6 +83,7 @@ rule write_study:
         ),
     log:
         f"{LOGS}/study.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -119,6 +105,7 @@ rule print_study:
         pdf=f"{RESULTS}/study.pdf",
     log:
         f"{LOGS}/study_pdf.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -139,6 +126,7 @@ rule show_results:
         ),
     log:
         f"{LOGS}/pages/table.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -297,5 +285,6 @@ use rule show_results as show_code with:
     log:
         f"{LOGS}/pages/code.log",
     params:
-        script=script("write_page.py"),
+        # A function, since the program is among its own inputs, which Snakemake's linter takes for a prefix.
+        script=lambda wildcards: script("write_page.py"),
         title="Code of tables and figures, environments",

@@ -18,19 +18,12 @@ TIMING_FIGURES = [
 ]
 
 
-localrules:
-    timing,
-    collect_timing,
-    plot_waterfall,
-    plot_ratio,
-    plot_roofline,
-
-
 rule timing:
     input:
         TIMING,
         TIMING_FIGURES,
         expand(f"{RESULTS}/pages/{{page}}.html", page=["timing", "arms"]),
+    localrule: True
 
 
 rule time_steps:
@@ -73,6 +66,7 @@ rule collect_timing:
         text=f"{RESULTS}/timing.md",
     log:
         f"{LOGS}/timing/collect.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -96,6 +90,7 @@ rule plot_waterfall:
         svg=f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -119,6 +114,7 @@ rule plot_ratio:
         svg=f"{RESULTS}/figures/timing/{{device}}/ratio.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/ratio.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -141,6 +137,7 @@ rule plot_roofline:
         svg=f"{RESULTS}/figures/timing/{{device}}/roofline.svg",
     log:
         f"{LOGS}/figures/timing/{{device}}/roofline.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

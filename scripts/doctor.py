@@ -22,14 +22,17 @@ from pathlib import Path
 
 import yaml
 
-from alexbench import backends, configuration, spec, variants
+from alexbench import configuration, spec, variants
 from alexbench.download import is_url
-from alexbench.files import InputError, run_program
+from alexbench.files import run_program
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 # A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
 CHECKPOINT_BYTES_PER_PARAMETER = 2 * 12
 SPARE_BYTES = 2 * 10**9
+
+# Of conda, for --use-conda: Snakemake's own demand.
+CONDA = "24.7.1"
 
 # Asked of each framework in a process of its own.
 PROBE = "import json; from alexbench import backends; print(json.dumps(backends.load({name!r}).probe()))"
@@ -65,6 +68,30 @@ def python() -> Iterator[Finding]:
             yield Finding(OK, package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(WARNING, package, "not in this Python", "needed where the workflow is started, not on a compute node")
+
+
+def conda(profile: Path | None) -> Iterator[Finding]:
+    """The conda that --use-conda would call; a failure where the profile asks for it."""
+    wanted = profile is not None and asks_for_conda(read_profile(profile))
+    bad = FAILURE if wanted else WARNING
+    way_out = f"install conda {CONDA} or later, or put it on PATH" if wanted else f"fine without --use-conda, which needs {CONDA} or later"
+    status, said = output(["conda", "--version"])
+    version = re.search(r"\d+(\.\d+)+", said)
+    if status or not version:
+        yield Finding(bad, "conda", said.splitlines()[-1] if said else "no answer", way_out)
+    elif release(version[0]) < release(CONDA):
+        yield Finding(bad, "conda", f"{version[0]} is too old", way_out)
+    else:
+        yield Finding(OK, "conda", version[0])
+
+
+def release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def asks_for_conda(profile: dict) -> bool:
+    methods = profile.get("software-deployment-method") or profile.get("sdm") or []
+    return bool(profile.get("use-conda")) or "conda" in ([methods] if isinstance(methods, str) else methods)
 
 
 def driver() -> Iterator[Finding]:
@@ -183,12 +210,13 @@ def names(command: list[str]) -> list[str]:
     return [] if status else sorted(set(said.split()))
 
 
-def config_of(profile: Path) -> dict:
-    """What a profile sets over the configuration; nothing where it cannot be read, which `slurm` tells of."""
+def read_profile(profile: Path) -> dict:
+    """A profile's settings; nothing where it cannot be read, which `slurm` tells of."""
     try:
-        return yaml.safe_load((profile / "config.yaml").read_text()).get("config") or {}
-    except (OSError, yaml.YAMLError, AttributeError):
+        settings = yaml.safe_load((profile / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError):
         return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def resources_of(profile: dict) -> dict:
@@ -209,14 +237,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--profile", type=Path, metavar="FOLDER", help="check it against SLURM as well")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
-    choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
-    mistakes = configuration.errors(config, choices)
-    if mistakes:
-        raise InputError("\n".join(mistakes))
     if args.profile and "SLURM_JOB_ID" in os.environ:
         # As a training's job would find it: there a missing GPU is a failure, on a login node it is not.
-        config |= config_of(args.profile)
-    checks = [python(), driver(), frameworks(config), inputs(config), storage(config)]
+        config |= read_profile(args.profile).get("config") or {}
+    checks = [python(), conda(args.profile), driver(), frameworks(config), inputs(config), storage(config)]
     if args.profile:
         checks.append(slurm(args.profile))
     failures = 0

@@ -11,7 +11,6 @@ does, which is the way to use a file that holds the convolutions (features.*) on
 
 import argparse
 import hashlib
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +30,15 @@ def read_source(path: Path) -> weights.Weights:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # what an unpickler stumbles over in a damaged file may be anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"weights: {path} is not a PyTorch file of tensors alone ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise InputError(f"weights: {path} holds something else than named tensors")
-    return {name: tensor.numpy() for name, tensor in state.items()}
+    try:
+        return {str(name): tensor.detach().numpy() for name, tensor in state.items()}
+    except (TypeError, RuntimeError) as error:  # bfloat16, say, or a sparse tensor
+        raise InputError(f"weights: {path} holds a tensor that is no NumPy array ({error}); store them as float32") from None
 
 
 def convert(variant: spec.Variant, source: weights.Weights, classifier: str, path: Path) -> tuple[weights.Weights, list[str]]:

@@ -112,9 +112,15 @@ def write_run(folder: Path, **changes) -> dict:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"])
         for epoch in (1, 2):
-            writer.writerow([epoch, *((2.3 / epoch, 0.3 * epoch, 2.2 / epoch, 0.3 * epoch) if finite else ("nan", 0.1, "", "")), 50])
+            ended = epoch == 2 and not finite
+            writer.writerow([epoch, *(("nan", 0.1, "", "") if ended else (2.3 / epoch, 0.3 * epoch, 2.2 / epoch, 0.3 * epoch)), 50])
     labels = np.arange(100) % 10
-    logits = random.standard_normal((100, 10)).astype(np.float32) + 2 * np.eye(10, dtype=np.float32)[labels]
+    logits = random.standard_normal((100, 10)).astype(np.float32)
+    if finite:
+        # As many are right as the accuracy says, where it says something.
+        right = round(100 * metrics["accuracy"]) if isinstance(metrics["accuracy"], float) else 60
+        shown = np.where(random.permutation(100) < right, labels, (labels + random.integers(1, 10, 100)) % 10)
+        logits[np.arange(100), shown] = logits.max(axis=1) + random.exponential(1.5, 100).astype(np.float32)
     np.savez(folder / "predictions.npz", logits=logits if finite else np.full_like(logits, np.nan), labels=labels)
     return json.loads((folder / "metrics.json").read_text())
 

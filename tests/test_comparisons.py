@@ -1,5 +1,7 @@
 """Pairs of cells: what is said of them is what their runs allow, and no runs are mixed that do not go together."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import pytest
 import collect
 import compare
 from alexbench import comparisons, datasets, provenance, results, stats
-from alexbench.files import InputError
+from alexbench.files import InputError, write_json
 from conftest import write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
@@ -89,19 +91,26 @@ def test_runs_that_failed_are_named_and_not_compared(tmp_path):
     assert np.isnan(table.accuracy_difference[0]) and "nothing to compare without completed runs" in text
 
 
+def write_predictions(folder, logits, labels) -> None:
+    """Another network's predictions, and the accuracy that they have."""
+    np.savez(folder / "predictions.npz", logits=logits, labels=labels)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    write_json(folder / "metrics.json", metrics | {"accuracy": float(np.mean(logits.argmax(axis=1) == labels))})
+
+
 def test_mcnemar_is_of_the_predictions_of_the_seeds_that_both_have(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62], [100, 101])
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.10, 0.11], [60, 61])
     folder = tmp_path / "runs/tensorflow/alexnet_mod/seed2"
     logits, labels = results.read_predictions(folder)
-    np.savez(folder / "predictions.npz", logits=np.roll(logits, 1, axis=1), labels=labels)
+    write_predictions(folder, np.roll(logits, 1, axis=1), labels)
     table, text = compared(tmp_path, seeds=(1, 2))
     ours, theirs = (logits.argmax(axis=1) == labels for logits in (np.roll(logits, 1, axis=1), logits))
     assert (table.mcnemar_pairs[0], table.mcnemar_different[0]) == (2, 1)
     # In seed 1 both have made the same predictions: p is 1.
     assert table.mcnemar_p[0] == pytest.approx((1 + stats.mcnemar(ours, theirs).p) / 2)
     assert "apart in 1 of 2 seeds" in text
-    np.savez(folder / "predictions.npz", logits=logits, labels=labels[::-1])
+    write_predictions(folder, logits, labels[::-1])
     with pytest.raises(InputError, match=r"seed2 and .* are not of the same test images"):
         compared(tmp_path, seeds=(1, 2))
 

@@ -77,3 +77,30 @@ def test_no_slurm_on_this_machine(place, capsys, monkeypatch):
     (place / "config.yaml").write_text("executor: slurm\n")
     status, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
     assert status == 0 and "config.yaml says executor: slurm, but sbatch is not on PATH -> run on a login node" in said
+
+
+@pytest.mark.parametrize(
+    ("says", "profile", "status", "line"),
+    [
+        (None, "use-conda: true", 1, "FAILED   conda: conda is not on PATH -> install conda 24.7.1 or later"),
+        (None, "jobs: 1", 0, "warning  conda: conda is not on PATH -> fine without --use-conda, which needs 24.7.1 or later"),
+        ("conda 23.11.0", "software-deployment-method: conda", 1, "FAILED   conda: 23.11.0 is too old -> install conda 24.7.1 or later"),
+        ("conda 23.11.0", "jobs: 1", 0, "warning  conda: 23.11.0 is too old -> fine without --use-conda"),
+        ("conda 24.11.3", "software-deployment-method: [conda]", 0, "ok       conda: 24.11.3"),
+    ],
+)
+def test_conda(place, capsys, monkeypatch, says, profile, status, line):
+    monkeypatch.setattr(doctor, "frameworks", lambda config: [])
+    monkeypatch.setenv("PATH", str(place))
+    if says:
+        (place / "conda").write_text(f"#!/bin/sh\necho {says}\n")
+        (place / "conda").chmod(0o755)
+    (place / "config.yaml").write_text(profile)
+    found, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
+    assert found == status and line in said
+
+
+def test_conda_is_to_be_what_snakemake_demands():
+    from snakemake.deployment.conda import MIN_CONDA_VER
+
+    assert doctor.CONDA == MIN_CONDA_VER

@@ -1,6 +1,10 @@
-"""One set of versions: what envs/ installs is what requirements.txt does."""
+"""One set of versions: requirements.txt chooses, and envs/, README and whatever else names a version say the same."""
 
+import ast
 import re
+import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +14,10 @@ from conftest import ROOT
 PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(\[[a-z-]+\])?==([0-9][0-9A-Za-z.]*)$")
 # The same library, built for another device.
 SAME = {"tensorflow-cpu": "tensorflow"}
+# Packages that are imported by another name.
+IMPORTED_AS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX, pooch's progress bar.
+FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2", "tqdm"}}
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -22,22 +30,27 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 
 REQUIREMENTS = pins([line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")])
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.stem)
+def wheels(path: Path) -> dict[str, str]:
+    return pins(yaml.safe_load(path.read_text())["dependencies"][2]["pip"])
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_have_the_versions_of_requirements(path):
     environment = yaml.safe_load(path.read_text())
     assert environment["channels"] == ["conda-forge"]
-    python, pip, wheels = environment["dependencies"]
+    python, pip, _ = environment["dependencies"]
     assert re.fullmatch(r"python=3\.\d+", python) and pip == "pip"
-    ours = pins(wheels["pip"])
+    ours = wheels(path)
     assert ours == {name: REQUIREMENTS[name] for name in ours}
 
 
 def test_every_framework_has_an_environment():
     from alexbench.backends import FRAMEWORKS
 
-    assert {path.stem for path in (ROOT / "envs").glob("*.yaml")} == {*FRAMEWORKS, "analysis"}
+    assert {path.stem for path in ENVIRONMENTS} == {*FRAMEWORKS, "analysis"}
 
 
 def test_this_environment_is_the_pinned_one():
@@ -45,3 +58,65 @@ def test_this_environment_is_the_pinned_one():
 
     installed = {name: version("tensorflow_cpu" if name == "tensorflow" else name).split("+")[0] for name in REQUIREMENTS}
     assert installed == REQUIREMENTS
+
+
+def programs() -> dict[str, set[str]]:
+    """The programs that rules run in each environment."""
+    from alexbench.backends import FRAMEWORKS
+
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)
+            if environment:
+                for name in FRAMEWORKS if environment[1] == "{framework}" else [environment[1]]:
+                    found.setdefault(name, set()).update(re.findall(r'script\("(\w+\.py)"\)', rule))
+    return found
+
+
+@cache
+def imports(path: Path, everywhere: bool) -> frozenset[str]:
+    """Packages that a module imports, its own modules' ones included: when it is imported itself, or `everywhere` in it."""
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    own = {ROOT / "scripts" / f"{name.replace('.', '/')}.py" for name in names if name.startswith("alexbench.")}
+    packages = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "alexbench"}
+    return frozenset(packages).union(*(imports(module, everywhere) for module in own if module.is_file()))
+
+
+def imported(environment: str, everywhere: bool) -> set[str]:
+    """Packages, by their names in requirements.txt, that an environment's programs and its backend import."""
+    files = {ROOT / "scripts" / name for name in programs()[environment]} | {ROOT / f"scripts/alexbench/backends/{environment}.py"}
+    return {IMPORTED_AS.get(name, name) for path in files if path.is_file() for name in imports(path, everywhere)}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environments_hold_what_their_programs_import_and_no_more(path):
+    ours = set(wheels(path))
+    assert imported(path.stem, everywhere=False) <= ours
+    # Some of it inside functions alone, which another environment's programs call.
+    assert ours <= imported(path.stem, everywhere=True) | FOR_LIBRARIES.get(path.stem, set())
+
+
+def test_whatever_names_a_version_names_the_same():
+    import doctor
+
+    readme, makefile = ((ROOT / name).read_text() for name in ("README.md", "Makefile"))
+    pythons = {yaml.safe_load(path.read_text())["dependencies"][0].removeprefix("python=") for path in ENVIRONMENTS}
+    (python,) = pythons
+    assert re.findall(r"Python (\d+\.\d+) or later", readme + makefile) == [python, python]
+    assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
+    documents = {path: path.read_text() for path in (ROOT / "README.md", ROOT / "docs/environments.md", ROOT / "config/README.md")}
+    for path, text in documents.items():
+        for found in re.findall(r"\bconda (\d[\d.]*\d)", text):
+            assert found == doctor.CONDA, f"{path.name} has conda {found}"
+        # "Keras 3.15" is Keras 3.15.0; "TensorFlow 2.21 takes Keras 3.12 or later" is no claim on what is installed.
+        for name, found, later in re.findall(r"\b([A-Za-z][\w-]+)(?:==| )(\d+(?:\.\d+)*)\b( or later)?", text):
+            pinned = REQUIREMENTS.get(SAME.get(name.lower(), name.lower()))
+            if pinned and not later:
+                assert f"{pinned}.".startswith(f"{found}."), f"{path.name} has {name} {found}, requirements.txt {pinned}"

@@ -74,3 +74,14 @@ def test_warming_up_leaves_no_trace_and_a_state_comes_back(framework, step, digi
         assert backend.get_weights()["conv1.weight"] == pytest.approx(first, abs=1e-5)
         ends.append(first)
     assert ends[0] == pytest.approx(ends[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_deterministic_runs_repeat_to_the_bit(framework, digits):
+    def weights_after() -> dict[str, np.ndarray]:
+        backend = on_gpu(framework, Execution(deterministic=True))
+        losses(backend, digits)
+        return backend.get_weights()
+
+    first, second = weights_after(), weights_after()
+    assert all(np.array_equal(first[name], second[name]) for name in first)

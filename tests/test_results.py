@@ -157,3 +157,19 @@ def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
     (run_folder(grid_folder) / "metrics.json").write_text(content)
     with pytest.raises(InputError, match=r"seed1/metrics\.json"):
         collected(grid_folder)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "says"),
+    [
+        ("torch", "keras", "own defaults: PyTorch with the start of torch and the Adam of torch, TensorFlow with the start of keras"),
+        ("he", "he", "Every framework started as he does, with the Adam of he: frameworks alone."),
+    ],
+)
+def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
+    for framework, title, way in (("pytorch", "PyTorch", ours), ("tensorflow", "TensorFlow", theirs)):
+        folder = tmp_path / "runs" / framework / "alexnet_mod" / "seed1"
+        recipe = {"initialisation": way, "adam_epsilon": way}
+        write_run(folder, framework=framework, framework_title=title, recipe=recipe)
+    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
+    assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")))

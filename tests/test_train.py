@@ -42,6 +42,7 @@ METRICS = [
     "versions",
     "git_commit",
 ]
+FILES = ["events", "history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
 PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 
@@ -63,14 +64,14 @@ def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, t
     assert metrics["images_per_second"] == pytest.approx(80 / metrics["train_seconds"])
     assert metrics["versions"]["numpy"] == np.__version__ and metrics["peak_memory_bytes"] > 1e8
     history = pd.read_csv(tmp_path / "history.csv")
-    assert list(history) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    assert list(history) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate", "seconds"]
     assert history.epoch.tolist() == [1, 2]
     assert history.seconds.sum() == pytest.approx(metrics["train_seconds"])
     with np.load(tmp_path / "predictions.npz") as predictions:
         logits, labels = predictions["logits"], predictions["labels"]
     assert np.mean(logits.argmax(1) == labels) == metrics["accuracy"] == history.test_accuracy.iloc[-1]
     assert loop.cross_entropy(logits, labels) == pytest.approx(metrics["loss"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
@@ -78,6 +79,19 @@ def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
     runs = [run_cell(digits_file, tmp_path / name, framework=framework) for name in ("a", "b")]
     assert runs[0]["loss"] == runs[1]["loss"]
     assert (tmp_path / "a" / "predictions.npz").read_bytes() == (tmp_path / "b" / "predictions.npz").read_bytes()
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, tmp_path):
+    """In a process of its own: TensorFlow cannot go back. That a GPU repeats its bits is tests/test_gpu.py's."""
+    usual = run_cell(digits_file, tmp_path / "usual", framework=framework)
+    small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
+    options = ["--framework", framework, "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / 'other'}"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *options, *small, "--deterministic"]
+    subprocess.run(command, check=True, capture_output=True)
+    other = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    assert other["settings"]["deterministic"] and not usual["settings"]["deterministic"]
+    assert other["loss"] == pytest.approx(usual["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
@@ -162,4 +176,4 @@ def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, m
     with pytest.raises(InputError, match=r"not tried again: the memory of the GPU"):
         run_cell(digits_file, tmp_path, "--attempt=2")
     assert run_cell(digits_file, tmp_path)["status"] in ("completed", "collapsed")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES

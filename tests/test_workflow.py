@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ import pytest
 import yaml
 
 from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
+
+README = (ROOT / "README.md").read_text()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
@@ -169,35 +172,96 @@ def test_moving_the_project_trains_nothing_again(finished, tmp_path):
     assert "Nothing to be done" in snakemake(tmp_path / "moved", "-n", config=SMALL).stdout
 
 
+def follow(document: Path, heading: str, folder: Path) -> None:
+    """Carry out the code blocks of a section in `folder`: Python and YAML go to the file that is named before them, shell is run."""
+    section = document.read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+    for before, language, code in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", section, re.DOTALL):
+        if language == "sh":
+            done = subprocess.run(["bash", "-e", "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
+        else:
+            with (folder / re.findall(r"`([^`]+)`", before)[-1]).open("a") as file:
+                file.write(f"\n{code}")
+
+
 def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
-    """A backend, an environment, a word in the configuration: no rule, loop or plot changes."""
+    """CONTRIBUTING.md, to the letter: a backend, an environment, a word in the configuration; no rule, loop or plot changes."""
     folder = tmp_path / "extended"
     shutil.copytree(finished, folder)
-    source = (folder / BACKEND).read_text().replace('title = "PyTorch"', 'title = "Another"')
-    (folder / "scripts/alexbench/backends/another.py").write_text(source)
-    shutil.copy(folder / "envs/pytorch.yaml", folder / "envs/another.yaml")
-    done = snakemake(folder, "-c2", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]})
-    assert done.returncode == 0, done.stderr[-3000:]
-    table = pd.read_csv(folder / "results/small/table.csv")
-    assert table.framework_title.tolist() == ["PyTorch", "TensorFlow", "Another"]
+    follow(ROOT / "CONTRIBUTING.md", "## A new framework", folder)
+    results = folder / "results/another"
+    assert pd.read_csv(results / "table.csv").framework_title.tolist() == ["PyTorch", "Another"]
+    assert "another" in (results / "parity/alexnet_mod.md").read_text()
     # It is PyTorch under another name: the same seed gives the same network.
-    first, second = (
-        json.loads((folder / f"results/small/runs/{name}/alexnet_mod/seed1/metrics.json").read_text()) for name in ("pytorch", "another")
-    )
+    first, second = (json.loads((results / f"runs/{name}/alexnet_mod/seed1/metrics.json").read_text()) for name in ("pytorch", "another"))
     assert first["loss"] == second["loss"]
+    jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
+    assert jobs["train"] == 1
 
 
 def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter."""
     folder = tmp_path / "extended"
     shutil.copytree(finished, folder)
-    path = folder / "scripts/alexbench/variants.py"
-    entry = '\n_TINY = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4), Flatten(), Dense(10, relu=False)))\n'
-    text = path.read_text().replace("\nVARIANTS:", f"{entry}\nVARIANTS:").replace("_ALEXNET_PRETRAINED)}", "_ALEXNET_PRETRAINED, _TINY)}")
-    path.write_text(text)
-    done = snakemake(folder, "-c2", config=SMALL | {"variants": ["alexnet_mod", "tiny"]})
+    follow(ROOT / "CONTRIBUTING.md", "## A new variant", folder)
+    results = folder / "results/lenet"
+    assert pd.read_csv(results / "table.csv")[["framework", "variant"]].values.tolist() == [["pytorch", "lenet"], ["tensorflow", "lenet"]]
+    assert (results / "parity/lenet.md").exists()
+    done = snakemake(folder, "-n", config=SMALL | {"variants": ["alexnet_mod", "lenet"]})
+    assert planned(done)["train"] == 2 and "variant=alexnet_mod, seed" not in done.stdout
+
+
+def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
+    """README.md, to the letter; the other workflow has its own folder, configuration and rules."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    project.rename(outer / "alexnet")
+    code = README.partition("## From another workflow")[2].partition("```python\n")[2].partition("```")[0]
+    (outer / "Snakefile").write_text(code)
+    done = snakemake(outer, "-c2", "best")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "rule train" in done.stderr and "variant=alexnet_mod, seed" not in done.stderr
-    assert pd.read_csv(folder / "results/small/table.csv").variant.tolist() == ["alexnet_mod", "tiny"] * 2
+    best = (outer / "results/best.csv").read_text()
+    assert ",alexnet_mod," in best and "localrules directive" not in done.stderr and "localrule alexnet_dataset:" in done.stderr
+    assert not list((outer / "alexnet").rglob("metrics.json")) and (outer / "logs/alexnet/collect.log").exists()
+    assert {path.name for path in outer.iterdir()} - {".snakemake"} == {
+        "Snakefile",
+        "alexnet",
+        "results",
+        "logs",
+        "benchmarks",
+        "resources",
+    }
+    # Figures, too, are planned; what the configuration left out is as in config.yaml.
+    assert planned(snakemake(outer, "-n", "alexnet_all"))["alexnet_plot_classes"] == 2
+    (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'))
+    assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
+
+
+# Answers what Snakemake asks before it writes; nothing is solved or installed.
+CONDA = """\
+#!/bin/sh
+case "$*" in
+    --version) echo "conda 26.1.0" ;;
+    info*) echo '{"conda_prefix": "/opt/conda", "platform": "linux-64"}' ;;
+    config*) echo '{"get": {"channel_priority": "strict"}}' ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def test_an_image_with_every_environment_can_be_described(project, tmp_path):
+    """README's command. Snakemake asks conda where it is installed, no more."""
+    command = next(line.split(">")[0].split() for line in README.splitlines() if "--containerize" in line)
+    conda = tmp_path / "bin/conda"
+    conda.parent.mkdir()
+    conda.write_text(CONDA)
+    conda.chmod(0o755)
+    environment = os.environ | {"PATH": os.pathsep.join([str(conda.parent), str(SNAKEMAKE.parent), os.environ["PATH"]])}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for path in (project / "envs").glob("*.yaml"):
+        assert f"COPY envs/{path.name} " in done.stdout
 
 
 def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tmp_path):

@@ -1,29 +1,60 @@
 """The configuration checked: one line an error, naming key, value and choices."""
 
 import difflib
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
 
+from alexbench import backends, variants
 from alexbench.download import is_url
 from alexbench.files import InputError
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
 
+_KINDS = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        # JSON Schema takes 3.0 for an integer; argparse, and a path with a seed in it, do not.
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        # Nor is what YAML calls .nan or .inf a number to calculate with.
+        "number": lambda _, value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max,
+    }
+)
+
 
 def load(*overlays: Path | str) -> dict:
-    """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it."""
-    config = yaml.safe_load((SCHEMA.parent / "config.yaml").read_text())
+    """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it, and checked."""
+    config = _defaults()
     for path in overlays:
         try:
-            _update(config, yaml.safe_load(Path(path).read_text()) or {})
-        except (OSError, yaml.YAMLError) as error:
+            overlay = yaml.safe_load(Path(path).read_text()) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"config: {path} cannot be read ({error})") from None
+        if not isinstance(overlay, dict):
+            raise InputError(f"config: {path} holds no keys; config/config.yaml shows them")
+        _update(config, overlay)
+    mistakes = errors(config, {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)})
+    if mistakes:
+        raise InputError("\n".join(mistakes))
     return config
+
+
+def complete(config: dict) -> None:
+    """Give every key that `config` leaves out its value in config/config.yaml."""
+    whole = _defaults()
+    _update(whole, config)
+    config.update(whole)
+
+
+def _defaults() -> dict:
+    return yaml.safe_load((SCHEMA.parent / "config.yaml").read_text())
 
 
 def _update(config: dict, changes: dict) -> None:
@@ -39,8 +70,7 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
 
     `choices`: for a top-level list of names, the names that exist ("frameworks", "variants").
     """
-    schema = yaml.safe_load(SCHEMA.read_text())
-    found = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
+    found = sorted(_validator().iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
     lines = [line for error in found for line in _explain(error)]
     named = [(key, key, value) for key in choices for value in (config.get(key) if isinstance(config.get(key), list) else ())]
     pair = config.get("equal_time")
@@ -48,8 +78,15 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
     for kind, key, value in named:
         names = choices[kind]
         if isinstance(value, str) and value not in names:
-            lines.append(f"config: {key}: unknown {kind.removesuffix('s')} {value!r}{_meant(value, names)}; choose from {', '.join(names)}")
+            lines.append(
+                f"config: {key}: unknown {kind.removesuffix('s')} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}"
+            )
     return lines
+
+
+@cache
+def _validator() -> Validator:
+    return extend(Draft202012Validator, type_checker=_KINDS)(yaml.safe_load(SCHEMA.read_text()))
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -60,26 +97,32 @@ def _explain(error: ValidationError) -> Iterator[str]:
         known = list(error.schema["properties"])
         for name in (name for name in value if name not in known):
             dotted = ".".join([*path, str(name)])
-            yield f"config: unknown key {dotted!r}{_meant(str(name), known)}; choose from {', '.join(known)}"
+            yield f"config: unknown key {_short(dotted)}{_meant(str(name), known)}; choose from {', '.join(known)}"
     elif rule == "required":
         missing = next(name for name in bound if name not in value and f"'{name}'" in error.message)
         yield f"config: key {'.'.join([*path, missing])!r} is missing; config/config.yaml shows it"
     elif rule == "enum":
-        yield f"config: {key}: unknown value {value!r}{_meant(str(value), bound)}; choose from {', '.join(bound)}"
+        yield f"config: {key}: unknown value {_short(value)}{_meant(str(value), bound)}; choose from {', '.join(bound)}"
     elif rule == "uniqueItems":
-        twice = [str(item) for item, count in Counter(map(str, value)).items() if count > 1]
+        twice = [item if item.isprintable() else repr(item) for item, count in Counter(map(str, value)).items() if count > 1]
         yield f"config: {key}: {', '.join(twice)} is listed more than once"
     elif rule == "minItems":
         yield f"config: {key}: the list is empty; name at least one"
     elif rule == "type":
         wanted = " or ".join([bound] if isinstance(bound, str) else bound)
-        yield f"config: {key}: {value!r} is of the wrong type; give {_article(wanted)} {wanted}"
+        yield f"config: {key}: {_short(value)} is of the wrong type; give {_article(wanted)} {wanted}"
     elif rule in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         relation = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}[rule]
-        yield f"config: {key}: {value!r} is out of range; give a number {relation} {bound}"
+        yield f"config: {key}: {_short(value)} is out of range; give a number {relation} {bound}"
     else:
         about = error.schema.get("description", error.message)
-        yield f"config: {key}: {value!r} is not allowed (it is to match {bound}): {about}"
+        yield f"config: {key}: {_short(value)} is not allowed (it is to match {bound}): {about}"
+
+
+def _short(value: object) -> str:
+    """A value as Python writes it, on one line of bearable length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:150]}...{text[-20:]}"
 
 
 def _article(noun: str) -> str:
@@ -92,14 +135,25 @@ def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
 
 
 def missing_files(config: dict, variants: dict) -> list[str]:
-    """A line for each local file that the configuration names and the grid needs, but that does not exist."""
+    """A line for each local file that the configuration names and the grid needs, but that does not exist or cannot be an input."""
     needed = []
     if config["data"]["dataset"] == "cifar10":
         needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
     if any(variants[name].pretrained for name in config["variants"]):
         needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
-    return [
-        f"config: {key}: {source!r} does not exist; give the path of {what} or a URL"
-        for key, source, what in needed
-        if not is_url(source) and not Path(source).expanduser().exists()
-    ]
+    lines = []
+    for key, source, what in needed:
+        if is_url(source):
+            continue
+        if not _exists(source):
+            lines.append(f"config: {key}: {_short(source)} does not exist; give the path of {what} or a URL")
+        elif "{" in source or "}" in source:
+            lines.append(f"config: {key}: {_short(source)} has braces, which Snakemake takes for wildcards; give the file another name")
+    return lines
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, not text that can be a path
+        return False

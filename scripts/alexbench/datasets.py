@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -197,22 +198,33 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
             what = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "no gzip file"
             raise InputError(f"cifar10: {path} is {what} (it starts with {start[:16]!r}); {expected}")
         # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
-        with gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
+        with gzip.open(path) as unzipped, tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive:
             for member in archive:
                 folder, _, name = member.name.rpartition("/")
                 if name in CIFAR10_MEMBERS and folder.removeprefix("./") == CIFAR10_FOLDER and member.isfile():
                     _check_size(name, member.size, path, _MEMBER_LIMIT_BYTES)
                     yield name, archive.extractfile(member).read()
-                _check_size("the content", unzipped.tell(), path, _ARCHIVE_LIMIT_BYTES)
             # tarfile takes a damaged header for the end; reading on to the real end has gzip check length and CRC.
-            while unzipped.tell() <= _ARCHIVE_LIMIT_BYTES and unzipped.read(1 << 20):
+            while content.read(1 << 20):
                 pass
-            _check_size("the content", unzipped.tell(), path, _ARCHIVE_LIMIT_BYTES)
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises them all
         size = path.stat().st_size
         raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
+
+
+class _Limited:
+    """A stream that gives no more than the genuine archive could hold: in tar's headers a name, too, may be endless."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self.stream, self.path, self.given = stream, path, 0
+
+    def read(self, size: int) -> bytes:
+        content = self.stream.read(size)
+        self.given += len(content)
+        _check_size("the content", self.given, self.path, _ARCHIVE_LIMIT_BYTES)
+        return content
 
 
 def _check_size(name: str, size: int, source: Path, limit: int) -> None:

@@ -1,5 +1,6 @@
 """Files from the network: fetched once, kept, and dropped again when they turn out to be wrong."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from alexbench.files import InputError
 
 
 def is_url(source: str) -> bool:
-    return urlsplit(source).scheme in ("http", "https", "ftp")
+    return re.match(r"(https?|ftp)://", source, re.IGNORECASE) is not None
 
 
 @contextmanager
@@ -28,8 +29,12 @@ def local_copy(source: str, downloads: Path, key: str) -> Iterator[Path]:
 
     import pooch  # only where something is fetched
 
-    name = unquote(Path(urlsplit(source).path).name)
-    if not name or name.startswith("."):
+    try:
+        name = unquote(urlsplit(source).path.rpartition("/")[2])
+    except ValueError:  # no URL
+        name = ""
+    # Unquoted, a name may have become a path out of `downloads`.
+    if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
         raise InputError(f"{key}: {source} does not end in a file's name")
     try:
         path = Path(pooch.retrieve(source, known_hash=None, fname=name, path=downloads, progressbar=True))

@@ -37,6 +37,7 @@ class Execution:
     `step`: "fast", "plain" (the tutorials' way), or either with switches of the framework's turned on: "plain+channels_last".
     `precision`: of matrix products and convolutions. "fp32" is IEEE's; "tf32" (GPUs alone) rounds their factors to 10 bits of mantissa,
     "bf16" to 7 and keeps activations so; weights, sums and Adam stay fp32.
+    `deterministic`: the same bits each time on a GPU too, by slower kernels; on a CPU they are the same anyway.
     """
 
     input: str = "resident"
@@ -44,6 +45,7 @@ class Execution:
     resize: str = "framework"
     step: str = "fast"
     precision: str = "fp32"
+    deterministic: bool = False
 
     def switches(self, known: dict[str, Switch], device: str) -> dict[str, bool]:
         """Which of a framework's switches are on, of those that `device` has. InputError where `step` names another."""
@@ -59,11 +61,12 @@ class Execution:
     @classmethod
     def from_options(cls, args: argparse.Namespace) -> "Execution":
         """What was said with the options of `add_options`."""
-        return cls(args.input, args.workers, args.resize, args.step, args.precision)
+        return cls(args.input, args.workers, args.resize, args.step, args.precision, args.deterministic)
 
     def as_options(self) -> list[str]:
         """The options that say this."""
-        return [f"--{name}={value}" for name, value in vars(self).items()]
+        said = [f"--{name}={value}" for name, value in vars(self).items() if name != "deterministic"]
+        return [*said, "--deterministic" if self.deterministic else "--no-deterministic"]
 
     def check(self, device: str) -> None:
         """InputError where `device` cannot do what is asked for."""
@@ -83,6 +86,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", type=int, default=defaults.workers, metavar="N", help="of per_image, beside the training (%(default)s)")
     group.add_argument("--resize", choices=RESIZES, default=defaults.resize, help="where per_image resizes (%(default)s)")
     group.add_argument("--step", default=defaults.step, metavar="fast|plain", help="or with switches: plain+channels_last (%(default)s)")
+    switch = argparse.BooleanOptionalAction
+    group.add_argument("--deterministic", action=switch, default=defaults.deterministic, help="the same bits each time on a GPU too")
     group.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="of products and convolutions (%(default)s)")
 
 

@@ -1,13 +1,20 @@
-"""Files that are whole or absent: each is written under a temporary name beside its target and moved into place."""
+"""Files that are whole or absent: each is written in a temporary folder beside its target and moved into place."""
 
+import errno
+import fcntl
+import glob
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
+
+# What the machine refuses, and not the program or its input.
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
 class InputError(Exception):
@@ -24,25 +31,71 @@ def run_program(main: Callable[[], int]) -> NoReturn:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path` (made if need be); it becomes `path` unless the block raises."""
+    """Yield a path in a temporary folder beside `path` (whose folder is made if need be); it becomes `path` unless the block raises.
+
+    InputError where the machine does not let it be written: a full or read-only disk, no more descriptors. What a process that was
+    killed left of the same file is deleted.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes private files; results are to be read by whoever may read the folder.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            _delete_unless_locked(left)
+        with _temporary_folder(path) as folder:
+            temporary = folder / path.name
+            yield temporary
+            # Some libraries make private files; results are to be read by whoever may read the folder.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        raise InputError(f"{path} cannot be written ({error.strerror}); mend that, and the same command goes on") from None
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, locked as long as its writer lives. A folder, since libraries put files of their own beside theirs."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        handle = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Not where another process took it for left behind before it was locked.
+        if folder.exists():
+            break
+        os.close(handle)
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _delete_unless_locked(folder: Path) -> None:
+    """Delete a temporary folder whose writer is no more: the kernel has ended its lock."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def refusal(folder: Path | str) -> str | None:
+    """Why nothing can be written into a folder, which need not exist; None where it can. Nothing is written to find out."""
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return None
+    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
 def write_json(path: Path | str, content: dict) -> None:

@@ -1,6 +1,9 @@
 """From files of runs to tables. No framework is needed to read what the frameworks made."""
 
 import json
+import sys
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,8 @@ from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What is averaged over seeds, and what the study reports too.
+# What frameworks do differently when they are left alone.
+CONVENTIONS = ("initialisation", "adam_epsilon")
 MEASURES = ("train_seconds", "accuracy", "loss")
 # What is averaged besides: from a run's predictions.
 CALIBRATION = "calibration_error"
@@ -50,6 +55,9 @@ _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
 _TEXTS = ("made_with", "code", "network", "git_commit")
 
 
+_HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+
+
 @dataclass(frozen=True)
 class Run:
     """A place in the grid, and where its files are."""
@@ -73,7 +81,7 @@ def read_metrics(run: Run) -> dict:
     path = run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
     if not isinstance(metrics, dict):
         raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
@@ -83,7 +91,8 @@ def read_metrics(run: Run) -> dict:
     for key, (kind, least, most) in (_EXPECTED | (_OF_COMPLETED if status == "completed" else {})).items():
         value = metrics.get(key)
         number = isinstance(value, _NUMBER)
-        if not isinstance(value, kind) or isinstance(value, bool) or (number and not np.isfinite(value)):
+        # Neither NaN nor infinite, nor an integer that no float can hold.
+        if not isinstance(value, kind) or isinstance(value, bool) or (number and not abs(value) <= sys.float_info.max):
             raise InputError(f"results: {path}: {key} is {value!r}; delete the file and run its cell again")
         if (least is not None and value < least) or (most is not None and value > most):
             bounds = f"at least {least}" if most is None else f"{least} to {most}"
@@ -95,14 +104,63 @@ def read_metrics(run: Run) -> dict:
 
 
 def read_history(folder: Path | str) -> pd.DataFrame:
-    """A run's history.csv: a row an epoch."""
-    return pd.read_csv(Path(folder) / "history.csv")
+    """A run's history.csv: a row an epoch; InputError unless it is whole and its numbers, but for a diverged run's last epoch, finite."""
+    path = Path(folder) / "history.csv"
+    beside = _metrics_beside(folder)
+    again = f"delete {path.parent} and run its cell again"
+    try:
+        history = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"results: {path} is not a whole history ({error}); {again}") from None
+    absent = [name for name in _HISTORY if name not in history]
+    if absent:
+        raise InputError(f"results: {path} lacks {', '.join(absent)}; {again}")
+    epochs = history.epoch.tolist()
+    if epochs != list(range(1, beside["epochs"] + 1)):
+        raise InputError(f"results: {path} has the epochs {epochs}; its metrics.json is of {beside['epochs']}; {again}")
+    numbers = history[:-1] if beside["status"] == "diverged" else history
+    for name in _HISTORY:
+        values = pd.to_numeric(numbers[name], errors="coerce")
+        bad = numbers[~np.isfinite(values)]
+        if len(bad):
+            epoch, value = bad.epoch.iloc[0], bad[name].iloc[0]
+            raise InputError(f"results: {path}: {name} of epoch {epoch} is {value}, expected a finite number; {again}")
+    return history
 
 
 def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """A run's test logits, float32 (n, classes), and labels, int64 (n,)."""
-    with np.load(Path(folder) / "predictions.npz", allow_pickle=False) as file:
-        return file["logits"], file["labels"]
+    """A run's test logits, float32 (n, classes), and labels, int64 (n,); InputError unless they are whole, and this very run's."""
+    path = Path(folder) / "predictions.npz"
+    beside = _metrics_beside(folder)
+    again = f"delete {path.parent} and run its cell again"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            logits, labels = file["logits"], file["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"results: {path} is not a whole file of predictions ({error}); {again}") from None
+    images = beside["test_images"]
+    if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int64 or not len(logits) == len(labels) == images:
+        found = f"logits {logits.dtype} {logits.shape} and labels {labels.dtype} {labels.shape}"
+        raise InputError(f"results: {path} has {found}; its metrics.json is of {images} images; {again}")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise InputError(f"results: {path} has labels outside 0..{logits.shape[1] - 1}; {again}")
+    if beside["status"] != "diverged":
+        accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+        # metrics.json may have been written with fewer digits.
+        if not np.isfinite(logits).all() or abs(accuracy - beside["accuracy"]) * images > 0.5:
+            found = f"has an accuracy of {accuracy}, its metrics.json {beside['accuracy']}"
+            raise InputError(f"results: {path} {found}: it is damaged or of another run; {again}")
+    return logits, labels
+
+
+def _metrics_beside(folder: Path | str) -> dict:
+    """The metrics.json of a run whose place in the grid is not known."""
+    path = Path(folder) / "metrics.json"
+    try:
+        found = json.loads(path.read_bytes())
+        return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None
 
 
 def calibration_error(metrics: dict, folder: Path) -> float | None:
@@ -159,6 +217,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
         row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
+        row |= {key: first.get(f"recipe.{key}") for key in CONVENTIONS}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
         # Of runs from before their code was hashed, the commits are all that is known.
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
@@ -257,11 +316,24 @@ def conditions(table: pd.DataFrame, missing: int = 0) -> str:
         "images, not of another seed. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
     )
     text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
+    text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
     if "code" not in table and table.get("git_commit", pd.Series(dtype=str)).str.contains(" or ").any():
         text += " Runs of a cell are of different commits, and do not say whether these changed what trains it."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
+
+
+def comparison(table: pd.DataFrame) -> str:
+    """Which of two comparisons was made: of frameworks as they are, or of frameworks under the same start and the same Adam."""
+    ways = table.groupby("framework_title", sort=False)[list(CONVENTIONS)].first()
+    if len(ways) < 2 or ways.isna().any(axis=None):
+        return ""
+    if len(ways.drop_duplicates()) == 1:
+        initialisation, adam = ways.iloc[0]
+        return f"Every framework started as {initialisation} does, with the Adam of {adam}: frameworks alone."
+    own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
+    return f"Frameworks were left to their own defaults: {own}."
 
 
 def _compared(table: pd.DataFrame) -> bool:

@@ -7,6 +7,8 @@ width). Files of it are safetensors.
 """
 
 import hashlib
+import os
+import re
 from math import sqrt
 from pathlib import Path
 
@@ -125,13 +127,20 @@ def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
         raise InputError(f"weights: {path} does not exist") from None
     except SafetensorError as error:
         raise InputError(f"weights: {path} is not a whole safetensors file ({error})") from None
+    except TypeError as error:  # bfloat16, say
+        raise InputError(f"weights: {path} holds numbers that NumPy has not ({error}); store them as float32") from None
 
 
 def write(path: Path | str, weights: Weights, metadata: dict[str, str]) -> None:
     """Write a safetensors file; all metadata are strings."""
     with replacing(path) as temporary:
         # order="C" for what safetensors can store; ascontiguousarray would give a scalar an axis.
-        save_file({name: np.asarray(array, order="C") for name, array in weights.items()}, temporary, metadata=metadata)
+        try:
+            save_file({name: np.asarray(array, order="C") for name, array in weights.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:
+            if found := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+            raise
 
 
 def sha256(weights: Weights) -> str:

@@ -1,5 +1,6 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
@@ -136,7 +137,12 @@ class Backend:
         # PyTorch's own default is TF32 in convolutions and not in matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
-        torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
+        # What is tried out for speed may come out otherwise the next time.
+        torch.backends.cudnn.benchmark = self.on.get("autotuned", False) and not execution.deterministic
+        if execution.deterministic:
+            # cuBLAS reads it when it is first used.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(execution.deterministic)
         torch.manual_seed(seed)
 
         self.variant, self.recipe = variant, recipe

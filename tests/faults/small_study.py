@@ -1,0 +1,121 @@
+"""A whole study in seconds: one convolution, checkpoints of 3 MB; and what of it is to be the same after any fault."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import yaml
+from PIL import Image
+from safetensors import safe_open
+
+from conftest import ROOT
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+ENVIRONMENT = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+STUDY = {
+    "results": "results/small",
+    "variants": ["tiny"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "train_limit": 60, "test_limit": 20},
+    "recipe": {"epochs": 20, "batch_size": 16},
+    "device": "cpu",
+    "threads": 1,
+}
+TINY = """
+VARIANTS["tiny"] = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4), Flatten(), Dense(999), Dropout(), Dense(10, relu=False)))
+"""
+# Not the same in two runs of the same: seconds, memory, and how often a run was interrupted.
+TIMED = ("seconds", "images_per_second", "peak_memory_bytes", "interruptions")
+
+
+def copy_of_workflow(folder: Path, config: dict = STUDY) -> Path:
+    """The workflow in `folder`, with the network `tiny` and `config` as mine.yaml."""
+    for name in ("config", "rules", "scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "Makefile"):
+        shutil.copy(ROOT / name, folder)
+    with (folder / "scripts/alexbench/variants.py").open("a") as file:
+        file.write(TINY)
+    configure(folder, config)
+    return folder
+
+
+def configure(folder: Path, config: dict) -> None:
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+
+
+def command(*arguments: str) -> list[str]:
+    return [str(SNAKEMAKE), *arguments, "--nocolor", "-c2", "--rerun-incomplete", "--configfile", "mine.yaml"]
+
+
+def run(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """The user's command in `folder`, the same each time; `before` it, a program that starts it."""
+    return subprocess.run([*before, *command(*arguments)], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def succeed(folder: Path, *arguments: str) -> None:
+    done = run(folder, *arguments)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{said(folder)}"
+
+
+def said(folder: Path) -> str:
+    """All that the programs wrote into their logs."""
+    return "\n".join(f"== {path}\n{path.read_text(errors='replace')}" for path in sorted((folder / "logs").rglob("*.log")))
+
+
+def whole(path: Path) -> None:
+    """Read a file to its end, as its kind is read; raises where it is cut short."""
+    match path.suffix:
+        case ".json":
+            json.loads(path.read_text())
+        case ".csv":
+            rows = list(csv.reader(io.StringIO(path.read_text())))
+            assert len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and path.read_text().endswith("\n"), path
+        case ".npz":
+            with np.load(path) as file:
+                assert all(file[name] is not None for name in file.files)
+        case ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                names = file.keys()
+                assert all(file.get_tensor(name) is not None for name in names)
+        case ".png":
+            with Image.open(path) as image:
+                image.load()
+        case ".svg":
+            ElementTree.parse(path)
+        case ".md" | ".tex" | ".txt":
+            assert path.read_text().endswith("\n"), path
+        case _:
+            raise AssertionError(f"{path} is of no kind that the workflow writes")
+
+
+def finished_files(folder: Path) -> list[Path]:
+    """All that has its final place. Temporary folders have names that begin with a dot."""
+    paths = [path for top in ("results", "resources") for path in (folder / top).rglob("*") if path.is_file()]
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def outcome(folder: Path) -> dict[str, str]:
+    """What a study came to: every file and a hash of it, without what is timing."""
+    return {str(path.relative_to(folder)): hashlib.sha256(_untimed(path)).hexdigest() for path in finished_files(folder)}
+
+
+def _untimed(path: Path) -> bytes:
+    if path.suffix == ".json":
+        return json.dumps({key: value for key, value in json.loads(path.read_text()).items() if not key.endswith(TIMED)}).encode()
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        return json.dumps(
+            [{key: value for key, value in row.items() if "seconds" not in key and key not in TIMED} for row in rows]
+        ).encode()
+    if path.stem in ("tradeoff", "table"):  # show seconds
+        return b""
+    return path.read_bytes()

@@ -1,0 +1,106 @@
+"""kill -9 at random moments of a whole study, and the same command again: the results are those of a run that nobody disturbed."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small_study import ENVIRONMENT, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+KILLS = int(os.environ.get("FAULT_KILLS", "50"))
+SEED = int(os.environ.get("FAULT_SEED", "20261124"))
+# Who is killed: a node goes down with all that runs on it; Snakemake goes and its jobs live on; one job goes.
+VICTIMS = ("everything", "Snakemake", "a job")
+# Every stage, and two of the figures: enough for plotting to be met.
+TARGETS = [f"results/small/{name}" for name in ("table.csv", "figures/learning.png", "figures/samples.png")]
+
+
+def start_over(folder: Path) -> None:
+    for name in ("results", "resources", "logs", "benchmarks", ".snakemake"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def kill(process: subprocess.Popen, victim: str, draw: random.Random) -> str:
+    """Kill -9; returns who was killed, and what ran. Where no job runs, Snakemake is killed in its place."""
+    jobs = [(child, name) for child in psutil.Process(process.pid).children(recursive=True) if (name := _program(child))]
+    if victim == "a job" and jobs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            draw.choice(jobs)[0].kill()
+    else:
+        victim = victim if victim == "everything" else "Snakemake"
+        process.send_signal(signal.SIGSTOP)  # so that it starts nothing while its children are listed
+        doomed = psutil.Process(process.pid).children(recursive=True) if victim == "everything" else []
+        process.kill()
+        for child in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.wait()
+    return f"{victim}, during {', '.join(sorted({name for _, name in jobs})) or 'no job'}"
+
+
+def _program(process: psutil.Process) -> str | None:
+    """The workflow's program that a process runs; None where it is another one."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        script = process.cmdline()[1:2]
+        if script and script[0].startswith("scripts/"):
+            return Path(script[0]).name
+    return None
+
+
+def nobody_left(folder: Path) -> None:
+    """Wait for what outlived its Snakemake; it writes into the folder that is to be deleted."""
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder):
+                process.wait(120)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path):
+    folder = copy_of_workflow(tmp_path / "study")
+    started = time.monotonic()
+    succeed(folder, *TARGETS)
+    length = time.monotonic() - started
+    undisturbed = outcome(folder)
+    print(f"seed {SEED}, {KILLS} kills, an undisturbed run takes {length:.1f} s")
+
+    draw = random.Random(SEED)
+    start_over(folder)
+    kills = rounds = kills_of_round = 0
+    while True:
+        # What was done before the last kill need not be done again: within half the length every stage has its turn.
+        moment, victim = draw.uniform(0, length / 2), draw.choice(VICTIMS)
+        with (folder / "snakemake.out").open("w") as out:
+            process = subprocess.Popen(command(*TARGETS), cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
+            try:
+                status = process.wait(moment if kills < KILLS else None)
+            except subprocess.TimeoutExpired:
+                killed = kill(process, victim, draw)
+                kills, kills_of_round = kills + 1, kills_of_round + 1
+                print(f"kill {kills} at {moment:.1f} s: {killed}", flush=True)
+                for path in finished_files(folder):
+                    whole(path)
+                continue
+        assert status == 0, f"{(folder / 'snakemake.out').read_text()[-3000:]}\n{said(folder)}"
+        rounds += 1
+        assert outcome(folder) == undisturbed
+        print(f"round {rounds}: {kills_of_round} kills, bit-identical")
+        nobody_left(folder)
+        if kills == KILLS:
+            break
+        start_over(folder)
+        kills_of_round = 0
+    # What a killed writer left goes when the same file is written again, as all but the last checkpoint are.
+    left = {path.name.rpartition(".")[0] for top in ("results", "resources") for path in (folder / top).rglob(".*")}
+    assert left <= {".checkpoint.safetensors"}
+    print(f"{rounds} complete rounds")
+    assert run(folder, "-n", *TARGETS).stdout.count("Nothing to be done") == 1

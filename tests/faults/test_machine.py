@@ -1,0 +1,201 @@
+"""A machine that fails: full and read-only disks, no descriptors, a clock set back, two at once. A clear error, or right results."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_study import ENVIRONMENT, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems: needs root")]
+
+# Every stage, and two of the figures.
+TARGETS = [f"results/small/{name}" for name in ("table.csv", "figures/learning.png", "figures/samples.png")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A study that nobody disturbed. To be copied, not changed."""
+    folder = copy_of_workflow(tmp_path_factory.mktemp("finished") / "study")
+    succeed(folder, *TARGETS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def right(finished) -> dict[str, str]:
+    return outcome(finished)
+
+
+@pytest.fixture
+def study(finished, tmp_path) -> Path:
+    """The same with nothing done yet."""
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("results", "resources", "logs", "benchmarks", ".snakemake"))
+    return folder
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A file system in memory in place of `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """A file that leaves `leave` bytes of the file system."""
+    room = shutil.disk_usage(folder).free - leave
+    with (folder / ".filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, room)
+    return folder / ".filler"
+
+
+def nothing_corrupt(folder: Path) -> None:
+    for path in finished_files(folder):
+        if not path.name.startswith(".filler"):
+            whole(path)
+
+
+# The stage, the folder whose disk is full, the bytes that are left of it, and what the stage needs to have been made before.
+STAGES = {
+    "data": ("resources", 2_000_000, []),
+    "checkpoint": ("results", 1_000_000, ["resources/data/digits.npz"]),
+    "first byte of a training": ("results", 0, ["resources/data/digits.npz"]),
+    "table": ("results", 4096, [f"results/small/runs/{name}/tiny/seed1/metrics.json" for name in ("pytorch", "tensorflow")]),
+    "figure": ("results", 40_000, ["results/small/table.csv"]),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_full_disk_is_named_and_with_room_the_same_command_goes_on(study, right, stage):
+    full, leave, before = STAGES[stage]
+    with mounted(study / full, "size=64m"):
+        if before:
+            succeed(study, *before)
+        filler = fill(study / full, leave)
+        done = run(study, *TARGETS)
+        told = f"{done.stderr}\n{said(study)}"
+        assert done.returncode == 1 and "No space left on device" in told, told[-3000:]
+        print(stage, [line for line in told.splitlines() if "No space left" in line])
+        assert "Traceback" not in said(study), said(study)
+        nothing_corrupt(study)
+        filler.unlink()
+        succeed(study, *TARGETS)
+        assert outcome(study) == right
+
+
+def test_a_disk_full_of_everything_is_named_and_with_room_the_same_command_goes_on(study, right):
+    """Logs and Snakemake's own notes, too, find no room."""
+    disk = study.with_name("disk")
+    with mounted(disk, "size=96m"):
+        folder = disk / "study"
+        shutil.copytree(study, folder)
+        succeed(folder, "resources/data/digits.npz")
+        filler = fill(disk, 4096)
+        done = run(folder, *TARGETS)
+        assert done.returncode != 0 and "No space left on device" in done.stderr, done.stderr[-3000:]
+        nothing_corrupt(folder)
+        filler.unlink()
+        succeed(folder, *TARGETS)
+        assert outcome(folder) == right
+
+
+def test_a_read_only_results_folder_is_named_before_any_job(study, right):
+    with mounted(study / "results", "ro"):
+        done = run(study, *TARGETS)
+        assert done.returncode == 1
+        assert "config: results: results/small cannot be written (Read-only file system)" in done.stderr, done.stderr[-3000:]
+        assert "Traceback" not in done.stderr
+        assert not (study / "resources").exists() and not (study / "logs").exists()
+    succeed(study, *TARGETS)
+    assert outcome(study) == right
+
+
+def test_results_on_another_file_system_than_the_temporary_one(study, right, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "TMPDIR", str(tmp_path / "temporary"))
+    elsewhere = tmp_path / "elsewhere"
+    with mounted(tmp_path / "temporary", "size=64m"), mounted(elsewhere, "size=64m"):
+        (study / "results").symlink_to(elsewhere)
+        assert len({folder.stat().st_dev for folder in (study, study / "results", tmp_path / "temporary")}) == 3
+        succeed(study, *TARGETS)
+        assert outcome(study) == right
+
+
+@pytest.mark.parametrize("descriptors", [12, 24, 64, 256])
+def test_few_file_descriptors_are_named_or_enough(study, right, descriptors):
+    done = run(study, *TARGETS, before=("prlimit", f"--nofile={descriptors}:{descriptors}", "--"))
+    told = f"{done.stderr}\n{said(study) if (study / 'logs').exists() else ''}"
+    print(descriptors, done.returncode, [line for line in told.splitlines() if "Too many open files" in line][:2])
+    assert done.returncode == 0 or "Too many open files" in told, told[-3000:]
+    nothing_corrupt(study)
+    succeed(study, *TARGETS)
+    assert outcome(study) == right
+
+
+def test_a_clock_set_back_between_two_runs(study, right):
+    """What was made before the clock was set back is of tomorrow."""
+    succeed(study, "results/small/runs/pytorch/tiny/seed1/metrics.json")
+    tomorrow = time.time() + 86400
+    for path in study.rglob("*"):
+        if path.is_file():
+            os.utime(path, (tomorrow, tomorrow))
+    succeed(study, *TARGETS)
+    assert outcome(study) == right
+    assert "Nothing to be done" in run(study, "-n", *TARGETS).stdout
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="apt-get install faketime")
+def test_a_clock_that_goes_back_during_a_run(study, right, tmp_path, monkeypatch):
+    """For every process, an hour back once training has begun; the files' times stay real, as they do on a server's disk."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    library = next(Path("/usr/lib").rglob("faketime/libfaketime.so.1"))
+    for name, value in {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "NO_FAKE_STAT": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }.items():
+        monkeypatch.setitem(ENVIRONMENT, name, value)
+    with (study / "snakemake.out").open("w") as out:
+        process = subprocess.Popen(command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=out, stderr=out)
+        while process.poll() is None and not list((study / "results").rglob("progress.json")):
+            time.sleep(0.05)
+        clock.write_text("-1h\n")
+        status = process.wait()
+    assert status == 0, (study / "snakemake.out").read_text()[-3000:]
+    assert outcome(study) == right
+
+
+def test_two_workflows_started_in_one_folder(study, right):
+    """Three times, at once or a moment apart: one does the work, the other is told, or has nothing to do."""
+    draw = random.Random(7)
+    refused = 0
+    for apart in (0, draw.uniform(0, 1), draw.uniform(1, 4)):
+        for name in ("results", "resources"):
+            shutil.rmtree(study / name, ignore_errors=True)
+        processes = []
+        for _ in range(2):
+            processes.append(
+                subprocess.Popen(command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=-1, stderr=subprocess.STDOUT, text=True)
+            )
+            time.sleep(apart)
+        told = [process.communicate()[0] for process in processes]
+        ended = [process.returncode for process in processes]
+        print(f"{apart:.2f} s apart: {ended}")
+        assert 0 in ended, told
+        for status, text in zip(ended, told, strict=True):
+            refused += status != 0
+            assert status == 0 or "LockException" in text or "Another Snakemake is at work" in text, text[-3000:]
+        nothing_corrupt(study)
+        assert outcome(study) == right
+    assert refused
