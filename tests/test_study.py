@@ -74,10 +74,16 @@ def words(html: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", body).replace("&nbsp;", " ").replace("\xa0", " ").split()).replace(" .", ".").replace(" ,", ",")
 
 
+def spread(framework, seed) -> int:
+    """1 to 3, of the same mean in both frameworks, but not the same seed by seed."""
+    return seed if framework == "pytorch" else {1: 3, 2: 1, 3: 2}[seed]
+
+
 def slower_tensorflow(framework, variant, seed) -> dict:
     """TensorFlow takes twice as long; PyTorch is better on the small network."""
     better = 0.05 if (framework, variant) == ("pytorch", "alexnet_mod") else 0
-    return {"train_seconds": (200 if framework == "tensorflow" else 100) + seed, "accuracy": 0.6 + better + 0.001 * seed}
+    seconds = (200 if framework == "tensorflow" else 100) + spread(framework, seed)
+    return {"train_seconds": seconds, "accuracy": 0.6 + better + 0.001 * spread(framework, seed)}
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +145,7 @@ def test_who_is_ahead_is_said_by_the_runs(made):
     language, _, html = made
     text = words(html)
     if language == "en":
-        assert "TensorFlow, AlexNet mod. (32) took 1.98 (1.97 to 2.00) times as long" in text
+        assert re.search(r"TensorFlow, AlexNet mod. \(32\) took 1.98 \(1.9\d to \d.\d\d\) times as long to train as PyTorch", text)
         assert "PyTorch, AlexNet mod. (32) is faster here." in text and "Here it is the other way round." in text
         assert "PyTorch is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
         assert "PyTorch is more accurate on AlexNet mod. (32)." in text
@@ -154,12 +160,8 @@ def test_who_is_ahead_is_said_by_the_runs(made):
 
 def test_the_other_way_round_and_alike(tmp_path, data, figures):
     def change(framework, variant, seed) -> dict:
-        alike = {"train_seconds": 100 + seed, "accuracy": 0.6 + 0.01 * seed}
-        return (
-            alike
-            if variant == "alexnet"
-            else {"train_seconds": (200 if framework == "pytorch" else 100) + seed, "accuracy": 0.6 + 0.01 * seed}
-        )
+        slow = (framework, variant) == ("pytorch", "alexnet_mod")
+        return {"train_seconds": (200 if slow else 100) + spread(framework, seed), "accuracy": 0.6 + 0.01 * spread(framework, seed)}
 
     text = words(page(tmp_path, data, write_grid(tmp_path, change), figures=figures))
     assert "TensorFlow is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
@@ -182,7 +184,7 @@ def test_the_study_stands_beside_its_own_data_only(tmp_path, data, figures):
 
 def test_the_studys_experiment_is_known_as_such_and_as_controlled(tmp_path, data, figures):
     recipe = {"epochs": 15, "initialisation": "torch", "adam_epsilon": "torch"}
-    grid = write_grid(tmp_path, lambda f, v, s: slower_tensorflow(f, v, s) | {"recipe": recipe, "epochs": 15})
+    grid = write_grid(tmp_path, lambda f, v, s: slower_tensorflow(f, v, s) | {"recipe": recipe})
     text = words(page(tmp_path, data, grid, figures=figures))
     assert "Data, networks, epochs and batch are the study’s" in text and "Of the study’s accuracies, 0 of 4 lie within" in text
     assert "The comparison is a controlled one" in text and "follows its own defaults" not in text
@@ -191,7 +193,9 @@ def test_the_studys_experiment_is_known_as_such_and_as_controlled(tmp_path, data
 def test_without_a_completed_run_the_page_says_so(tmp_path, data, figures):
     lost = {"status": "diverged", "accuracy": None, "loss": None}
     text = words(page(tmp_path, data, write_grid(tmp_path, lambda *_: lost), figures=figures))
-    assert "No training was completed." in text and "there is no front" in text and "12 of 12 runs learned nothing" in text
+    assert (
+        "No training was completed." in text and "there is nothing to set against time" in text and "12 of 12 runs learned nothing" in text
+    )
 
 
 def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures):

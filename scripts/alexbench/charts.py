@@ -72,9 +72,11 @@ def _tradeoff(x: str, y: str, runs: pd.DataFrame, means: pd.DataFrame, theirs: p
     middle = alt.Chart(means).encode(**place, **looks, tooltip=[*named, alt.Tooltip("n:Q", title=_("Mean of runs")), hardware, *numbers])
     # What lies in a step's corner has been reached by a point, and no more.
     steps = "step-before" if AXES[x] else "step-after"
+    # A layer without data would have no extent.
+    shown = [hollow.mark_point(filled=False, size=150, strokeWidth=1.6)] if len(theirs) else []
     chart = alt.layer(
         front.mark_line(color=figures.GREY, strokeDash=[4, 3], strokeWidth=1.2, interpolate=steps),
-        hollow.mark_point(filled=False, size=150, strokeWidth=1.6),
+        *shown,
         each.mark_point(filled=True, size=45, opacity=0.5),
         middle.mark_point(filled=True, size=190, opacity=1, stroke="white", strokeWidth=1),
     ).properties(width="container", height=360)
