@@ -35,7 +35,7 @@ fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile fi
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster
 
-conda-test: .venv/installed ## make every environment of envs/ and run in them, also without a network: 4 GB to fetch, 20 GB of disk
+conda-test: .venv/installed ## make every environment of envs/ and run in them, also without a network: 4 GB to fetch, 12 GB of disk
 	python -m pytest -m conda
 
 prefetch: .venv/installed ## fetch what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
