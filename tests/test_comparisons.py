@@ -100,7 +100,7 @@ def write_predictions(folder, logits, labels) -> None:
 
 def test_mcnemar_is_of_the_predictions_of_the_seeds_that_both_have(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62], [100, 101])
-    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.10, 0.11], [60, 61])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.60, 0.62], [60, 61])
     folder = tmp_path / "runs/tensorflow/alexnet_mod/seed2"
     logits, labels = results.read_predictions(folder)
     write_predictions(folder, np.roll(logits, 1, axis=1), labels)

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
+from alexbench import weights
 from conftest import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -116,6 +117,10 @@ def _untimed(path: Path) -> bytes:
         return json.dumps(
             [{key: value for key, value in row.items() if "seconds" not in key and key not in TIMED} for row in rows]
         ).encode()
+    if path.suffix == ".safetensors":
+        # Tensors and metadata; safetensors writes the latter in an order that changes from process to process.
+        tensors, metadata = weights.read(path)
+        return f"{weights.sha256(tensors)} {sorted(metadata.items())}".encode()
     if path.stem in ("tradeoff", "table"):  # show seconds
         return b""
     return path.read_bytes()
