@@ -10,7 +10,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
 
-.PHONY: help demo test cluster-test doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
+.PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,12 +25,22 @@ help: ## show this list
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
 
-test: .venv/installed ## every test but those on a real SLURM
-	python -m pytest -m "not cluster"
-	@echo "Not run here: tests/cluster, on a real one-node SLURM; make cluster-test runs them"
+test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
+	python -m pytest -m "not cluster and not conda and not fault"
+	@echo "Not run here: make cluster-test (a real one-node SLURM), make conda-test (installs gigabytes), make fault-test (kills, full disks)"
+
+fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile files (as root, for its mounts): docs/faults.md
+	python -m pytest -m fault
 
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster
+
+conda-test: .venv/installed ## make every environment of envs/ and run in them, also without a network: 4 GB to fetch, 20 GB of disk
+	python -m pytest -m conda
+
+prefetch: .venv/installed ## fetch what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
+	$(SNAKEMAKE) --cores $(CORES) prefetch
+	python scripts/prefetch_packages.py --config $(CONFIG)
 
 doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
 	python scripts/doctor.py --config $(CONFIG) --profile $(PROFILE)

@@ -50,6 +50,7 @@ SNAKEMAKE_VERSION = version("snakemake")
 STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
 
 DATA = f"resources/data/{config['data']['dataset']}.npz"
+WEIGHTS = "resources/weights/{variant}-{classifier}.safetensors"
 
 
 # Where the timing experiment measures: "auto" is what the key device says.
@@ -92,8 +93,7 @@ def archive(wildcards):
 def starting_weights(wildcards):
     """The weights file of a variant that starts from one."""
     pretrained = variants.get(wildcards.variant).pretrained
-    classifier = config["weights"]["classifier"]
-    return f"resources/weights/{wildcards.variant}-{classifier}.safetensors" if pretrained else []
+    return WEIGHTS.format(variant=wildcards.variant, **config["weights"]) if pretrained else []
 
 
 def options(section, keys=None):

@@ -1,6 +1,14 @@
 # What the cells start from. These rules download, so they run where the workflow was started: a compute node needs no internet.
 
 
+# All of it and nothing else, for `make prefetch`.
+rule prefetch:
+    input:
+        DATA,
+        [WEIGHTS.format(variant=name, **config["weights"]) for name in config["variants"] if variants.get(name).pretrained],
+    localrule: True
+
+
 rule dataset:
     input:
         archive=archive,
@@ -25,7 +33,7 @@ rule weights:
     input:
         source=local_path(config["weights"]["source"]),
     output:
-        weights="resources/weights/{variant}-{classifier}.safetensors",
+        weights=WEIGHTS,
     log:
         "logs/weights/{variant}-{classifier}.log",
     priority: 100

@@ -281,6 +281,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "batch_size": settings.batch_size,
         "recipe": settings.as_dict(),
         **start_note,
+        "network": identity["variant"],
+        "code": identity["code"],
         "identity_sha256": identity_sha256,
         "final_weights_sha256": weights.sha256(final_weights),
         **vars(progress.clocks),
@@ -288,7 +290,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "images_per_second": images * progress.epochs_run / progress.clocks.train_seconds,
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
         "device": described["device"],
-        "device_name": device_name,
+        # More than one where an interrupted run went on elsewhere.
+        "device_name": " and ".join(progress.device_names),
         # Of this process alone: the pieces of an interrupted run before it are not in it.
         "gpu": gpu.summary(),
         "threads": threads,

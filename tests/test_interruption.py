@@ -5,16 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from alexbench import backends, checkpoint, loop, weights
+from alexbench import backends, checkpoint, environment, loop, weights
 from alexbench.execution import Execution
 from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
-from conftest import ROOT, TINY
+from conftest import NORMALISED, ROOT, TINY
 
 FRAMEWORKS = ["pytorch", "tensorflow"]
 RECIPE = Recipe(epochs=3, batch_size=16)
@@ -36,11 +37,11 @@ class StopAfter(Stop):
         return self.signal is not None
 
 
-def piece(framework, digits, folder, stop=None, identity=None, said=None) -> tuple[loop.Outcome, weights.Weights]:
-    """One process's part of a run, from fresh objects, as far as `stop` lets it."""
-    recipe = RECIPE.resolved("torch", "unit")
-    backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
-    backend.set_weights(weights.initialise(TINY, "torch", 1))
+def piece(framework, digits, folder, stop=None, identity=None, said=None, variant=TINY, **other) -> tuple[loop.Outcome, weights.Weights]:
+    """One process's part of a run, from fresh objects, as far as `stop` lets it; `other` changes the recipe."""
+    recipe = replace(RECIPE, **other).resolved("torch", "unit")
+    backend = backends.load(framework)(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
+    backend.set_weights(weights.initialise(variant, "torch", 1))
     backend.set_data(digits.train_images, digits.train_labels)
     keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
@@ -82,6 +83,24 @@ def test_stopped_again_and_again(framework, digits, tmp_path):
             pieces += 1
     assert pieces >= 3 and outcome.progress.interruptions == pieces
     assert all(np.array_equal(ended[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_running_averages_schedule_and_augmentation_go_on_too(framework, digits, tmp_path):
+    better = {"schedule": "one_cycle", "warm_up_epochs": 1.5, "flips": True, "crop_padding": 2, "weight_decay": 0.1}
+    whole, whole_weights = piece(framework, digits, tmp_path / "whole", variant=NORMALISED, **better)
+    with pytest.raises(Interrupted):
+        piece(framework, digits, tmp_path / "pieces", StopAfter(STEPS + 3), variant=NORMALISED, **better)
+    outcome, ended = piece(framework, digits, tmp_path / "pieces", variant=NORMALISED, **better)
+    assert all(np.array_equal(ended[name], whole_weights[name]) for name in whole_weights)
+    assert without_seconds(outcome.progress.history) == without_seconds(whole.progress.history)
+
+
+def test_a_run_that_went_on_elsewhere_names_both_machines(interrupted, digits, monkeypatch):
+    monkeypatch.setattr(environment, "cpu_name", lambda: "another processor")
+    here = checkpoint.load(interrupted / "checkpoint.safetensors", {"seed": 1}, print)[0].device_names
+    outcome, _ = piece("pytorch", digits, interrupted)
+    assert len(here) == 1 and outcome.progress.device_names == [*here, "another processor"]
 
 
 @pytest.fixture

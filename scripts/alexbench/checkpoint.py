@@ -33,7 +33,8 @@ class Progress:
     """How far a training is.
 
     `epochs_run`: whole epochs; `steps_run`: steps of the epoch after these, and `epoch_seconds` their time; `history`: a dict a
-    whole epoch; `logits`: float32 (n, 10) of the test images after the last whole epoch; `interruptions`: how often the run was resumed.
+    whole epoch; `logits`: float32 (n, 10) of the test images after the last whole epoch; `interruptions`: how often the run was resumed;
+    `device_names`: what it has run on.
     """
 
     clocks: Clocks = field(default_factory=Clocks)
@@ -43,6 +44,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
     logits: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     interruptions: int = 0
+    device_names: list[str] = field(default_factory=list)
 
 
 def save(path: Path, identity: dict, progress: Progress, state: dict[str, np.ndarray]) -> None:

@@ -127,8 +127,9 @@ def _images(row: pd.Series) -> str:
     if row.a_n == row.b_n == 1:
         tells = "tells" if row.mcnemar_different else "does not tell"
         return f" McNemar's test {tells} these two trained networks apart (p = {row.mcnemar_p:.2g})."
+    seeds = "seeds" if row.mcnemar_pairs > 1 else "seed"
     return (
-        f" McNemar's test tells the two networks of a seed apart in {row.mcnemar_different} of {row.mcnemar_pairs} seeds "
+        f" McNemar's test tells the two networks of a seed apart in {row.mcnemar_different} of {row.mcnemar_pairs} {seeds} "
         f"(median p = {row.mcnemar_p:.2g})."
     )
 

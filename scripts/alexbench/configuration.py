@@ -78,9 +78,8 @@ def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
     for kind, key, value in named:
         names = choices[kind]
         if isinstance(value, str) and value not in names:
-            lines.append(
-                f"config: {key}: unknown {kind.removesuffix('s')} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}"
-            )
+            noun = kind.removesuffix("s")
+            lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
     return lines
 
 

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from tqdm import tqdm
 
-from alexbench import checkpoint
+from alexbench import checkpoint, environment
 from alexbench import recipe as recipes
 from alexbench.backends import Backend
 from alexbench.checkpoint import Progress
@@ -148,6 +148,9 @@ def train(
         progress, state = resumed
         backend.set_state(state)
         say(f"resumed after {progress.epochs_run} epochs and {progress.steps_run} steps (interruption {progress.interruptions})")
+    device_name = backend.describe()["device_name"] or environment.cpu_name()
+    if device_name not in progress.device_names:
+        progress.device_names.append(device_name)
     clocks = progress.clocks
     clocks.setup_seconds += setup_seconds
     clocks.compile_seconds += compile_seconds

@@ -53,7 +53,7 @@ def configure(folder: Path, config: dict) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    return [str(SNAKEMAKE), *arguments, "--nocolor", "-c2", "--rerun-incomplete", "--configfile", "mine.yaml"]
+    return [str(SNAKEMAKE), "-c2", *arguments, "--nocolor", "--rerun-incomplete", "--configfile", "mine.yaml"]
 
 
 def run(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
@@ -98,9 +98,9 @@ def whole(path: Path) -> None:
 
 
 def finished_files(folder: Path) -> list[Path]:
-    """All that has its final place. Temporary folders have names that begin with a dot."""
-    paths = [path for top in ("results", "resources") for path in (folder / top).rglob("*") if path.is_file()]
-    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    """All that has its final place: not what is being written, in folders whose names begin with a dot, nor TensorBoard's logs."""
+    paths = [path.relative_to(folder) for top in ("results", "resources") for path in (folder / top).rglob("*") if path.is_file()]
+    return sorted(folder / path for path in paths if "events" not in path.parts and not any(part.startswith(".") for part in path.parts))
 
 
 def outcome(folder: Path) -> dict[str, str]:

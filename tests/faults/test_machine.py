@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_study import ENVIRONMENT, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
+from small_study import ENVIRONMENT, STUDY, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems: needs root")]
 
-# Every stage, and two of the figures.
-TARGETS = [f"results/small/{name}" for name in ("table.csv", "figures/learning.png", "figures/samples.png")]
+# Every stage, of one framework: what is tried here is in the library, which both share.
+CONFIG = STUDY | {"frameworks": ["pytorch"]}
+TARGETS = ["results/small/table.csv", "results/small/figures/samples.png"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A study that nobody disturbed. To be copied, not changed."""
-    folder = copy_of_workflow(tmp_path_factory.mktemp("finished") / "study")
+    folder = copy_of_workflow(tmp_path_factory.mktemp("finished") / "study", CONFIG)
     succeed(folder, *TARGETS)
     return folder
 
@@ -69,7 +70,7 @@ STAGES = {
     "data": ("resources", 2_000_000, []),
     "checkpoint": ("results", 1_000_000, ["resources/data/digits.npz"]),
     "first byte of a training": ("results", 0, ["resources/data/digits.npz"]),
-    "table": ("results", 4096, [f"results/small/runs/{name}/tiny/seed1/metrics.json" for name in ("pytorch", "tensorflow")]),
+    "table": ("results", 4096, ["results/small/runs/pytorch/tiny/seed1/metrics.json"]),
     "figure": ("results", 40_000, ["results/small/table.csv"]),
 }
 
@@ -129,7 +130,7 @@ def test_results_on_another_file_system_than_the_temporary_one(study, right, tmp
         assert outcome(study) == right
 
 
-@pytest.mark.parametrize("descriptors", [12, 24, 64, 256])
+@pytest.mark.parametrize("descriptors", [12, 40, 256])
 def test_few_file_descriptors_are_named_or_enough(study, right, descriptors):
     done = run(study, *TARGETS, before=("prlimit", f"--nofile={descriptors}:{descriptors}", "--"))
     told = f"{done.stderr}\n{said(study) if (study / 'logs').exists() else ''}"

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Fetch the packages of every environment that an experiment needs, to be carried to a machine without internet.
+
+For .venv: the wheels of requirements.txt. For --use-conda, where conda is on PATH: conda's packages, and the wheels of the files in envs/
+that the experiment needs. Both for this kind of machine and this version of Python. docs/environments.md says how they are used there;
+`make prefetch` fetches data and weights as well.
+
+python scripts/prefetch_packages.py --config my.yaml
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from alexbench import configuration
+from alexbench.files import InputError, run_program
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(command: list[str | Path], **environment: str) -> None:
+    try:
+        subprocess.run(command, check=True, env=os.environ | environment)
+    except subprocess.CalledProcessError as error:
+        words = " ".join(map(str, command))
+        raise InputError(f"prefetch: {words} ended with status {error.returncode}; what it said stands above") from None
+
+
+def fetch_wheels(python: Path | str, requirements: list[str], folder: Path) -> None:
+    """`requirements` and all that they need, as `python` would install them."""
+    # Not `pip download`: what is published as source alone could not be built there.
+    run([python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder, *requirements])
+
+
+def fetch_environment(file: Path, output: Path) -> None:
+    """The packages of an environment file, by making its conda part, of Python and pip, which goes again."""
+    environment = yaml.safe_load(file.read_text())
+    specs = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    wheels = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
+    channels = [f"--channel={name}" for name in environment["channels"]]
+    with tempfile.TemporaryDirectory(dir=output, prefix=f".{file.stem}.") as folder:
+        prefix = Path(folder).resolve() / "environment"
+        command = ["conda", "create", "--yes", "--quiet", "--override-channels", *channels, f"--prefix={prefix}", *specs]
+        run(command, CONDA_PKGS_DIRS=str(output.resolve() / "conda"))
+        fetch_wheels(prefix / "bin" / "python", wheels, output / "wheels")
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
+    p.add_argument("--output", type=Path, default=Path("resources/packages"), metavar="FOLDER", help="where they are kept (%(default)s)")
+    args = p.parse_args(argv)
+    config = configuration.load(*args.config)
+    args.output.mkdir(parents=True, exist_ok=True)
+    fetch_wheels(sys.executable, [f"--requirement={ROOT / 'requirements.txt'}"], args.output / "wheels")
+    print(f"requirements.txt: in {args.output}")
+    if shutil.which("conda") is None:
+        print("envs/: not fetched, since conda is not on PATH; there the workflow will run in .venv, without --use-conda")
+        return 0
+    for name in [*config["frameworks"], "analysis"]:
+        fetch_environment(ROOT / "envs" / f"{name}.yaml", args.output)
+        print(f"envs/{name}.yaml: in {args.output}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
