@@ -116,7 +116,7 @@ rule print_study:
 
 rule show_results:
     input:
-        files=rules.collect.output.table,
+        files=rules.collect.output.markdown,
     output:
         page=report(
             f"{RESULTS}/pages/table.html",

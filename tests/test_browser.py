@@ -178,10 +178,10 @@ def test_the_results_table_of_the_report_sorts(browser, report):
     browser.switch_to.frame(frame)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "table.sortable"))
     first = browser.find_element(By.CSS_SELECTOR, "table.sortable th button")
-    assert column(browser, "table.sortable", 0) == ["pytorch", "tensorflow"]
+    assert column(browser, "table.sortable", 0) == ["PyTorch", "TensorFlow"]
     first.click()
     first.click()
-    assert column(browser, "table.sortable", 0) == ["tensorflow", "pytorch"]
+    assert column(browser, "table.sortable", 0) == ["TensorFlow", "PyTorch"]
     browser.switch_to.default_content()
 
 

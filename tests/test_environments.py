@@ -15,7 +15,15 @@ PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(\[[a-z-]+\])?==([0-9][0-9A-Za-z.]*)$")
 # The same library, built for another device.
 SAME = {"tensorflow-cpu": "tensorflow"}
 # Packages that are imported by another name.
-IMPORTED_AS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+IMPORTED_AS = {
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "pynvml": "nvidia-ml-py",
+    "vl_convert": "vl-convert-python",
+    "markdown_it": "markdown-it-py",
+    "tensorboardX": "tensorboardx",
+}
 # Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX, pooch's progress bar.
 FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2", "tqdm"}}
 
@@ -84,7 +92,8 @@ def imports(path: Path, everywhere: bool) -> frozenset[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    own = {ROOT / "scripts" / f"{name.replace('.', '/')}.py" for name in names if name.startswith("alexbench.")}
+    places = [ROOT / "scripts" / name.replace(".", "/") for name in names if name.startswith("alexbench.")]
+    own = {*(place.with_suffix(".py") for place in places), *(place / "__init__.py" for place in places)}
     packages = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "alexbench"}
     return frozenset(packages).union(*(imports(module, everywhere) for module in own if module.is_file()))
 

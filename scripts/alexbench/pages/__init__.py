@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -36,8 +37,10 @@ def inline_json(content: object) -> Markup:
 
 
 def from_markdown(text: str) -> Markup:
-    """CommonMark and tables as HTML. What is HTML in it is shown and not obeyed."""
-    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    """CommonMark as HTML, its tables such that `sort.js` sorts them. What is HTML in it is shown and not obeyed."""
+    rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    rendered = rendered.replace("<table>", '<figure class="table"><table class="sortable">').replace("</table>", "</table></figure>")
+    return Markup(re.sub(r"<th\b([^>]*)>(.*?)</th>", r'<th scope="col"\1><button type="button">\2</button></th>', rendered))
 
 
 def from_table(table: pd.DataFrame) -> Markup:
