@@ -58,7 +58,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
             below.step(GRID[reached], middle, where="post", linewidth=1.8, **look)
         above.set(title=framework, xlabel="Training time (s)", ylabel="Test accuracy")
         below.set(xlabel="Test accuracy", ylabel="Training time to reach it (s)", yscale="log")
-        below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        below.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         below.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
         below.yaxis.set_minor_formatter(NullFormatter())
         above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
