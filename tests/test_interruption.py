@@ -196,7 +196,13 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
     assert (whole / "predictions.npz").read_bytes() == (output / "predictions.npz").read_bytes()
     histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (whole, output)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
-    assert sorted(path.name for path in output.iterdir()) == ["history.csv", "metrics.json", "predictions.npz"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "events",
+        "history.csv",
+        "metrics.json",
+        "model.safetensors",
+        "predictions.npz",
+    ]
 
 
 @pytest.mark.slow

@@ -100,12 +100,14 @@ def test_graphs_are_drawn_with_nothing_installed(project):
 
 def test_one_command_makes_everything(finished):
     results = finished / "results" / "small"
-    made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file() and path.parent.name != "events"}
     runs = [f"runs/{framework}/alexnet_mod/seed1" for framework in ("pytorch", "tensorflow")]
-    expected = {f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz")}
+    expected = {
+        f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors", "model_card.md")
+    }
     expected |= {"runs.csv", "table.csv", "table.md", "table.tex", "comparisons.csv", "comparisons.md", "classes.csv", "environment.json"}
     expected |= {"study.html", *(f"pages/{name}.html" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))}
-    figures = ["tradeoff", "learning", "calibration", "samples", "architectures", "intervals", "clocks"]
+    figures = ["tradeoff", "learning", "time_to_accuracy", "calibration", "samples", "architectures", "intervals", "clocks"]
     figures += [f"{kind}/{framework}-alexnet_mod" for kind in ("classes", "mistakes") for framework in ("pytorch", "tensorflow")]
     assert made == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
     table = pd.read_csv(results / "table.csv")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, environment, spec, variants, weights
+from alexbench import backends, spec, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError
 from alexbench.recipe import Recipe
@@ -59,6 +59,6 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
     weights.check(variant, tensors, str(path))
     backend_class = backends.load(framework, Execution())
     recipe = Recipe().resolved(backend_class.conventions, variant.normalisation)
-    backend = backend_class(variant, recipe, mean, std, device, environment.available_threads(), 0, Execution())
+    backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
     backend.set_weights(tensors)
     return Network(backend, about)

@@ -55,7 +55,7 @@ class Backend(Protocol):
         mean: np.ndarray,
         std: np.ndarray,
         device: str,
-        threads: int,
+        threads: int | None,
         seed: int,
         execution: Execution,
     ) -> None:
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
         An input pixel p in 0..255 enters the network as (p / 255 - mean) / std, float32 (3,) each, and is then resized to
         the variant's input size (bilinear, half-pixel centres). `device`: "auto", "cpu" or "cuda"; InputError where "cuda" is asked
-        for and none is seen. `seed`: of dropout.
+        for and none is seen. `threads`: on the CPU; None leaves the framework as it is. `seed`: of dropout.
         """
 
     @staticmethod

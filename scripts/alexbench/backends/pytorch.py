@@ -116,7 +116,7 @@ class Backend:
         mean: np.ndarray,
         std: np.ndarray,
         device: str,
-        threads: int,
+        threads: int | None,
         seed: int,
         execution: Execution,
     ) -> None:
@@ -133,7 +133,8 @@ class Backend:
         self.resident = execution.input == "resident"
         if self.on.get("kept_memory"):
             keep_freed_memory()
-        torch.set_num_threads(threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         # PyTorch's own default is TF32 in convolutions and not in matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"

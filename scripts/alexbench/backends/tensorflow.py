@@ -138,7 +138,7 @@ class Backend:
         mean: np.ndarray,
         std: np.ndarray,
         device: str,
-        threads: int,
+        threads: int | None,
         seed: int,
         execution: Execution,
     ) -> None:
@@ -157,9 +157,10 @@ class Backend:
         self.execution = execution
         self.on = execution.switches(self.switches, self.device)
         self.resident = execution.input == "resident"
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        # One operation after another: each already uses all threads.
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        if threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            # One operation after another: each already uses all threads.
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         # TensorFlow's own default is TF32.
         tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tf32")
         if execution.deterministic:
