@@ -136,6 +136,7 @@ rule show_results:
         "python {params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
 
 
+# `localrule` is not taken over.
 use rule show_results as show_comparisons with:
     input:
         files=rules.compare.output.markdown,
@@ -148,6 +149,7 @@ use rule show_results as show_comparisons with:
         ),
     log:
         f"{LOGS}/pages/comparisons.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Cells in pairs",
@@ -165,6 +167,7 @@ use rule show_results as show_classes with:
         ),
     log:
         f"{LOGS}/pages/classes.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Accuracy class by class",
@@ -182,6 +185,7 @@ use rule show_results as show_runs with:
         ),
     log:
         f"{LOGS}/pages/runs.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Every run",
@@ -199,6 +203,7 @@ use rule show_results as show_environment with:
         ),
     log:
         f"{LOGS}/pages/environment.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Machines, versions, code",
@@ -216,6 +221,7 @@ use rule show_results as show_equal_time with:
         ),
     log:
         f"{LOGS}/pages/equal_time.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Equal training time",
@@ -233,6 +239,7 @@ use rule show_results as show_timing with:
         ),
     log:
         f"{LOGS}/pages/timing.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Timing",
@@ -250,6 +257,7 @@ use rule show_results as show_arms with:
         ),
     log:
         f"{LOGS}/pages/arms.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Every arm of the timing experiment",
@@ -267,6 +275,7 @@ use rule show_results as show_parity with:
         ),
     log:
         f"{LOGS}/pages/parity/{{variant}}.log",
+    localrule: True
     params:
         script=script("write_page.py"),
         title="Parity",
@@ -284,6 +293,7 @@ use rule show_results as show_code with:
         ),
     log:
         f"{LOGS}/pages/code.log",
+    localrule: True
     params:
         # A function, since the program is among its own inputs, which Snakemake's linter takes for a prefix.
         script=lambda wildcards: script("write_page.py"),

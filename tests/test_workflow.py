@@ -347,3 +347,12 @@ def test_slurm_without_its_commands_ends_before_the_first_job_and_says_so(projec
 def test_lint_has_nothing_to_say(project):
     done = snakemake(project, "--lint")
     assert done.returncode == 0, done.stdout
+
+
+def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
+    """Every other rule says that it is local, itself: `use rule` with changes does not take that over."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    blocks = re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]
+    names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]
+    elsewhere = {name for name, block in zip(names, blocks, strict=True) if "    localrule: True\n" not in block}
+    assert elsewhere == {"train", "train_as_long", "measure_parity", "time_steps"}
