@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import backends, configuration, files, fingerprint, presence, variants
+from alexbench import configuration, files, fingerprint, presence, variants
 from alexbench.download import is_url
 
 # A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
@@ -18,8 +18,7 @@ configuration.complete(config)
 
 # Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
 if workflow.is_main_process:
-    choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
-    problems = configuration.errors(config, choices) or configuration.missing_files(config, variants.VARIANTS)
+    problems = configuration.errors(config) or configuration.missing_files(config)
     if problems:
         sys.exit("\n".join(problems))
     refusal = files.refusal(config["results"])

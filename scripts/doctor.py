@@ -126,7 +126,7 @@ def frameworks(config: dict) -> Iterator[Finding]:
 
 
 def inputs(config: dict) -> Iterator[Finding]:
-    for line in configuration.missing_files(config, variants.VARIANTS):
+    for line in configuration.missing_files(config):
         yield Finding(FAILURE, *line.removeprefix("config: ").split(": ", 1))
     wanted = {"data": (Path(f"resources/data/{config['data']['dataset']}.npz"), config["data"]["archive"])}
     for name in config["variants"]:

@@ -18,8 +18,6 @@ from alexbench.files import run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
 AXES = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "parameters": "Parameters"}
-# The study was on CIFAR-10: beside another data set its points would say nothing.
-STUDY_DATASET = "cifar10"
 
 
 def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFrame, colours: dict, markers: dict) -> None:
@@ -82,7 +80,7 @@ def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
     completed = runs[runs.status == "completed"]
     titles = runs[["framework", "framework_title", "variant", "variant_title"]].drop_duplicates()
     study = study.merge(titles, on=["framework", "variant"])
-    if set(runs.dataset) != {STUDY_DATASET}:
+    if set(runs.dataset) != {results.STUDY_DATASET}:
         study = study.iloc[:0]
     colours, markers = figures.colours(runs.framework_title), figures.markers(runs.variant_title)
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")

@@ -133,7 +133,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
     sections += (["parity"] if parity else []) + (["further"] if further else []) + ["analysis", "conclusions", "provenance"]
-    hardware = _.listed([f"{name}" for name in runs.device_name.unique()])
+    hardware = _.listed(runs.device_name.unique().tolist())
     return {
         "numbered": Numbered(),
         "sections": sections,

@@ -6,12 +6,11 @@ import re
 import pytest
 import yaml
 
-from alexbench import backends, configuration, variants
+from alexbench import configuration
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
-CHOICES = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
 
 
 def with_value(key: str, value) -> dict:
@@ -39,7 +38,7 @@ def schema_keys(schema: dict, prefix: str = "") -> set[str]:
 
 
 def test_the_default_is_right():
-    assert configuration.errors(DEFAULT, CHOICES) == []
+    assert configuration.errors(DEFAULT) == []
 
 
 @pytest.mark.parametrize(
@@ -78,34 +77,34 @@ def test_the_default_is_right():
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_value_and_choices(key, value, says):
-    lines = configuration.errors(with_value(key, value), CHOICES)
+    lines = configuration.errors(with_value(key, value))
     assert len(lines) == 1, lines
     assert lines[0].startswith("config: ") and says in lines[0] and "\n" not in lines[0]
 
 
 def test_every_mistake_is_told_at_once():
     config = with_value("recipe.epochs", 0) | {"seeds": [], "variants": ["vgg"]}
-    assert len(configuration.errors(config, CHOICES)) == 3
+    assert len(configuration.errors(config)) == 3
 
 
 def test_a_missing_key_is_named():
     config = copy.deepcopy(DEFAULT)
     del config["recipe"]["epochs"]
-    assert configuration.errors(config, CHOICES) == ["config: key 'recipe.epochs' is missing; config/config.yaml shows it"]
+    assert configuration.errors(config) == ["config: key 'recipe.epochs' is missing; config/config.yaml shows it"]
 
 
 def test_local_files_must_exist(tmp_path):
     config = with_value("data.archive", str(tmp_path / "cifar.tar.gz"))
     config["weights"]["source"] = str(tmp_path / "alexnet.pth")
-    archive, weights = configuration.missing_files(config, variants.VARIANTS)
+    archive, weights = configuration.missing_files(config)
     assert archive.startswith("config: data.archive: ") and "cifar.tar.gz' does not exist" in archive
     assert weights.startswith("config: weights.source: ") and "alexnet.pth' does not exist" in weights
     (tmp_path / "cifar.tar.gz").touch()
     config["variants"] = ["alexnet"]
-    assert configuration.missing_files(config, variants.VARIANTS) == []
+    assert configuration.missing_files(config) == []
     config["data"]["dataset"] = "digits"
     (tmp_path / "cifar.tar.gz").unlink()
-    assert configuration.missing_files(config, variants.VARIANTS) == []
+    assert configuration.missing_files(config) == []
 
 
 def test_configuration_schema_and_readme_have_the_same_keys():

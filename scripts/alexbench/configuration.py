@@ -40,7 +40,7 @@ def load(*overlays: Path | str) -> dict:
         if not isinstance(overlay, dict):
             raise InputError(f"config: {path} holds no keys; config/config.yaml shows them")
         _update(config, overlay)
-    mistakes = errors(config, {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)})
+    mistakes = errors(config)
     if mistakes:
         raise InputError("\n".join(mistakes))
     return config
@@ -65,11 +65,10 @@ def _update(config: dict, changes: dict) -> None:
             config[key] = value
 
 
-def errors(config: dict, choices: dict[str, tuple[str, ...]]) -> list[str]:
-    """What is wrong with `config`, a line each, in the order of the keys; [] where nothing is.
-
-    `choices`: for a top-level list of names, the names that exist ("frameworks", "variants").
-    """
+def errors(config: dict) -> list[str]:
+    """What is wrong with `config`, a line each, in the order of the keys; [] where nothing is."""
+    # The names that exist, of each list of names.
+    choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
     found = sorted(_validator().iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
     lines = [line for error in found for line in _explain(error)]
     named = [(key, key, value) for key in choices for value in (config.get(key) if isinstance(config.get(key), list) else ())]
@@ -133,12 +132,12 @@ def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def missing_files(config: dict, variants: dict) -> list[str]:
+def missing_files(config: dict) -> list[str]:
     """A line for each local file that the configuration names and the grid needs, but that does not exist or cannot be an input."""
     needed = []
     if config["data"]["dataset"] == "cifar10":
         needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
-    if any(variants[name].pretrained for name in config["variants"]):
+    if any(variants.VARIANTS[name].pretrained for name in config["variants"]):
         needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
     lines = []
     for key, source, what in needed:

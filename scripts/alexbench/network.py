@@ -42,6 +42,7 @@ class Network:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float64 (n, classes), of uint8 RGB images (n, height, width, 3), resized to the network's input."""
         logits = self.backend.predict(images).astype(np.float64)
+        # By hand, since a framework's environment has no SciPy.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 

@@ -15,9 +15,9 @@ from alexbench import provenance, stats
 from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
-# What is averaged over seeds, and what the study reports too.
 # What frameworks do differently when they are left alone.
 CONVENTIONS = ("initialisation", "adam_epsilon")
+# What is averaged over seeds, and what the study reports too.
 MEASURES = ("train_seconds", "accuracy", "loss")
 # What is averaged besides: from a run's predictions.
 CALIBRATION = "calibration_error"
@@ -52,9 +52,8 @@ _EXPECTED = {
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
 
+# Columns of tables that are text, whatever they look like, and those of every history.
 _TEXTS = ("made_with", "code", "network", "git_commit")
-
-
 _HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 

@@ -151,7 +151,7 @@ def _listed(values: pd.Series) -> str:
 
 def is_controlled(runs: pd.DataFrame) -> bool:
     """Whether all frameworks had the same initialisation and the same Adam, rather than each its own."""
-    return all(runs[f"recipe.{key}"].nunique() == 1 for key in ("initialisation", "adam_epsilon"))
+    return all(runs[f"recipe.{key}"].nunique() == 1 for key in results.CONVENTIONS)
 
 
 def is_the_studys_experiment(runs: pd.DataFrame) -> bool:

@@ -9,13 +9,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from alexbench import backends, configuration, variants
+from alexbench import configuration
 from conftest import ROOT
 
 pytestmark = pytest.mark.fault
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-CHOICES = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
 # The two keys that are paths or URLs of the user's; they reach programs as one quoted argument.
 FREE = {("data", "archive"), ("weights", "source")}
 
@@ -98,7 +97,7 @@ def strings(value: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
 @example({("recipe", "learning_rate"): 10**400})
 def test_a_configuration_is_refused_in_lines_or_is_harmless(changes):
     config = with_values(changes)
-    lines = configuration.errors(config, CHOICES) or configuration.missing_files(config, variants.VARIANTS)
+    lines = configuration.errors(config) or configuration.missing_files(config)
     for line in lines:
         assert line.startswith("config: ") and line.splitlines() == [line] and len(line) < 2000
     if lines:
