@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, recipe, variants, weights
+from alexbench import backends, datasets, environment, execution, options, recipe, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -23,17 +23,13 @@ SEED = 1
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
-    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
     p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
     p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
     p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
     p.add_argument("--learning-rate", type=float, default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
-    p.add_argument("--threads", type=int, default=environment.available_threads(), help="CPU threads (%(default)s)")
     execution.add_options(p)
     return p
 

@@ -5,14 +5,12 @@
         --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from alexbench import datasets, figures, results, stats
-from alexbench.files import InputError, run_program
+from alexbench.files import run_program
 
 
 def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:
@@ -61,16 +59,11 @@ def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = figures.parser(__doc__)
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="names the classes; made by prepare_data.py")
-    p.add_argument("--framework", required=True, metavar="NAME")
-    p.add_argument("--variant", required=True, metavar="NAME")
+    p = figures.parser(__doc__, cell=True)
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_table(args.runs)
-    cell = runs[(runs.framework == args.framework) & (runs.variant == args.variant)]
-    if cell.empty:
-        raise InputError(f"{args.runs} has no run of {args.framework} {args.variant}")
+    cell = results.cell(runs, args.framework, args.variant)
     completed = cell[cell.status == "completed"]
     classes = datasets.load(args.data).classes
     matrices = []

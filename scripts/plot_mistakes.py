@@ -5,8 +5,6 @@
         --framework pytorch --variant alexnet_mod --output results/figures/mistakes/pytorch-alexnet_mod.png
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -38,18 +36,13 @@ def _probability(share: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = figures.parser(__doc__)
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images; made by prepare_data.py")
-    p.add_argument("--framework", required=True, metavar="NAME")
-    p.add_argument("--variant", required=True, metavar="NAME")
+    p = figures.parser(__doc__, cell=True)
     p.add_argument("--columns", type=int, default=6, help="images a row (%(default)s)")
     p.add_argument("--rows", type=int, default=3, help="(%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_table(args.runs)
-    cell = runs[(runs.framework == args.framework) & (runs.variant == args.variant)]
-    if cell.empty:
-        raise InputError(f"{args.runs} has no run of {args.framework} {args.variant}")
+    cell = results.cell(runs, args.framework, args.variant)
     first = cell.iloc[0]
     dataset = datasets.load(args.data).limited(None, int(first.test_images))
     completed = cell[cell.status == "completed"]

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, execution, loop, recipe, timing, variants, weights
+from alexbench import backends, datasets, environment, execution, loop, options, recipe, timing, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -29,11 +29,7 @@ SEED = 1
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
-    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
-    p.add_argument("--threads", type=int, default=environment.available_threads(), help="CPU threads (%(default)s)")
+    options.add_network(p)
     p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="(%(default)s)")
     p.add_argument("--seconds", type=float, default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)")
     what = p.add_mutually_exclusive_group(required=True)

@@ -25,7 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, events, execution, fingerprint, loop, network, recipe, spec, variants, weights
+from alexbench import (
+    backends,
+    datasets,
+    environment,
+    events,
+    execution,
+    fingerprint,
+    loop,
+    network,
+    options,
+    recipe,
+    spec,
+    variants,
+    weights,
+)
 from alexbench.files import InputError, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
@@ -33,41 +47,16 @@ from alexbench.interruption import Interrupted, Stop
 INTERRUPTED_STATUS = 75
 
 
-def positive(kind: type) -> "callable":
-    """An argparse type: a number of `kind` above zero."""
-
-    def parse(text: str):
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    parse.__name__ = f"positive {kind.__name__}"
-    return parse
-
-
-def share(text: str) -> float:
-    """An argparse type: a number from 0 up to 1, without it."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
-    return value
-
-
 def parser() -> argparse.ArgumentParser:
     defaults = recipe.Recipe()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
-    p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
     p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
-    p.add_argument("--threads", type=positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
-    p.add_argument("--attempt", type=positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
-    p.add_argument("--train-limit", type=positive(int), metavar="N", help="train on a class-balanced subset of N images")
-    p.add_argument("--test-limit", type=positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument("--attempt", type=options.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
+    p.add_argument("--train-limit", type=options.positive(int), metavar="N", help="train on a class-balanced subset of N images")
+    p.add_argument("--test-limit", type=options.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
         "--as-long-as",
         type=Path,
@@ -78,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
-    group.add_argument("--epochs", type=positive(int), default=defaults.epochs, help="(%(default)s)")
-    group.add_argument("--batch-size", type=positive(int), default=defaults.batch_size, help="(%(default)s)")
-    group.add_argument("--learning-rate", type=positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
-    group.add_argument("--dropout", type=share, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument("--epochs", type=options.positive(int), default=defaults.epochs, help="(%(default)s)")
+    group.add_argument("--batch-size", type=options.positive(int), default=defaults.batch_size, help="(%(default)s)")
+    group.add_argument("--learning-rate", type=options.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument("--dropout", type=options.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
@@ -106,7 +95,10 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
     group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
     group.add_argument(
-        "--label-smoothing", type=share, default=defaults.label_smoothing, help="what the true class gives away in training (%(default)s)"
+        "--label-smoothing",
+        type=options.share,
+        default=defaults.label_smoothing,
+        help="what the true class gives away (%(default)s)",
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(

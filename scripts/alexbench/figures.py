@@ -82,11 +82,15 @@ def about(runs: pd.DataFrame, _: Language | None = None) -> str:
     return text + (_("; runs of a cell differ in %(what)s", what=", ".join(mixed)) if mixed else "")
 
 
-def parser(description: str, runs: bool = True, language: bool = False) -> argparse.ArgumentParser:
-    """The options that the plotting programs share."""
+def parser(description: str, runs: bool = True, language: bool = False, cell: bool = False) -> argparse.ArgumentParser:
+    """The options that the plotting programs share; `cell`: those of the ones that draw a single cell."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if runs:
         p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
+    if cell:
+        p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images and their classes; made by prepare_data.py")
+        p.add_argument("--framework", required=True, metavar="NAME")
+        p.add_argument("--variant", required=True, metavar="NAME")
     if language:
         p.add_argument("--language", choices=LANGUAGES, default="en", help="of the figure's texts (%(default)s)")
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")

@@ -254,6 +254,15 @@ def read_table(path: Path | str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
 
 
+def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
+    """The runs of one cell; InputError where there are none."""
+    found = runs[(runs.framework == framework) & (runs.variant == variant)]
+    if found.empty:
+        there = ", ".join(f"{f} {v}" for f, v in runs[provenance.CELL].drop_duplicates().itertuples(index=False))
+        raise InputError(f"results: no run of {framework} {variant}; there are {there}")
+    return found
+
+
 def read_study(path: Path | str) -> pd.DataFrame:
     """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
     return pd.read_csv(path)
