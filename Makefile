@@ -73,7 +73,7 @@ study: .venv/installed ## the study as a page and a PDF, after a run (or with on
 	$(SNAKEMAKE) --cores $(CORES) study
 
 report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing, parity and equal_time where they were run
-	$(SNAKEMAKE) --report $(RESULTS)/report.html --report-html-stylesheet-path rules/captions/report.css all \
+	$(SNAKEMAKE) --report $(RESULTS)/report.html --report-stylesheet rules/captions/report.css all \
 		$(foreach page,timing parity equal_time,$(if $(wildcard $(RESULTS)/pages/$(page) $(RESULTS)/pages/$(page).html),$(page)))
 
 lint: .venv/installed ## style of Python and of rules, Snakemake's own advice

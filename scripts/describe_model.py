@@ -52,8 +52,8 @@ def accuracy(metrics: dict, table: pd.DataFrame) -> str:
     n = metrics["test_images"]
     one = stats.wilson(round(metrics["accuracy"] * n), n)
     text = (
-        f"Accuracy {metrics['accuracy']:.4f} on {n:,} test images (95 % interval {one.low:.4f} to {one.high:.4f}, Wilson's: of images), "
-        f"loss {metrics['loss']:.4f}."
+        f"Accuracy {metrics['accuracy']:.4f} on {n:,} test images (95 % interval {one.low:.4f} to {one.high:.4f}, "
+        f"Wilson's, of these images), loss {metrics['loss']:.4f}."
     )
     cell = table[(table.framework == metrics["framework"]) & (table.variant == metrics["variant"])]
     for row in cell[cell.n > 1].itertuples():

@@ -54,7 +54,7 @@ def study_page(tmp_path_factory, digits):
 def report(finished):
     """Snakemake's report, made as `make report` does."""
     path = finished / "results/small/report.html"
-    style = ("--report-html-stylesheet-path", "rules/captions/report.css")
+    style = ("--report-stylesheet", "rules/captions/report.css")
     done = snakemake(finished, "--report", str(path.relative_to(finished)), *style, config=SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     return path
@@ -150,6 +150,13 @@ def test_the_report_has_every_category_and_shows_every_entry(browser, report):
             assert entry["mime_type"] == "text/html", path
             until(browser, lambda b: len(text_of_frame(b)) > 100)
     assert complaints(browser) == []
+
+
+def test_the_reports_front_page_begins_at_its_top(browser, report):
+    """Snakemake centres it, which cuts the head off what is taller than the window."""
+    opened(browser, report)
+    heading = until(browser, lambda b: b.find_element(By.XPATH, "//*[contains(text(), 'AlexNet in pytorch')]"))
+    assert heading.rect["y"] >= 0
 
 
 def shown(browser, path: str, entry: dict) -> None:
