@@ -9,6 +9,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SNAKEMAKE = snakemake --configfile $(CONFIG)
 RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
+# Tests run beside each other; each process may hold both frameworks, 2 GB.
+PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
 .PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
@@ -26,11 +28,11 @@ demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: r
 	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
 
 test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
-	python -m pytest -m "not cluster and not conda and not fault"
+	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"
 	@echo "Not run here: make cluster-test (a real one-node SLURM), make conda-test (installs gigabytes), make fault-test (kills, full disks)"
 
 fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile files (as root, for its mounts): docs/faults.md
-	python -m pytest -m fault
+	$(PYTEST) --dist worksteal -m fault
 
 cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
 	python -m pytest -m cluster

@@ -58,6 +58,15 @@ NORMALISED = spec.Variant(
 
 
 @pytest.fixture(scope="session")
+def one_thread() -> None:
+    """TensorFlow takes its number of threads once a process: for what does not set it, the same as in all other tests."""
+    import tensorflow
+
+    tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@pytest.fixture(scope="session")
 def digits() -> datasets.Dataset:
     """100 training and 50 test images of handwritten digits."""
     return datasets.digits().limited(100, 50)

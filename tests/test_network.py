@@ -16,6 +16,8 @@ from alexbench.files import InputError
 from conftest import ROOT
 from test_train import run_cell
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMEWORKS = ["pytorch", "tensorflow"]
 
 

@@ -65,15 +65,17 @@ def nobody_left(folder: Path) -> None:
             continue
 
 
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path):
+# In halves, so that they can run beside each other.
+@pytest.mark.parametrize(("kills_wanted", "seed"), [(KILLS // 2, SEED), (KILLS - KILLS // 2, SEED + 1)])
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_wanted, seed):
     folder = copy_of_workflow(tmp_path / "study")
     started = time.monotonic()
     succeed(folder, *TARGETS)
     length = time.monotonic() - started
     undisturbed = outcome(folder)
-    print(f"seed {SEED}, {KILLS} kills, an undisturbed run takes {length:.1f} s")
+    print(f"seed {seed}, {kills_wanted} kills, an undisturbed run takes {length:.1f} s")
 
-    draw = random.Random(SEED)
+    draw = random.Random(seed)
     start_over(folder)
     kills = rounds = kills_of_round = 0
     while True:
@@ -82,7 +84,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path):
         with (folder / "snakemake.out").open("w") as out:
             process = subprocess.Popen(command(*TARGETS), cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
             try:
-                status = process.wait(moment if kills < KILLS else None)
+                status = process.wait(moment if kills < kills_wanted else None)
             except subprocess.TimeoutExpired:
                 killed = kill(process, victim, draw)
                 kills, kills_of_round = kills + 1, kills_of_round + 1
@@ -95,7 +97,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path):
         assert outcome(folder) == undisturbed
         print(f"round {rounds}: {kills_of_round} kills, bit-identical")
         nobody_left(folder)
-        if kills == KILLS:
+        if kills == kills_wanted:
             break
         start_over(folder)
         kills_of_round = 0
