@@ -155,7 +155,7 @@ def test_the_report_has_every_category_and_shows_every_entry(browser, report):
 def test_the_reports_front_page_begins_at_its_top(browser, report):
     """Snakemake centres it, which cuts the head off what is taller than the window."""
     opened(browser, report)
-    heading = until(browser, lambda b: b.find_element(By.XPATH, "//*[contains(text(), 'AlexNet in pytorch')]"))
+    heading = until(browser, lambda b: b.find_element(By.XPATH, "//*[contains(text(), 'framework against framework')]"))
     assert heading.rect["y"] >= 0
 
 
