@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = results.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
     runs = results.runs_table(wanted, partial=args.partial)
     table = results.results_table(runs, results.read_study(args.study))
-    about = results.conditions(table, missing=len(wanted) - len(runs))
+    about = results.conditions(table, runs, missing=len(wanted) - len(runs))
 
     with replacing(args.results / "runs.csv") as temporary:
         runs.to_csv(temporary, index=False)

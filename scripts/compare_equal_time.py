@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.results / "equal_time" / "table.csv") as temporary:
         table.to_csv(temporary, index=False)
     markdown = results.readable(table).to_markdown(index=False, disable_numparse=True)
-    text = f"{markdown}\n\n{results.conditions(table)}\n\n{answer(compared, runs)}\n"
+    text = f"{markdown}\n\n{results.conditions(table, runs)}\n\n{answer(compared, runs)}\n"
     with replacing(args.results / "equal_time" / "table.md") as temporary:
         temporary.write_text(text)
     print(text)

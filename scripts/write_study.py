@@ -170,7 +170,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "controlled": study.is_controlled(runs),
         "hardware": hardware,
         "has_study": bool(table.accuracy_minus_study.notna().any()),
-        "same_experiment": study.is_the_studys_experiment(runs),
+        "same_experiment": results.is_the_studys_experiment(runs),
         "what_differs": differs_from_study(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),

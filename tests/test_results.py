@@ -45,6 +45,8 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     assert not row.accuracy_study_within and not row.train_seconds_study_within
     markdown = (grid_folder / "table.md").read_text()
     assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
+    # Of 2 epochs, where the study had 15.
+    assert "which is no test of it: this is not its experiment whole" in markdown
 
 
 def test_the_study_is_no_measure_of_another_data_set(grid_folder):
@@ -169,7 +171,7 @@ def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
 def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
     for framework, title, way in (("pytorch", "PyTorch", ours), ("tensorflow", "TensorFlow", theirs)):
         folder = tmp_path / "runs" / framework / "alexnet_mod" / "seed1"
-        recipe = {"initialisation": way, "adam_epsilon": way}
+        recipe = {"epochs": 2, "initialisation": way, "adam_epsilon": way}
         write_run(folder, framework=framework, framework_title=title, recipe=recipe)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
-    assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")))
+    assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), runs)

@@ -22,7 +22,7 @@ MEASURES = ("train_seconds", "accuracy", "loss")
 # What is averaged besides: from a run's predictions.
 CALIBRATION = "calibration_error"
 # The study's data: beside another data set its figures are no measure.
-STUDY_DATASET = "cifar10"
+STUDY_DATASET, STUDY_EPOCHS, STUDY_TRAIN_IMAGES = "cifar10", 15, 50_000
 
 _NUMBER = (int, float)
 # What a run's metrics must hold for a table: type, and smallest and largest value where there are such.
@@ -310,20 +310,29 @@ def counted(row: pd.Series) -> str:
     return f"n = {row.n}" + (of if lost else "")
 
 
-def conditions(table: pd.DataFrame, missing: int = 0) -> str:
-    """A few sentences on what the figures of a table are of: data, epochs, hardware, n, and how the intervals were made."""
+def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
+    """Whether the runs are on as much data, for as many epochs, as the study's."""
+    found = set(runs.dataset), set(runs["recipe.epochs"]), set(runs.train_images)
+    return found == ({STUDY_DATASET}, {STUDY_EPOCHS}, {STUDY_TRAIN_IMAGES})
 
-    def listed(values: pd.Series, unit: str) -> str:
-        return " or ".join(f"{value:,}" if isinstance(value, (int, np.integer)) else str(value) for value in values.unique()) + unit
 
-    sizes = f"{listed(table.train_images, ' training images')}, {listed(table.test_images, ' test images')}"
+def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
+    """A few sentences on what the figures of a table of runs are of: data, epochs, hardware, n, and how the intervals were made."""
+
+    def listed(key: str, unit: str) -> str:
+        return " or ".join(f"{value:,}" if isinstance(value, int) else value for value in sorted(set(runs[key].tolist()))) + unit
+
     text = (
-        f"Data: {listed(table.dataset, '')}, {sizes}; {listed(table.epochs, ' epochs')}; on {listed(table.device_name, '')}, "
-        f"{listed(table.threads, ' CPU threads')}. Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the "
-        "mean by Student's t. Where n = 1 there is no standard deviation, and the interval of the accuracy is Wilson's: of these test "
-        "images, not of another seed. Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
+        f"Data: {listed('dataset', '')}, {listed('train_images', ' training images')}, {listed('test_images', ' test images')}; "
+        f"{listed('epochs', ' epochs')}; on {listed('device_name', '')}, {listed('threads', ' CPU threads')}. "
+        "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. Where n = 1 there is "
+        "no standard deviation, and the interval of the accuracy is Wilson's: of these test images, not of another seed. "
+        "Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
     )
-    text += "; in parentheses ours minus the study's, and whether the study's lies within our interval." if _compared(table) else "."
+    if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
+        text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
+        text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
+    text += "."
     text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
@@ -342,7 +351,3 @@ def comparison(table: pd.DataFrame) -> str:
         return f"Every framework started as {initialisation} does, with the Adam of {adam}: frameworks alone."
     own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
     return f"Frameworks were left to their own defaults: {own}."
-
-
-def _compared(table: pd.DataFrame) -> bool:
-    return any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES)

@@ -13,9 +13,6 @@ import pandas as pd
 from alexbench import results
 from alexbench.stats import Interval
 
-# What the study was on besides its data set.
-STUDY_EPOCHS, STUDY_TRAIN_IMAGES = 15, 50_000
-
 
 @dataclass(frozen=True)
 class Side:
@@ -152,12 +149,6 @@ def _listed(values: pd.Series) -> str:
 def is_controlled(runs: pd.DataFrame) -> bool:
     """Whether all frameworks had the same initialisation and the same Adam, rather than each its own."""
     return all(runs[f"recipe.{key}"].nunique() == 1 for key in results.CONVENTIONS)
-
-
-def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
-    """Whether the runs are on as much data, for as many epochs, as the study's."""
-    found = set(runs.dataset), set(runs["recipe.epochs"]), set(runs.train_images)
-    return found == ({results.STUDY_DATASET}, {STUDY_EPOCHS}, {STUDY_TRAIN_IMAGES})
 
 
 def learning(runs: pd.DataFrame) -> list[dict]:
