@@ -46,7 +46,7 @@ rule collect:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("collect.py"),
+        **program("collect.py"),
         folder=subpath(output.table, parent=True),
         frameworks=config["frameworks"],
         variants=config["variants"],
@@ -71,7 +71,7 @@ rule compare:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("compare.py"),
+        **program("compare.py"),
         folder=subpath(output.table, parent=True),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
@@ -90,7 +90,7 @@ rule describe_model:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("describe_model.py"),
+        **program("describe_model.py"),
     shell:
         "python {params.script:q} --metrics {input.metrics:q} --model {input.model:q} --table {input.table:q} --output {output.card:q} 2> {log:q}"
 
@@ -106,7 +106,7 @@ rule environment:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("record_environment.py"),
+        **program("record_environment.py"),
         snakemake=SNAKEMAKE_VERSION,
     shell:
         "python {params.script:q} --runs {input.runs:q} --snakemake {params.snakemake} --output {output.json:q} 2> {log:q}"
@@ -130,7 +130,7 @@ rule plot_tradeoff:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_tradeoff.py"),
+        **program("plot_tradeoff.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --study {input.study:q} --output {output.png:q} 2> {log:q}"
 
@@ -153,7 +153,7 @@ rule plot_learning:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_learning.py"),
+        **program("plot_learning.py"),
         language=config["language"],
     shell:
         "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
@@ -177,7 +177,7 @@ rule plot_calibration:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_calibration.py"),
+        **program("plot_calibration.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 
@@ -200,7 +200,7 @@ rule plot_time_to_accuracy:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_time_to_accuracy.py"),
+        **program("plot_time_to_accuracy.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 
@@ -222,7 +222,7 @@ rule plot_samples:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_samples.py"),
+        **program("plot_samples.py"),
         language=config["language"],
     shell:
         "python {params.script:q} --data {input.data:q} --language {params.language} --output {output.png:q} 2> {log:q}"
@@ -243,7 +243,7 @@ rule plot_architectures:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_architectures.py"),
+        **program("plot_architectures.py"),
         language=config["language"],
         variants=config["variants"],
         networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
@@ -271,7 +271,7 @@ rule plot_classes:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_classes.py"),
+        **program("plot_classes.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
@@ -297,7 +297,7 @@ rule plot_mistakes:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_mistakes.py"),
+        **program("plot_mistakes.py"),
     shell:
         "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"

@@ -79,6 +79,11 @@ def script(name):
     return os.path.relpath(SCRIPTS / name)
 
 
+def program(name):
+    """What `params` needs to run a program: its path, `script`; and, so that it runs again when it changes, a hash of its `code`."""
+    return {"script": script(name), "code": fingerprint.of_program(SCRIPTS / name)}
+
+
 def local_path(source):
     """`source` as a rule's input where it is a file of this machine; nothing where it is a URL."""
     return [] if is_url(source) else str(Path(source).expanduser())

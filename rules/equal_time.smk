@@ -57,7 +57,7 @@ rule compare_equal_time:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("compare_equal_time.py"),
+        **program("compare_equal_time.py"),
         results=subpath(output.table, ancestor=2),
         frameworks=config["frameworks"],
         variant=EQUAL["variant"],

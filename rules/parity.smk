@@ -46,7 +46,6 @@ rule compare_parity:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("compare_parity.py"),
-        code=fingerprint.of_file(SCRIPTS / "alexbench" / "reference.py"),
+        **program("compare_parity.py"),
     shell:
         "python {params.script:q} {input.shown:q} --variant {wildcards.variant} --output {output.table:q} 2>&1 | tee {log:q}"

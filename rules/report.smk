@@ -37,7 +37,7 @@ rule plot_intervals:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_intervals.py"),
+        **program("plot_intervals.py"),
         language=config["language"],
     shell:
         "python {params.script:q} --runs {input.runs:q} --table {input.table:q} --language {params.language} --output {output.png:q} 2> {log:q}"
@@ -60,7 +60,7 @@ rule plot_clocks:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_clocks.py"),
+        **program("plot_clocks.py"),
         language=config["language"],
     shell:
         "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
@@ -87,7 +87,7 @@ rule write_study:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("write_study.py"),
+        **program("write_study.py"),
         folder=subpath(output.page, parent=True),
         language=config["language"],
         # Not used below: the page is written again when these come or change, and not made for their sake.
@@ -109,7 +109,7 @@ rule print_study:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("print_page.py"),
+        **program("print_page.py"),
     shell:
         "python {params.script:q} {input.page:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
 
@@ -130,7 +130,7 @@ rule show_results:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Results table",
     shell:
         "python {params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
@@ -151,7 +151,7 @@ use rule show_results as show_comparisons with:
         f"{LOGS}/pages/comparisons.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Cells in pairs",
 
 
@@ -169,7 +169,7 @@ use rule show_results as show_classes with:
         f"{LOGS}/pages/classes.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Accuracy class by class",
 
 
@@ -187,7 +187,7 @@ use rule show_results as show_runs with:
         f"{LOGS}/pages/runs.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Every run",
 
 
@@ -205,7 +205,7 @@ use rule show_results as show_environment with:
         f"{LOGS}/pages/environment.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Machines, versions, code",
 
 
@@ -223,7 +223,7 @@ use rule show_results as show_equal_time with:
         f"{LOGS}/pages/equal_time.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Equal training time",
 
 
@@ -241,7 +241,7 @@ use rule show_results as show_timing with:
         f"{LOGS}/pages/timing.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Timing",
 
 
@@ -259,7 +259,7 @@ use rule show_results as show_arms with:
         f"{LOGS}/pages/arms.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Every arm of the timing experiment",
 
 
@@ -277,7 +277,7 @@ use rule show_results as show_parity with:
         f"{LOGS}/pages/parity/{{variant}}.log",
     localrule: True
     params:
-        script=script("write_page.py"),
+        **program("write_page.py"),
         title="Parity",
 
 

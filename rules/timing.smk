@@ -70,7 +70,7 @@ rule collect_timing:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("collect_timing.py"),
+        **program("collect_timing.py"),
         folder=subpath(output.arms, parent=True),
     shell:
         "python {params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
@@ -94,7 +94,7 @@ rule plot_waterfall:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_timing.py"),
+        **program("plot_timing.py"),
     shell:
         "python {params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
@@ -118,7 +118,7 @@ rule plot_ratio:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_timing.py"),
+        **program("plot_timing.py"),
     shell:
         "python {params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
         " --output {output.png:q} 2> {log:q}"
@@ -141,6 +141,6 @@ rule plot_roofline:
     conda:
         "../envs/analysis.yaml"
     params:
-        script=script("plot_timing.py"),
+        **program("plot_timing.py"),
     shell:
         "python {params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"

@@ -124,8 +124,8 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in snakemake(finished, "-n", config=SMALL).stdout
 
 
-def trained_again(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL) -> set[str]:
-    """Frameworks that are planned to be trained again once text in some files is replaced."""
+def dry_run_after(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL):
+    """A dry run once text in some files is replaced."""
     folder = tmp_path / "changed"
     shutil.copytree(finished, folder)
     for name, (old, new) in changed.items():
@@ -137,6 +137,12 @@ def trained_again(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, 
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     done = snakemake(folder, "-n", config=config)
     assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def trained_again(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL) -> set[str]:
+    """Frameworks that are planned to be trained again once text in some files is replaced."""
+    done = dry_run_after(finished, tmp_path, changed, config)
     jobs = (done.stdout + done.stderr).split("rule train:")[1:]
     return {job.split("framework=")[1].split(",")[0] for job in jobs}
 
@@ -159,6 +165,24 @@ BACKEND = "scripts/alexbench/backends/pytorch.py"
 )
 def test_a_change_trains_again_just_what_it_touches(finished, tmp_path, changed, again):
     assert trained_again(finished, tmp_path, changed) == again
+
+
+LEARNING = "scripts/plot_learning.py"
+
+
+@pytest.mark.parametrize(
+    ("changed", "again", "not_again"),
+    [
+        ({LEARNING: ('"""', '"""Another text. ')}, set(), {"plot_learning"}),
+        ({LEARNING: ("import", "import math\nimport")}, {"plot_learning", "write_study"}, {"train", "collect", "plot_tradeoff"}),
+        ({"scripts/alexbench/stats.py": ("0.95", "0.90")}, {"collect", "compare"}, {"train", "dataset", "plot_samples"}),
+        ({"scripts/alexbench/pages/style.css": ("color", "colour")}, {"write_study", "show_results"}, {"train", "plot_tradeoff"}),
+    ],
+    ids=["docstring", "figure", "statistics", "style"],
+)
+def test_a_change_draws_again_what_it_touches(finished, tmp_path, changed, again, not_again):
+    jobs = planned(dry_run_after(finished, tmp_path, changed))
+    assert again <= set(jobs) and not not_again & set(jobs)
 
 
 def test_another_recipe_trains_again(finished, tmp_path):

@@ -1,4 +1,4 @@
-"""Hashes of code by meaning: comments, docstrings and layout left out. They tell Snakemake which cells a change touches."""
+"""Hashes of code by meaning: comments, docstrings and layout left out. They tell Snakemake what a change touches."""
 
 import ast
 import hashlib
@@ -36,7 +36,7 @@ def of_source(source: str) -> str:
 
 @cache
 def of_file(path: Path) -> str:
-    return of_source(path.read_text())
+    return of_source(path.read_text()) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def of_training(framework: str) -> str:
@@ -47,6 +47,35 @@ def of_training(framework: str) -> str:
 def of_timing(framework: str) -> str:
     """A hash of the code that times the steps of `framework`."""
     return _of_files(*TIMING, f"backends/{framework}.py")
+
+
+@cache
+def of_program(path: Path) -> str:
+    """A hash of what a program does: of its code, of all of the library that it imports, of whatever else lies in that's packages."""
+    found, waiting = {}, [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found[file] = of_file(file)
+        if file.suffix == ".py":
+            waiting += _imported(file)
+        if file.name == "__init__.py":
+            waiting += [other for other in file.parent.iterdir() if other.is_file() and other.suffix != ".py"]
+    return hashlib.sha256(" ".join(found[file] for file in sorted(found)).encode()).hexdigest()[:12]
+
+
+@cache
+def _imported(file: Path) -> list[Path]:
+    """The modules of the library that a file imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    places = [LIBRARY.parent.joinpath(*name.split(".")) for name in names if name.startswith("alexbench.")]
+    return [path for place in places for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
 
 
 def _of_files(*names: str) -> str:
