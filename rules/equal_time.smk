@@ -47,7 +47,6 @@ rule compare_equal_time:
             seed=config["seeds"],
             file=["metrics.json", "predictions.npz"],
         ),
-        study=STUDY,
     output:
         table=f"{RESULTS}/equal_time/table.csv",
         markdown=f"{RESULTS}/equal_time/table.md",
@@ -65,4 +64,4 @@ rule compare_equal_time:
         seeds=config["seeds"],
     shell:
         "python {params.script:q} --results {params.results:q} --frameworks {params.frameworks:q} --variant {params.variant:q}"
-        " --as-long-as {params.as_long_as:q} --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
+        " --as-long-as {params.as_long_as:q} --seeds {params.seeds} 2>&1 | tee {log:q}"

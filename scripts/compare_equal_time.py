@@ -12,8 +12,6 @@ import pandas as pd
 from alexbench import comparisons, results
 from alexbench.files import replacing, run_program
 
-STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
-
 
 def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
     """`results.runs_table` of both networks as the recipe has them, and of `variant` with the other's time as a variant of its own."""
@@ -46,10 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
     p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")
     p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
-    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
     args = p.parse_args(argv)
     runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)
-    table = results.results_table(runs, results.read_study(args.study))
+    table = results.results_table(runs)
     compared = comparisons.table(runs)
     with replacing(args.results / "equal_time" / "table.csv") as temporary:
         table.to_csv(temporary, index=False)

@@ -61,6 +61,14 @@ def test_the_study_is_no_measure_of_another_data_set(grid_folder):
     assert "within" not in (grid_folder / "table.md").read_text()
 
 
+def test_where_the_study_has_no_figures_it_is_left_out(grid_folder):
+    runs = results.runs_table(results.grid(grid_folder / "runs", ["pytorch"], ["alexnet"], [1, 2]))
+    with_study, without = results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), results.results_table(runs)
+    assert without.columns.tolist() == with_study.columns.tolist() and without.accuracy_minus_study.isna().all()
+    assert "Study: accuracy" in results.readable(with_study) and "Study" in results.conditions(with_study, runs)
+    assert not [name for name in results.readable(without) if name.startswith("Study")] and "Study" not in results.conditions(without, runs)
+
+
 def test_calibration_is_of_the_predictions(grid_folder):
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
     errors = [stats.expected_calibration_error(*results.read_predictions(run_folder(grid_folder, seed=seed))) for seed in (1, 2)]

@@ -192,8 +192,8 @@ def _possible(measure: str, found: stats.Interval) -> stats.Interval:
     return stats.Interval(found.value, float(low), float(high))
 
 
-def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
-    """A row a framework, variant and group of runs that may be averaged, beside the study's figures.
+def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row a framework, variant and group of runs that may be averaged, beside the study's figures where these are given.
 
     For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
     off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
@@ -221,6 +221,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
         # Of runs from before their code was hashed, the commits are all that is known.
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
+    if study is None:
+        study = pd.DataFrame(columns=[*provenance.CELL, "parameters", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
     theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in provenance.CELL})
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
     for measure in MEASURES:
@@ -298,8 +300,9 @@ def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") 
     for measure, title in columns.items():
         out[title] = [measured(row, measure) for _, row in table.iterrows()]
     out["Runs"] = [counted(row) for _, row in table.iterrows()]
-    for measure, title in (("train_seconds", "time (s)"), ("accuracy", "accuracy"), ("loss", "loss")):
-        out[f"Study: {title}"] = [theirs(row, measure) for _, row in table.iterrows()]
+    if table.study_accuracy.notna().any():
+        for measure, title in (("train_seconds", "time (s)"), ("accuracy", "accuracy"), ("loss", "loss")):
+            out[f"Study: {title}"] = [theirs(row, measure) for _, row in table.iterrows()]
     return out
 
 
@@ -326,13 +329,14 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         f"Data: {listed('dataset', '')}, {listed('train_images', ' training images')}, {listed('test_images', ' test images')}; "
         f"{listed('epochs', ' epochs')}; on {listed('device_name', '')}, {listed('threads', ' CPU threads')}. "
         "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. Where n = 1 there is "
-        "no standard deviation, and the interval of the accuracy is Wilson's: of these test images, not of another seed. "
-        "Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
+        "no standard deviation, and the interval of the accuracy is Wilson's: of these test images, not of another seed."
     )
-    if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
-        text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
-        text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
-    text += "."
+    if table.study_accuracy.notna().any():
+        text += " Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
+        if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
+            text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
+            text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
+        text += "."
     text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
