@@ -78,7 +78,7 @@ def programs() -> dict[str, set[str]]:
             environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)
             if environment:
                 for name in FRAMEWORKS if environment[1] == "{framework}" else [environment[1]]:
-                    found.setdefault(name, set()).update(re.findall(r'script\("(\w+\.py)"\)', rule))
+                    found.setdefault(name, set()).update(re.findall(r'(?:script|program)\("(\w+\.py)"\)', rule))
     return found
 
 
