@@ -81,7 +81,8 @@ def script(name):
 
 def program(name):
     """What `params` needs to run a program: its path, `script`; and, so that it runs again when it changes, a hash of its `code`."""
-    return {"script": script(name), "code": fingerprint.of_program(SCRIPTS / name)}
+    # A function, since a job that reads this needs its own rule's alone.
+    return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
 
 
 def local_path(source):

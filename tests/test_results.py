@@ -61,6 +61,15 @@ def test_the_study_is_no_measure_of_another_data_set(grid_folder):
     assert "within" not in (grid_folder / "table.md").read_text()
 
 
+def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_folder):
+    for framework in ("pytorch", "tensorflow"):
+        for variant in ("alexnet_mod", "alexnet"):
+            for seed in (1, 2):
+                write_run(run_folder(grid_folder, framework, variant, seed), framework=framework, variant=variant, seed=seed, recipe="lost")
+    collected(grid_folder)
+    assert "this is not its experiment whole" in (grid_folder / "table.md").read_text()
+
+
 def test_where_the_study_has_no_figures_it_is_left_out(grid_folder):
     runs = results.runs_table(results.grid(grid_folder / "runs", ["pytorch"], ["alexnet"], [1, 2]))
     with_study, without = results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), results.results_table(runs)

@@ -315,8 +315,9 @@ def counted(row: pd.Series) -> str:
 
 def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
     """Whether the runs are on as much data, for as many epochs, as the study's."""
-    found = set(runs.dataset), set(runs["recipe.epochs"]), set(runs.train_images)
-    return found == ({STUDY_DATASET}, {STUDY_EPOCHS}, {STUDY_TRAIN_IMAGES})
+    # As text: a recipe that was edited by hand may hold anything, or not be there.
+    found = [set(runs[key].astype(str)) if key in runs else set() for key in ("dataset", "recipe.epochs", "train_images")]
+    return found == [{STUDY_DATASET}, {str(STUDY_EPOCHS)}, {str(STUDY_TRAIN_IMAGES)}]
 
 
 def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
