@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from safetensors.numpy import load_file, save_file
 
 import describe_model
@@ -64,7 +64,9 @@ def test_what_is_no_model_is_refused(run, tmp_path):
         network.load(tmp_path / "half.safetensors")
 
 
-def test_pictures_are_answered_and_bad_files_named(run, pictures, capsys):
+def test_pictures_are_answered_and_bad_files_named(run, pictures, capsys, monkeypatch):
+    # WeasyPrint, where another test has imported it, lets Pillow read what is cut short.
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
     paths = [str(pictures / name) for name in ("wide.jpg", "text.jpg", "clear.png", "half.png", "missing.png")]
     model = f"--model={run / 'model.safetensors'}"
     assert predict.main([*paths, model]) == 1
