@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
         table.to_csv(temporary, index=False)
     with replacing(args.results / "table.md") as temporary:
         markdown = results.readable(table).to_markdown(index=False, colalign=aligned(table), disable_numparse=True)
-        temporary.write_text(f"{markdown}\n\n{about}\n")
+        temporary.write_text(f"{markdown}\n\n{about}\n", encoding="utf-8")
     with replacing(args.results / "table.tex") as temporary:
         latex = results.readable(table, plus_minus=r"$\pm$", missing="--")
         latex = latex.replace(r"_", r"\_", regex=True).style.hide(axis="index")
         body = latex.to_latex(hrules=True, column_format="".join(place[0] for place in aligned(table)))
-        temporary.write_text(f"% Needs \\usepackage{{booktabs}}, and a wide page. {about.replace('±', '+-')}\n{body}")
+        temporary.write_text(f"% Needs \\usepackage{{booktabs}}, and a wide page. {about.replace('±', '+-')}\n{body}", encoding="utf-8")
     print(f"{len(runs)} of {len(wanted)} runs -> {args.results / 'table.md'}")
-    print((args.results / "table.md").read_text())
+    print((args.results / "table.md").read_text(encoding="utf-8"))
     return 0
 
 

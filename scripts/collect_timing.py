@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         ("timing.md", text),
     ):
         with replacing(args.output / name) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
     print(text)
     return 0
 

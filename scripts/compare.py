@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.output / "comparisons.csv") as temporary:
         compared.to_csv(temporary, index=False)
     with replacing(args.output / "comparisons.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     with replacing(args.output / "classes.csv") as temporary:
         results.classes_table(runs, datasets.load(args.data).classes).to_csv(temporary, index=False)
     print(text)

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     markdown = results.readable(table).to_markdown(index=False, disable_numparse=True)
     text = f"{markdown}\n\n{results.conditions(table, runs)}\n\n{answer(compared, runs)}\n"
     with replacing(args.results / "equal_time" / "table.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     print(text)
     return 0
 

@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
                 failed.append(f"{quantity} of {first} and {second} differ by {value:.2g}, allowed are {allowed:.2g}")
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
     with replacing(args.output) as temporary:
-        temporary.write_text(f"# {variants.get(args.variant).title}: do the frameworks compute the same?\n\n{table}\n")
+        temporary.write_text(f"# {variants.get(args.variant).title}: do the frameworks compute the same?\n\n{table}\n", encoding="utf-8")
     print(table)
     if failed:
         raise InputError("\n".join(f"parity: {line}" for line in failed))

@@ -51,7 +51,9 @@ class Finding:
 def output(command: list[str], seconds: float = 120.0, **environment: str) -> tuple[int, str]:
     """Exit status and what a command printed; 127 where it does not exist."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=os.environ | environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", timeout=seconds, check=False, env=os.environ | environment
+        )
     except FileNotFoundError:
         return 127, f"{command[0]} is not on PATH"
     except subprocess.TimeoutExpired:
@@ -164,7 +166,7 @@ def slurm(profile: Path) -> Iterator[Finding]:
     """What SLURM itself says of a job as the profile would submit it."""
     path = profile / "config.yaml"
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         yield Finding(FAILURE, "profile", f"{path} cannot be read ({error})", "name the profile's folder with --profile")
         return
@@ -213,7 +215,7 @@ def names(command: list[str]) -> list[str]:
 def read_profile(profile: Path) -> dict:
     """A profile's settings; nothing where it cannot be read, which `slurm` tells of."""
     try:
-        settings = yaml.safe_load((profile / "config.yaml").read_text())
+        settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
     return settings if isinstance(settings, dict) else {}

@@ -40,7 +40,7 @@ def fetch_wheels(python: Path | str, requirements: list[str], folder: Path) -> N
 
 def fetch_environment(file: Path, output: Path) -> None:
     """The packages of an environment file, by making its conda part, of Python and pip, which goes again."""
-    environment = yaml.safe_load(file.read_text())
+    environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     specs = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     wheels = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
     channels = [f"--channel={name}" for name in environment["channels"]]

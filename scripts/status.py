@@ -37,13 +37,13 @@ def ended(progress: dict, silent: float) -> bool:
 def state(run: Path, log: Path) -> tuple[str, str]:
     """A cell's state in a word, and what else there is to say of it."""
     if (run / "metrics.json").exists():
-        metrics = json.loads((run / "metrics.json").read_text())
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         accuracy = "" if metrics["accuracy"] is None else f"accuracy {metrics['accuracy']:.4f}, "
         how = "" if metrics["status"] == "completed" else f"{metrics['status']}, "
         return "done", f"{how}{accuracy}trained {span(metrics['train_seconds'])}"
     if (run / "progress.json").exists():
         try:
-            progress = json.loads((run / "progress.json").read_text())
+            progress = json.loads((run / "progress.json").read_text(encoding="utf-8"))
             silent = time.time() - (run / "progress.json").stat().st_mtime
         except FileNotFoundError:  # it ended just now
             return state(run, log)
@@ -57,7 +57,7 @@ def state(run: Path, log: Path) -> tuple[str, str]:
             f"epoch {progress['epoch']} of {progress['epochs']}, {progress['images']:,} of {progress['epoch_images']:,} images, "
             f"{progress['images_per_second']:.0f} images/s, about {span(progress['seconds_left'])} left, on {where}"
         )
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()] if log.exists() else []
     if lines and lines[-1].startswith("interrupted by"):
         return "interrupted", lines[-1]
     if lines:

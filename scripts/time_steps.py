@@ -84,7 +84,7 @@ def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
     """One arm, in a process of its own. An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`."""
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         if arm.kind != "extra":
@@ -120,7 +120,7 @@ def measure_all(args: argparse.Namespace) -> None:
     for arm in random.Random(args.round).sample(arms, len(arms)):
         rows[arm.name] = measure_in_a_process(argv, arm)
     place = {"round": args.round, "framework": args.framework, "variant": args.variant}
-    with replacing(args.output) as temporary, temporary.open("w", newline="") as file:
+    with replacing(args.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=[*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)], restval="")
         writer.writeheader()
         for arm in arms:

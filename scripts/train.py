@@ -188,7 +188,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
 
     # More host memory, which a retry brings, is of no help on the GPU.
     if args.attempt > 1 and keeper.hopeless.exists():
-        raise InputError(f"not tried again: {keeper.hopeless.read_text()}")
+        raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
     how = execution.Execution.from_options(args)
@@ -241,7 +241,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
             f"the memory of the GPU ({described['device_name']}) does not suffice for {variant.name} with batches of "
             f"{settings.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
-        keeper.hopeless.write_text(reason)
+        keeper.hopeless.write_text(reason, encoding="utf-8")
         raise InputError(reason) from None
     progress = outcome.progress
     final_weights = backend.get_weights()
@@ -291,7 +291,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         **host,
         "versions": host["versions"] | described["versions"],
     }
-    with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="") as file:
+    with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(progress.history[0]))
         writer.writeheader()
         writer.writerows(progress.history)

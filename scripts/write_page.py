@@ -26,8 +26,8 @@ def shown(path: Path) -> Markup:
         case ".csv":
             return pages.from_table(pd.read_csv(path))
         case ".md":
-            return pages.from_markdown(path.read_text())
-    return Markup(highlight(path.read_text(), get_lexer_for_filename(path.name), CODE))
+            return pages.from_markdown(path.read_text(encoding="utf-8"))
+    return Markup(highlight(path.read_text(encoding="utf-8"), get_lexer_for_filename(path.name), CODE))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -117,7 +117,7 @@ def write_run(folder: Path, **changes) -> dict:
     write_json(folder / "metrics.json", metrics)
     random = np.random.default_rng(metrics["seed"])
     finite = metrics["status"] != "diverged"
-    with (folder / "history.csv").open("w", newline="") as file:
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"])
         for epoch in (1, 2):
@@ -131,7 +131,7 @@ def write_run(folder: Path, **changes) -> dict:
         shown = np.where(random.permutation(100) < right, labels, (labels + random.integers(1, 10, 100)) % 10)
         logits[np.arange(100), shown] = logits.max(axis=1) + random.exponential(1.5, 100).astype(np.float32)
     np.savez(folder / "predictions.npz", logits=logits if finite else np.full_like(logits, np.nan), labels=labels)
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -167,10 +167,10 @@ def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subp
     """Run Snakemake in `folder`, a copy of the workflow, with `config` over the default."""
     command = [str(SNAKEMAKE), "--nocolor", *arguments]
     if config is not None:
-        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        (folder / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         command += ["--configfile", "mine.yaml"]
     environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
 @pytest.fixture(scope="session")

@@ -193,5 +193,5 @@ def test_the_results_table_of_the_report_sorts(browser, report):
 
 
 def test_the_front_page_is_written_for_every_category():
-    text = (ROOT / "rules/captions/workflow.rst").read_text()
+    text = (ROOT / "rules/captions/workflow.rst").read_text(encoding="utf-8")
     assert all(f'"{category}": "' in text for category in CATEGORIES)

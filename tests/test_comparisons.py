@@ -30,7 +30,7 @@ def compared(root, seeds=SEEDS, variants=("alexnet_mod",)) -> tuple[pd.DataFrame
     datasets.save(datasets.digits().limited(10, 10), root / "digits.npz")
     assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "digits.npz"), "--output", str(root)]) == 0
     assert (root / "classes.csv").exists()
-    return pd.read_csv(root / "comparisons.csv"), (root / "comparisons.md").read_text()
+    return pd.read_csv(root / "comparisons.csv"), (root / "comparisons.md").read_text(encoding="utf-8")
 
 
 def test_a_clear_difference_is_said_and_another_is_not(tmp_path):
@@ -94,7 +94,7 @@ def test_runs_that_failed_are_named_and_not_compared(tmp_path):
 def write_predictions(folder, logits, labels) -> None:
     """Another network's predictions, and the accuracy that they have."""
     np.savez(folder / "predictions.npz", logits=logits, labels=labels)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     write_json(folder / "metrics.json", metrics | {"accuracy": float(np.mean(logits.argmax(axis=1) == labels))})
 
 
@@ -123,9 +123,9 @@ def test_runs_of_different_hardware_have_rows_of_their_own(tmp_path):
     cells = results.read_table(tmp_path / "table.csv")
     assert cells.made_with.tolist() == ["device_name fast GPU", "device_name slow GPU", ""] and cells.n.tolist() == [2, 1, 3]
     assert cells.train_seconds.tolist() == pytest.approx([100.5, 900, 304 / 3])
-    markdown = (tmp_path / "table.md").read_text()
+    markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "| device_name slow GPU |" in markdown and "they are not averaged" in markdown
-    assert r"device\_name slow GPU" in (tmp_path / "table.tex").read_text()
+    assert r"device\_name slow GPU" in (tmp_path / "table.tex").read_text(encoding="utf-8")
     # Compared on the hardware that both have.
     assert table[["a_n", "b_n", "b_made_with"]].values.tolist() == [[3, 2, "device_name fast GPU"]]
 
@@ -165,7 +165,7 @@ def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
         grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"]
         assert collect.main(["--results", str(tmp_path), *grid]) == 0
         assert results.read_table(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
-        assert ("Runs of a cell are of different commits" in (tmp_path / "table.md").read_text()) == named
+        assert ("Runs of a cell are of different commits" in (tmp_path / "table.md").read_text(encoding="utf-8")) == named
 
 
 @pytest.mark.parametrize(

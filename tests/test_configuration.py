@@ -9,8 +9,8 @@ import yaml
 from alexbench import configuration
 from conftest import ROOT
 
-DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
 
 
 def with_value(key: str, value) -> dict:
@@ -108,7 +108,7 @@ def test_local_files_must_exist(tmp_path):
 
 
 def test_configuration_schema_and_readme_have_the_same_keys():
-    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE))
+    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "config" / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert keys(DEFAULT) == schema_keys(SCHEMA) == documented
 
 
@@ -116,7 +116,7 @@ def test_defaults_are_those_of_the_recipe_and_of_the_readme():
     from alexbench.recipe import Recipe
 
     assert DEFAULT["recipe"] == Recipe().as_dict()
-    readme = (ROOT / "config" / "README.md").read_text()
+    readme = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     for key, value in DEFAULT["recipe"].items():
         shown = yaml.safe_dump(value).split("\n")[0]
         assert re.search(rf"^\| `recipe\.{key}` \| `?{shown}`? \|", readme, re.MULTILINE), key

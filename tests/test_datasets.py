@@ -85,7 +85,7 @@ def spoil_flip(path):
 
 
 def spoil_html(path):
-    path.write_text("<!DOCTYPE html><html><body>404</body></html>")
+    path.write_text("<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
 
 
 def spoil_zip(path):

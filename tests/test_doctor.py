@@ -16,7 +16,7 @@ def place(tmp_path, monkeypatch):
 
 
 def examined(capsys, place, config: dict, *options: str) -> tuple[int, str]:
-    (place / "mine.yaml").write_text(yaml.safe_dump(config))
+    (place / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     status = doctor.main(["--config", "mine.yaml", *options])
     return status, capsys.readouterr().out
 
@@ -39,7 +39,7 @@ def test_a_gpu_that_is_asked_for_and_not_there(place, capsys):
 
 
 def test_missing_files_and_folders_that_cannot_be_written(place, capsys, monkeypatch):
-    (place / "results").write_text("a file where the folder should be")
+    (place / "results").write_text("a file where the folder should be", encoding="utf-8")
     config = {"frameworks": [], "data": {"archive": "no/such.tar.gz"}}
     monkeypatch.setattr(doctor, "frameworks", lambda config: [])
     status, said = examined(capsys, place, config | {"frameworks": ["pytorch"]})
@@ -65,7 +65,7 @@ def test_the_profiles_gpu_is_missed_inside_a_job_alone(place, capsys, monkeypatc
     if job:
         monkeypatch.setenv("SLURM_JOB_ID", job)
     monkeypatch.setattr(doctor, "slurm", lambda profile: [])
-    (place / "config.yaml").write_text("executor: slurm\nconfig:\n  device: cuda\n")
+    (place / "config.yaml").write_text("executor: slurm\nconfig:\n  device: cuda\n", encoding="utf-8")
     config = {"frameworks": ["pytorch"], "data": {"dataset": "digits"}}
     status, said = examined(capsys, place, config, "--profile", str(place))
     assert status == bool(job) and f"{level} pytorch: " in said
@@ -74,7 +74,7 @@ def test_the_profiles_gpu_is_missed_inside_a_job_alone(place, capsys, monkeypatc
 def test_no_slurm_on_this_machine(place, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "frameworks", lambda config: [])
     monkeypatch.setenv("PATH", str(place))
-    (place / "config.yaml").write_text("executor: slurm\n")
+    (place / "config.yaml").write_text("executor: slurm\n", encoding="utf-8")
     status, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
     assert status == 0 and "config.yaml says executor: slurm, but sbatch is not on PATH -> run on a login node" in said
 
@@ -93,9 +93,9 @@ def test_conda(place, capsys, monkeypatch, says, profile, status, line):
     monkeypatch.setattr(doctor, "frameworks", lambda config: [])
     monkeypatch.setenv("PATH", str(place))
     if says:
-        (place / "conda").write_text(f"#!/bin/sh\necho {says}\n")
+        (place / "conda").write_text(f"#!/bin/sh\necho {says}\n", encoding="utf-8")
         (place / "conda").chmod(0o755)
-    (place / "config.yaml").write_text(profile)
+    (place / "config.yaml").write_text(profile, encoding="utf-8")
     found, said = examined(capsys, place, {"data": {"dataset": "digits"}}, "--profile", str(place))
     assert found == status and line in said
 

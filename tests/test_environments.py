@@ -37,17 +37,19 @@ def pins(lines: list[str]) -> dict[str, str]:
     return found
 
 
-REQUIREMENTS = pins([line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")])
+REQUIREMENTS = pins(
+    [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+)
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 
 def wheels(path: Path) -> dict[str, str]:
-    return pins(yaml.safe_load(path.read_text())["dependencies"][2]["pip"])
+    return pins(yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"][2]["pip"])
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_have_the_versions_of_requirements(path):
-    environment = yaml.safe_load(path.read_text())
+    environment = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert environment["channels"] == ["conda-forge"]
     python, pip, _ = environment["dependencies"]
     assert re.fullmatch(r"python=3\.\d+", python) and pip == "pip"
@@ -74,7 +76,7 @@ def programs() -> dict[str, set[str]]:
 
     found: dict[str, set[str]] = {}
     for path in (ROOT / "rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)
             if environment:
                 for name in FRAMEWORKS if environment[1] == "{framework}" else [environment[1]]:
@@ -85,7 +87,7 @@ def programs() -> dict[str, set[str]]:
 @cache
 def imports(path: Path, everywhere: bool) -> frozenset[str]:
     """Packages that a module imports, its own modules' ones included: when it is imported itself, or `everywhere` in it."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names = set()
     for node in ast.walk(tree) if everywhere else tree.body:
         if isinstance(node, ast.Import):
@@ -115,12 +117,14 @@ def test_environments_hold_what_their_programs_import_and_no_more(path):
 def test_whatever_names_a_version_names_the_same():
     import doctor
 
-    readme, makefile = ((ROOT / name).read_text() for name in ("README.md", "Makefile"))
-    pythons = {yaml.safe_load(path.read_text())["dependencies"][0].removeprefix("python=") for path in ENVIRONMENTS}
+    readme, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    pythons = {yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"][0].removeprefix("python=") for path in ENVIRONMENTS}
     (python,) = pythons
     assert re.findall(r"Python (\d+\.\d+) or later", readme + makefile) == [python, python]
-    assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
-    documents = {path: path.read_text() for path in (ROOT / "README.md", ROOT / "docs/environments.md", ROOT / "config/README.md")}
+    assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    documents = {
+        path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs/environments.md", ROOT / "config/README.md")
+    }
     for path, text in documents.items():
         for found in re.findall(r"\bconda (\d[\d.]*\d)", text):
             assert found == doctor.CONDA, f"{path.name} has conda {found}"

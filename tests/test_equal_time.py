@@ -27,7 +27,7 @@ def test_as_many_epochs_as_come_closest():
 def test_a_cell_is_trained_as_long_as_another(digits_file, tmp_path):
     model = run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
-    path.write_text(json.dumps(model | {"train_seconds": 30 * model["train_seconds"]}))
+    path.write_text(json.dumps(model | {"train_seconds": 30 * model["train_seconds"]}), encoding="utf-8")
     found = run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
     assert found["budget_seconds"] == 30 * model["train_seconds"] and model["budget_seconds"] is None
     # The first epoch is the slower one; how many there are is the machine's affair, but not that the time is kept.
@@ -40,10 +40,10 @@ def test_times_of_other_hardware_are_refused(digits_file, tmp_path):
     model = run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
     for key, value in (("threads", 7), ("device_name", "a GPU"), ("framework", "tensorflow")):
-        path.write_text(json.dumps(model | {key: value}))
+        path.write_text(json.dumps(model | {key: value}), encoding="utf-8")
         with pytest.raises(InputError, match=rf"metrics\.json is of {key} {value!r}, this run of .* run both on the same kind of machine"):
             run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
-    path.write_text("{}")
+    path.write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"--as-long-as: .*metrics\.json is no metrics\.json of a run"):
         run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
 
@@ -75,11 +75,11 @@ def test_the_comparison_names_both_and_what_came_out(grid_folder, capsys):
             )
             for variant in ("alexnet_mod", "alexnet"):
                 path = grid_folder / "runs" / framework / variant / f"seed{seed}" / "metrics.json"
-                path.write_text(json.dumps(json.loads(path.read_text()) | {"budget_seconds": None}))
+                path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"budget_seconds": None}))
     seeds = ["--seeds", "1", "2"]
     names = ["--frameworks", "pytorch", "tensorflow", "--variant=alexnet_mod", "--as-long-as=alexnet"]
     assert compare_equal_time.main(["--results", str(grid_folder), *names, *seeds]) == 0
-    text = (grid_folder / "equal_time" / "table.md").read_text()
+    text = (grid_folder / "equal_time" / "table.md").read_text(encoding="utf-8")
     assert "AlexNet mod. (32), as long as AlexNet (224)" in text
     assert "- PyTorch: 12 epochs instead of 2, 1.00 times the time that they were to have." in text
     assert "better, accuracy +0.1005" in text and capsys.readouterr().out.strip() == text.strip()

@@ -53,7 +53,7 @@ def drawn(output, width: int = 400) -> str:
     """The SVG's text, once both files are seen to be there and not blank."""
     with Image.open(output) as image:
         assert image.width > width and len(image.convert("L").getcolors()) > 10
-    return output.with_suffix(".svg").read_text()
+    return output.with_suffix(".svg").read_text(encoding="utf-8")
 
 
 def test_tradeoff(runs, tmp_path):
@@ -178,7 +178,7 @@ def test_architectures(tmp_path):
 def test_the_same_runs_give_the_same_svg(runs, tmp_path):
     for name in ("a", "b"):
         plot_tradeoff.main(["--runs", str(runs), "--output", str(tmp_path / f"{name}.png")])
-    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8") == (tmp_path / "b.svg").read_text(encoding="utf-8")
 
 
 def test_a_frameworks_colour_does_not_depend_on_the_others_order():

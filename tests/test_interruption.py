@@ -148,7 +148,7 @@ def start(framework: str, data, output) -> subprocess.Popen:
     size = ["--train-limit=300", "--test-limit=20", "--epochs=3", "--batch-size=16"]
     options = ["--variant=alexnet_mod", *size, "--device=cpu", "--threads=1"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--framework", framework, *options, "--data", str(data)]
-    return subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "--output", str(output)], stderr=subprocess.PIPE, text=True, encoding="utf-8")
 
 
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
@@ -162,7 +162,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> No
 def stage(output) -> str:
     """What the run in `output` says it is at."""
     path = output / "progress.json"
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
     process = start(framework, digits_file, output)
     assert process.wait() == 0
     assert "resumed after 1 epochs and 0 steps (interruption 2)" in process.stderr.read()
-    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, output))
+    first, second = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (whole, output))
     assert second["interruptions"] == 2 and second["final_weights_sha256"] == first["final_weights_sha256"]
     assert second["loss"] == first["loss"]
     assert (whole / "predictions.npz").read_bytes() == (output / "predictions.npz").read_bytes()

@@ -36,7 +36,7 @@ def pictures(tmp_path_factory):
     images = datasets.digits().test_images
     Image.fromarray(images[0]).resize((96, 64)).save(folder / "wide.jpg")
     Image.fromarray(images[1]).convert("RGBA").save(folder / "clear.png")
-    (folder / "text.jpg").write_text("not a picture")
+    (folder / "text.jpg").write_text("not a picture", encoding="utf-8")
     (folder / "half.png").write_bytes((folder / "clear.png").read_bytes()[:100])
     return folder
 
@@ -93,7 +93,7 @@ def test_the_cards_snippet_works(run, pictures, framework, monkeypatch, capsys, 
     model = run / "model.safetensors"
     options = [f"--metrics={run / 'metrics.json'}", f"--model={model}", f"--table={tmp_path / 'table.csv'}"]
     assert describe_model.main([*options, f"--output={tmp_path / 'card.md'}"]) == 0
-    card = (tmp_path / "card.md").read_text()
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
     for text in ("AlexNet mod. (32), trained in PyTorch, seed 1", "4,539,786 parameters", "40 training images, 2 epochs", "UCI repository"):
         assert text in card
     snippet = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)

@@ -20,7 +20,7 @@ def measure(framework: str, variant: str, data, output, *more: str) -> None:
     """measure_parity.py as Snakemake calls it."""
     options = ["--variant", variant, "--data", str(data), "--output", str(output), "--device=cpu", "--threads=1"]
     command = [sys.executable, str(ROOT / "scripts" / "measure_parity.py"), "--framework", framework, *options, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -44,7 +44,7 @@ def test_the_frameworks_compute_the_same_network(shown, capsys):
     said = compare(shown, capsys)
     assert said.count("pytorch, tensorflow") == len(compare_parity.TOLERANCES) + len(compare_parity.LOSSES)
     assert said.count("float64 NumPy") == 2 * 4
-    assert (shown / "parity.md").read_text().startswith("# AlexNet mod. (32): do the frameworks compute the same?")
+    assert (shown / "parity.md").read_text(encoding="utf-8").startswith("# AlexNet mod. (32): do the frameworks compute the same?")
     # The same start and twenty steps: had they learned nothing, agreement would mean little.
     losses = compare_parity.read(shown / "pytorch.npz")["step_losses"]
     assert len(losses) == 20 and losses[-5:].mean() < losses[:5].mean()

@@ -31,7 +31,13 @@ class Member(subprocess.Popen):
     def __init__(self, folder: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
         super().__init__(
-            [sys.executable, "-c", MEMBER], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", MEMBER],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
         self.others = self.stdout.readline().strip()
         self.child = int(self.stdout.readline())
@@ -42,7 +48,7 @@ class Member(subprocess.Popen):
 
 def left_behind(folder: Path) -> Path:
     (folder / "locks").mkdir()
-    (folder / "locks/0.output.lock").write_text("results/table.md\n")
+    (folder / "locks/0.output.lock").write_text("results/table.md\n", encoding="utf-8")
     return folder / "locks/0.output.lock"
 
 
@@ -75,13 +81,13 @@ def test_while_one_is_at_work_another_clears_nothing_and_is_told_of_it(tmp_path)
 
 def test_what_another_machine_may_be_at_is_left_alone(tmp_path):
     lock = left_behind(tmp_path)
-    (tmp_path / "register").write_text("7 login2\n")
+    (tmp_path / "register").write_text("7 login2\n", encoding="utf-8")
     member = Member(tmp_path)
     member.leave()
     assert lock.exists()
     lock.unlink()
     Member(tmp_path).leave()
-    assert "login2" not in (tmp_path / "register").read_text()
+    assert "login2" not in (tmp_path / "register").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -96,7 +102,7 @@ def test_a_file_system_without_locks_changes_nothing(tmp_path, monkeypatch, numb
 
 def test_a_register_cut_short_is_no_obstacle(tmp_path):
     lock = left_behind(tmp_path)
-    (tmp_path / "register").write_text(f"7 {socket.gethostname()}\n12")
+    (tmp_path / "register").write_text(f"7 {socket.gethostname()}\n12", encoding="utf-8")
     Member(tmp_path).leave()
     assert not lock.exists()
 

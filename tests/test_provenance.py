@@ -106,7 +106,7 @@ def test_the_environment_names_this_machine_and_what_the_runs_were_made_with(gri
     collect.main(["--results", str(grid_folder), *grid])
     output = grid_folder / "environment.json"
     assert record_environment.main(["--runs", str(grid_folder / "runs.csv"), "--snakemake", "9.9", "--output", str(output)]) == 0
-    found = json.loads(output.read_text())
+    found = json.loads(output.read_text(encoding="utf-8"))
     assert found["snakemake"] == "9.9" and found["python"] == platform.python_version() and found["threads"] >= 1
     assert found["packages"]["numpy"] == np.__version__ and found["memory_bytes"] > 10**8
     assert [(runs["framework"], runs["device_name"], runs["runs"]) for runs in found["runs"]] == [

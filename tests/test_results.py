@@ -43,7 +43,7 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.6201, train_seconds=101.0)
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
     assert not row.accuracy_study_within and not row.train_seconds_study_within
-    markdown = (grid_folder / "table.md").read_text()
+    markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
     # Of 2 epochs, where the study had 15.
     assert "which is no test of it: this is not its experiment whole" in markdown
@@ -58,7 +58,7 @@ def test_the_study_is_no_measure_of_another_data_set(grid_folder):
                 )
     table = collected(grid_folder)
     assert table.accuracy_minus_study.isna().all() and table.accuracy_study_within.isna().all()
-    assert "within" not in (grid_folder / "table.md").read_text()
+    assert "within" not in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_folder):
@@ -67,7 +67,7 @@ def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_fo
             for seed in (1, 2):
                 write_run(run_folder(grid_folder, framework, variant, seed), framework=framework, variant=variant, seed=seed, recipe="lost")
     collected(grid_folder)
-    assert "this is not its experiment whole" in (grid_folder / "table.md").read_text()
+    assert "this is not its experiment whole" in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_where_the_study_has_no_figures_it_is_left_out(grid_folder):
@@ -114,7 +114,7 @@ def test_runs_that_failed_are_counted_and_not_averaged(grid_folder):
     assert table.loc["pytorch", "alexnet_mod"][["n", "collapsed", "accuracy"]].tolist() == [1, 1, 0.62]
     lost = table.loc["pytorch", "alexnet"]
     assert (lost.n, lost.diverged) == (0, 2) and np.isnan(lost.accuracy) and np.isnan(lost.train_seconds)
-    markdown = (grid_folder / "table.md").read_text()
+    markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "1 of 2 (1 collapsed)" in markdown and "0 of 2 (2 diverged)" in markdown
 
 
@@ -126,13 +126,13 @@ def test_one_run_has_no_spread(grid_folder):
     assert table.accuracy_interval.tolist() == ["Wilson"] * 4
     assert table[["accuracy_low", "accuracy_high"]].iloc[0].tolist() == pytest.approx(stats.wilson(62, 100)[1:])
     assert table.train_seconds_low.isna().all() and table.loss_high.isna().all()
-    markdown = (grid_folder / "table.md").read_text()
+    markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "0.6200 [0.5221, 0.7090] |" in markdown and "n = 1 |" in markdown and "not of another seed" in markdown
 
 
 def test_tables_for_reading_have_every_cell(grid_folder):
     collected(grid_folder)
-    markdown, latex = (grid_folder / "table.md").read_text(), (grid_folder / "table.tex").read_text()
+    markdown, latex = (grid_folder / "table.md").read_text(encoding="utf-8"), (grid_folder / "table.tex").read_text(encoding="utf-8")
     assert re.search(r"\| PyTorch +\| AlexNet mod. \(32\) .* 4,539,786 .* 0.6300 ± 0.0141 .* 471 ", markdown)
     assert "50,000 training images, 100 test images; 2 epochs; on a processor" in markdown
     assert r"\toprule" in latex and r"0.6300 $\pm$ 0.0141" in latex and latex.count(r"\\") == 5
@@ -147,7 +147,7 @@ def test_missing_runs_are_listed(grid_folder):
         collected(grid_folder)
     assert not (grid_folder / "table.csv").exists()
     assert len(collected(grid_folder, "--partial")) == 3
-    assert "2 runs of the grid are missing." in (grid_folder / "table.md").read_text()
+    assert "2 runs of the grid are missing." in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_metrics_that_make_no_sense_are_refused(grid_folder, change, says):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": NaN}', "\x00"])
 def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
-    (run_folder(grid_folder) / "metrics.json").write_text(content)
+    (run_folder(grid_folder) / "metrics.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"seed1/metrics\.json"):
         collected(grid_folder)
 

@@ -15,7 +15,7 @@ from conftest import write_run
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """An experiment of six cells, none begun."""
-    (tmp_path / "mine.yaml").write_text("variants: [alexnet_mod]\nresults: results/mine\n")
+    (tmp_path / "mine.yaml").write_text("variants: [alexnet_mod]\nresults: results/mine\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -29,7 +29,7 @@ def cell(experiment, seed: int):
 def log(experiment, seed: int, text: str) -> None:
     path = experiment / f"logs/mine/runs/pytorch/alexnet_mod/seed{seed}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def lines(capsys) -> list[str]:
@@ -57,19 +57,19 @@ def test_cells_that_have_not_begun_are_waiting(experiment, capsys):
 
 
 def test_a_running_cell_tells_epoch_speed_and_time_left(experiment, capsys):
-    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"pid": os.getpid()}))
+    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"pid": os.getpid()}), encoding="utf-8")
     assert "running      epoch 3 of 15, 12,800 of 50,000 images, 200 images/s, about 1 h 01 min left, on " in lines(capsys)[0]
-    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"stage": "starting", "pid": os.getpid()}))
+    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"stage": "starting", "pid": os.getpid()}), encoding="utf-8")
     assert "running      starting on " in lines(capsys)[0]
 
 
 def test_a_killed_cell_is_told_from_a_running_one(experiment, capsys):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"pid": gone.pid}))
+    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"pid": gone.pid}), encoding="utf-8")
     assert "interrupted  killed on " in lines(capsys)[0]
     path = cell(experiment, 1) / "progress.json"
-    path.write_text(json.dumps(PROGRESS | {"pid": 1, "hostname": "node7", "slurm_job_id": "42"}))
+    path.write_text(json.dumps(PROGRESS | {"pid": 1, "hostname": "node7", "slurm_job_id": "42"}), encoding="utf-8")
     assert "running      epoch 3 of 15" in lines(capsys)[0]
     os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     (cell(experiment, 1) / "checkpoint.safetensors").touch()

@@ -65,7 +65,7 @@ def page(folder, data, grid: list[str], language: str = "en", figures=None) -> s
     else:
         draw_figures(folder, data, language)
     write_study.main(["--results", str(folder), "--data", str(data), "--language", language, "--output", str(folder / "study.html")])
-    return (folder / "study.html").read_text()
+    return (folder / "study.html").read_text(encoding="utf-8")
 
 
 def words(html: str) -> str:
@@ -203,14 +203,17 @@ def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures)
     before = page(tmp_path, data, grid, figures=figures)
     (tmp_path / "timing_ratios.csv").write_text(
         "device,variant,framework,to,arm,ratio,low,high,rounds\n"
-        "cpu,alexnet_mod,tensorflow,pytorch,notebook,0.84,0.80,0.88,5\ncpu,alexnet_mod,tensorflow,pytorch,fast,1.0,0.9,1.1,5\n"
+        "cpu,alexnet_mod,tensorflow,pytorch,notebook,0.84,0.80,0.88,5\ncpu,alexnet_mod,tensorflow,pytorch,fast,1.0,0.9,1.1,5\n",
+        encoding="utf-8",
     )
     (tmp_path / "parity").mkdir()
-    (tmp_path / "parity" / "alexnet_mod.md").write_text("# AlexNet mod.: alike?\n\n| pair | quantity |\n|---|---|\n| a, b | logits |\n")
+    (tmp_path / "parity" / "alexnet_mod.md").write_text(
+        "# AlexNet mod.: alike?\n\n| pair | quantity |\n|---|---|\n| a, b | logits |\n", encoding="utf-8"
+    )
     (tmp_path / "equal_time").mkdir()
-    (tmp_path / "equal_time" / "table.md").write_text("Caught up <script>alert(1)</script>\n")
+    (tmp_path / "equal_time" / "table.md").write_text("Caught up <script>alert(1)</script>\n", encoding="utf-8")
     write_study.main(["--results", str(tmp_path), "--data", str(data), "--output", str(tmp_path / "study.html")])
-    after = (tmp_path / "study.html").read_text()
+    after = (tmp_path / "study.html").read_text(encoding="utf-8")
     for text in (
         "as tutorials have it: TensorFlow takes 0.84 (0.80 to 0.88) times as long",
         "; TensorFlow is faster.",
@@ -291,11 +294,11 @@ def test_the_pdf_has_the_pages_and_the_text(made):
 
 def test_tables_texts_and_code_as_pages(tmp_path):
     pd.DataFrame({"name": ["<b>", "x"], "value": [1.5, np.nan]}).to_csv(tmp_path / "t.csv", index=False)
-    (tmp_path / "t.md").write_text("# A\n\n| a |\n|---|\n| 1 |\n")
-    (tmp_path / "t.py").write_text("x = '<i>'\n")
+    (tmp_path / "t.md").write_text("# A\n\n| a |\n|---|\n| 1 |\n", encoding="utf-8")
+    (tmp_path / "t.py").write_text("x = '<i>'\n", encoding="utf-8")
     files = [str(tmp_path / f"t.{suffix}") for suffix in ("csv", "md", "py")]
     assert write_page.main([*files, "--title", "T & U", "--output", str(tmp_path / "t.html")]) == 0
-    html = (tmp_path / "t.html").read_text()
+    html = (tmp_path / "t.html").read_text(encoding="utf-8")
     assert "<td>&lt;b&gt;</td>" in html and "<td>1</td>" in html and "&lt;i&gt;" in html and "<title>T &amp; U</title>" in html
     with pytest.raises(InputError, match=r"absent\.csv does not exist"):
         write_page.main([str(tmp_path / "absent.csv"), "--title", "T", "--output", str(tmp_path / "u.html")])

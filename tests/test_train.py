@@ -51,7 +51,7 @@ def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
     small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
     command = ["--framework", framework, "--variant=alexnet_mod", "--data", str(data), "--output", str(output)]
     assert train.main([*command, *small, *options]) == 0
-    return json.loads((output / "metrics.json").read_text())
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
@@ -89,7 +89,7 @@ def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, t
     options = ["--framework", framework, "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / 'other'}"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *options, *small, "--deterministic"]
     subprocess.run(command, check=True, capture_output=True)
-    other = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    other = json.loads((tmp_path / "other" / "metrics.json").read_text(encoding="utf-8"))
     assert other["settings"]["deterministic"] and not usual["settings"]["deterministic"]
     assert other["loss"] == pytest.approx(usual["loss"], abs=1e-4)
 
@@ -145,13 +145,15 @@ def test_options_out_of_range_are_refused(option, digits_file, tmp_path, capsys)
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_helps(program):
-    done = subprocess.run([sys.executable, ROOT / "scripts" / program, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / program, "--help"], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.startswith("usage: ") and f"python scripts/{program}" in done.stdout
 
 
 def test_an_error_is_one_line_without_a_traceback(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "train.py", "--framework=pytorch", "--variant=alexnet", "--data=no.npz", "--output=out"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == "data: no.npz does not exist; make it with scripts/prepare_data.py\n"
 

@@ -18,7 +18,7 @@ import yaml
 
 from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
@@ -113,8 +113,8 @@ def test_one_command_makes_everything(finished):
     assert made - {"report.html"} == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
     table = pd.read_csv(results / "table.csv")
     assert table.framework.tolist() == ["pytorch", "tensorflow"] and table.train_images.tolist() == [40, 40]
-    assert json.loads((results / "environment.json").read_text())["snakemake"] == version("snakemake")
-    log = (finished / "logs/small/runs/pytorch/alexnet_mod/seed1.log").read_text()
+    assert json.loads((results / "environment.json").read_text(encoding="utf-8"))["snakemake"] == version("snakemake")
+    log = (finished / "logs/small/runs/pytorch/alexnet_mod/seed1.log").read_text(encoding="utf-8")
     assert "epoch 1/1  train loss" in log
     top = {path.name for path in finished.iterdir()} - {"Snakefile", "config", "rules", "scripts", "envs", "mine.yaml", ".snakemake"}
     assert top == {"results", "logs", "benchmarks", "resources"}
@@ -130,10 +130,10 @@ def dry_run_after(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, 
     shutil.copytree(finished, folder)
     for name, (old, new) in changed.items():
         path = folder / name
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert old in text, f"{name} no longer holds {old!r}"
         before = path.stat()
-        path.write_text(text.replace(old, new, 1))
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     done = snakemake(folder, "-n", config=config)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -201,14 +201,16 @@ def test_moving_the_project_trains_nothing_again(finished, tmp_path):
 
 def follow(document: Path, heading: str, folder: Path) -> None:
     """Carry out the code blocks of a section in `folder`: Python and YAML go to the file that is named before them, shell is run."""
-    section = document.read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    section = document.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n## ")[0]
     environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
     for before, language, code in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", section, re.DOTALL):
         if language == "sh":
-            done = subprocess.run(["bash", "-e", "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["bash", "-e", "-c", code], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+            )
             assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
         else:
-            with (folder / re.findall(r"`([^`]+)`", before)[-1]).open("a") as file:
+            with (folder / re.findall(r"`([^`]+)`", before)[-1]).open("a", encoding="utf-8") as file:
                 file.write(f"\n{code}")
 
 
@@ -219,9 +221,11 @@ def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     follow(ROOT / "CONTRIBUTING.md", "## A new framework", folder)
     results = folder / "results/another"
     assert pd.read_csv(results / "table.csv").framework_title.tolist() == ["PyTorch", "Another"]
-    assert "another" in (results / "parity/alexnet_mod.md").read_text()
+    assert "another" in (results / "parity/alexnet_mod.md").read_text(encoding="utf-8")
     # It is PyTorch under another name: the same seed gives the same network.
-    first, second = (json.loads((results / f"runs/{name}/alexnet_mod/seed1/metrics.json").read_text()) for name in ("pytorch", "another"))
+    first, second = (
+        json.loads((results / f"runs/{name}/alexnet_mod/seed1/metrics.json").read_text(encoding="utf-8")) for name in ("pytorch", "another")
+    )
     assert first["loss"] == second["loss"]
     jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
     assert jobs["train"] == 1
@@ -246,10 +250,10 @@ def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     outer.mkdir()
     project.rename(outer / "alexnet")
     code = README.partition("## From another workflow")[2].partition("```python\n")[2].partition("```")[0]
-    (outer / "Snakefile").write_text(code)
+    (outer / "Snakefile").write_text(code, encoding="utf-8")
     done = snakemake(outer, "-c2", "best")
     assert done.returncode == 0, done.stderr[-3000:]
-    best = (outer / "results/best.csv").read_text()
+    best = (outer / "results/best.csv").read_text(encoding="utf-8")
     assert ",alexnet_mod," in best and "localrules directive" not in done.stderr and "localrule alexnet_dataset:" in done.stderr
     assert not list((outer / "alexnet").rglob("metrics.json")) and (outer / "logs/alexnet/collect.log").exists()
     assert {path.name for path in outer.iterdir()} - {".snakemake"} == {
@@ -262,7 +266,7 @@ def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     }
     # Figures, too, are planned; what the configuration left out is as in config.yaml.
     assert planned(snakemake(outer, "-n", "alexnet_all"))["alexnet_plot_classes"] == 2
-    (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'))
+    (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'), encoding="utf-8")
     assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
 
 
@@ -283,10 +287,10 @@ def test_an_image_with_every_environment_can_be_described(project, tmp_path):
     command = next(line.split(">")[0].split() for line in README.splitlines() if "--containerize" in line)
     conda = tmp_path / "bin/conda"
     conda.parent.mkdir()
-    conda.write_text(CONDA)
+    conda.write_text(CONDA, encoding="utf-8")
     conda.chmod(0o755)
     environment = os.environ | {"PATH": os.pathsep.join([str(conda.parent), str(SNAKEMAKE.parent), os.environ["PATH"]])}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     for path in (project / "envs").glob("*.yaml"):
         assert f"COPY envs/{path.name} " in done.stdout
@@ -299,7 +303,7 @@ def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tm
     config = SMALL | {"variants": ["alexnet_pretrained"], "weights": {"source": "http://127.0.0.1:9/alexnet-owt-7be5be79.pth"}}
     done = snakemake(folder, "-c2", config=config)
     assert done.returncode == 1
-    log = (folder / "logs/weights/alexnet_pretrained-pretrained.log").read_text()
+    log = (folder / "logs/weights/alexnet_pretrained-pretrained.log").read_text(encoding="utf-8")
     assert "weights.source: cannot download" in log and "set weights.source to a file" in log
     assert not list(folder.rglob("alexnet_pretrained/seed*/*")) and not list((folder / "resources").rglob("*.safetensors"))
 
@@ -308,7 +312,7 @@ def test_a_broken_archive_ends_the_run_and_names_it(project):
     (project / "cifar-10-python.tar.gz").write_bytes(b"<!DOCTYPE html><html>not found</html>")
     done = snakemake(project, "-c1", config={"data": {"archive": "cifar-10-python.tar.gz"}, "variants": ["alexnet_mod"]})
     assert done.returncode == 1
-    log = (project / "logs/data/cifar10.log").read_text()
+    log = (project / "logs/data/cifar10.log").read_text(encoding="utf-8")
     assert log.startswith("cifar10: cifar-10-python.tar.gz is an HTML page") and "Traceback" not in log
     assert not list((project / "resources").rglob("*.npz"))
 
@@ -319,12 +323,12 @@ def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(fini
     config = SMALL | {"results": "results/killed", "frameworks": ["pytorch"], "recipe": {"epochs": 3, "batch_size": 4}}
     run = folder / "results/killed/runs/pytorch/alexnet_mod/seed1"
     command = ("-c1", str((run / "metrics.json").relative_to(folder)))
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
-    with (folder / "first.out").open("w") as said:
+    with (folder / "first.out").open("w", encoding="utf-8") as said:
         first = subprocess.Popen([SNAKEMAKE, *command, "--configfile", "mine.yaml"], cwd=folder, env=environment, stdout=said, stderr=said)
     wait_until((run / "checkpoint.safetensors").exists, first)
-    training = json.loads((run / "progress.json").read_text())["pid"]
+    training = json.loads((run / "progress.json").read_text(encoding="utf-8"))["pid"]
     os.kill(training, signal.SIGSTOP)  # so that it does not end meanwhile
 
     # Alive, it keeps a second one from running, which says who is in the way; what only looks is not in anybody's way.
@@ -343,7 +347,7 @@ def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(fini
     assert list((folder / ".snakemake/locks").iterdir())
     done = snakemake(folder, *command, config=config)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((run / "metrics.json").read_text())["interruptions"] == 1
+    assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["interruptions"] == 1
 
 
 def test_slurm_without_its_commands_ends_before_the_first_job_and_says_so(project, tmp_path):
@@ -359,7 +363,9 @@ def test_slurm_without_its_commands_ends_before_the_first_job_and_says_so(projec
 
     def run(*more: str) -> subprocess.CompletedProcess:
         environment = os.environ | {"PATH": str(programs)}
-        return subprocess.run([*command, *more], cwd=project, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [*command, *more], cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+        )
 
     done = run()
     assert done.returncode == 1
@@ -375,7 +381,7 @@ def test_lint_has_nothing_to_say(project):
 
 def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
     """Every other rule says that it is local, itself: `use rule` with changes does not take that over."""
-    text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
     blocks = re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]
     names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]
     elsewhere = {name for name, block in zip(names, blocks, strict=True) if "    localrule: True\n" not in block}

@@ -34,7 +34,7 @@ def load(*overlays: Path | str) -> dict:
     config = _defaults()
     for path in overlays:
         try:
-            overlay = yaml.safe_load(Path(path).read_text()) or {}
+            overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"config: {path} cannot be read ({error})") from None
         if not isinstance(overlay, dict):
@@ -54,7 +54,7 @@ def complete(config: dict) -> None:
 
 
 def _defaults() -> dict:
-    return yaml.safe_load((SCHEMA.parent / "config.yaml").read_text())
+    return yaml.safe_load((SCHEMA.parent / "config.yaml").read_text(encoding="utf-8"))
 
 
 def _update(config: dict, changes: dict) -> None:
@@ -84,7 +84,7 @@ def errors(config: dict) -> list[str]:
 
 @cache
 def _validator() -> Validator:
-    return extend(Draft202012Validator, type_checker=_KINDS)(yaml.safe_load(SCHEMA.read_text()))
+    return extend(Draft202012Validator, type_checker=_KINDS)(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

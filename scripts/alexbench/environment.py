@@ -25,7 +25,7 @@ def available_threads() -> int:
 def cpu_name() -> str:
     """The processor's model name, as Linux tells it, else the architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -40,7 +40,7 @@ def git_commit() -> str | None:
     """Commit of this code, with "-dirty" where files differ from it; None outside a repository or without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, encoding="utf-8", timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
@@ -52,7 +52,7 @@ def queue_seconds() -> float | None:
     if not job:
         return None
     try:
-        done = subprocess.run(["scontrol", "show", "job", job], check=False, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["scontrol", "show", "job", job], check=False, capture_output=True, text=True, encoding="utf-8", timeout=30)
         times = dict(re.findall(r"\b(SubmitTime|StartTime)=(\S+)", done.stdout))
         return (datetime.fromisoformat(times["StartTime"]) - datetime.fromisoformat(times["SubmitTime"])).total_seconds()
     except (OSError, subprocess.TimeoutExpired, KeyError, ValueError):

@@ -101,4 +101,4 @@ def refusal(folder: Path | str) -> str | None:
 def write_json(path: Path | str, content: dict) -> None:
     """Write `content` as indented JSON. NaN and infinities, which JSON lacks, are a ValueError: say None for what was not measured."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ def of_source(source: str) -> str:
 
 @cache
 def of_file(path: Path) -> str:
-    return of_source(path.read_text()) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return of_source(path.read_text(encoding="utf-8")) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def of_training(framework: str) -> str:
@@ -69,7 +69,7 @@ def of_program(path: Path) -> str:
 def _imported(file: Path) -> list[Path]:
     """The modules of the library that a file imports, anywhere in it."""
     names = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -80,7 +80,7 @@ class Keeper:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = self.progress.read_text() if self.progress.exists() else "{}"
+            other = self.progress.read_text(encoding="utf-8") if self.progress.exists() else "{}"
             say(f"another process is training this cell; waiting for it to end: {other.strip()}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:

@@ -57,10 +57,10 @@ def train(args: argparse.Namespace, framework: str, variant: str, precision: str
             start = Path(name) / "start.safetensors"
             weights.write(start, weights.initialise(variants.get(variant), "torch", 1), {"start": "random", "fresh_layers": ""})
             command += ["--weights", str(start)]
-        done = subprocess.run([*command, "--output", name], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, "--output", name], capture_output=True, text=True, encoding="utf-8", check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-        return json.loads((Path(name) / "metrics.json").read_text())
+        return json.loads((Path(name) / "metrics.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

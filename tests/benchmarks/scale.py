@@ -50,7 +50,7 @@ def main() -> None:
                 copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
                 copy(ROOT / part, folder / part)
             seeds = list(range(cells // len(FRAMEWORKS) // len(VARIANTS)))
-            (folder / "grid.yaml").write_text(yaml.safe_dump({"seeds": seeds}))
+            (folder / "grid.yaml").write_text(yaml.safe_dump({"seeds": seeds}), encoding="utf-8")
             snakemake = [str(Path(sys.executable).with_name("snakemake")), "--dry-run", "--quiet", "all", "--configfile", "grid.yaml"]
             dry = measured(snakemake, folder)
             for framework in FRAMEWORKS:

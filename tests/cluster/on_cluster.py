@@ -34,14 +34,14 @@ def copy_of_project(folder: Path, config: dict) -> Path:
     for name in ("config", "rules", "scripts", "envs", "profiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return folder
 
 
 def doctors_failures(project: Path) -> list[str]:
     """What the doctor finds wrong with the project's profile."""
     command = [sys.executable, "scripts/doctor.py", "--config", "mine.yaml", "--profile", "profiles/slurm"]
-    found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
     failures = [line for line in found.stdout.splitlines() if line.startswith("FAILED")]
     assert found.returncode == bool(failures), found.stdout + found.stderr
     return failures

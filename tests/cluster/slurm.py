@@ -162,7 +162,9 @@ def command(*words: object) -> str:
     """Run one of SLURM's commands and return what it prints."""
     # A test may itself run inside of a job, of this cluster or of another one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
-    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [str(word) for word in words], env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
+    )
     if done.returncode:
         raise SlurmError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip() or f'exit {done.returncode}'}")
     return done.stdout
@@ -358,13 +360,13 @@ class Cluster:
         values = {"cpus": self.cpus, "memory_mb": self.memory_mb, "gpus": self.gpus, "folder": self.folder, "host": host()}
         values |= dict(zip(("slurmctld_port", "slurmd_port", "slurmdbd_port"), free_ports(3), strict=True))
         values["accounting"] = ACCOUNTING.format(**values) if self.accounting else NO_ACCOUNTING
-        self.conf.write_text(SLURM_CONF.format(**values))
+        self.conf.write_text(SLURM_CONF.format(**values), encoding="utf-8")
         if self.accounting:
             database = self.conf.with_name("slurmdbd.conf")
             database.touch(mode=0o600)  # slurmdbd takes no other
-            database.write_text(SLURMDBD_CONF.format(**values))
+            database.write_text(SLURMDBD_CONF.format(**values), encoding="utf-8")
         gres = "".join(GRES_CONF.format(file=device) for device in devices)
-        self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}")
+        self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}", encoding="utf-8")
 
     def _link(self) -> None:
         SYSTEM_CONF.parent.mkdir(exist_ok=True)
@@ -411,7 +413,7 @@ class Cluster:
         """Start a daemon and wait for its pid file; one that does not put itself into the background is put there."""
         log = self.folder / "log" / f"{name}.log"
         errors = self.folder / "log" / f"{name}.stderr"
-        with errors.open("w") as file:
+        with errors.open("w", encoding="utf-8") as file:
             done = subprocess.Popen(
                 [find(name), *map(str, options)],
                 stdin=subprocess.DEVNULL,
@@ -429,9 +431,9 @@ class Cluster:
     def _pid(self, name: str) -> int | None:
         """Process id of a daemon of this cluster, if it is running."""
         try:
-            pid = int((self.folder / "run" / f"{name}.pid").read_text())
+            pid = int((self.folder / "run" / f"{name}.pid").read_text(encoding="utf-8"))
             # The id may long be another process's.
-            return pid if alive(pid) and (Path("/proc") / str(pid) / "comm").read_text().strip() == name else None
+            return pid if alive(pid) and (Path("/proc") / str(pid) / "comm").read_text(encoding="utf-8").strip() == name else None
         except (OSError, ValueError):
             return None
 
@@ -462,7 +464,7 @@ def current() -> Path | None:
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie, whose parent has not looked yet, does not."""
     try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (Path("/proc") / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 

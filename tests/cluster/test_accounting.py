@@ -38,14 +38,14 @@ def project(tmp_path):
 
 def change_profile(project, old: str, new: str) -> None:
     path = project / "profiles/slurm/config.yaml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def run(project) -> subprocess.CompletedProcess:
     command = [*FAST_SNAKEMAKE, CELL, *ON_CLUSTER, "--retries", "0"]
-    return subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=180)
+    return subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=180)
 
 
 def test_an_unknown_account_is_told_by_snakemake_and_by_the_doctor(project):
@@ -94,7 +94,7 @@ def test_without_an_account_in_the_profile_the_users_own_default_is_charged(proj
 
 def account_of_job(project) -> str:
     """Which account the cell's job was charged to, as SLURM's own records have it."""
-    job = json.loads((project / CELL).read_text())["slurm_job_id"]
+    job = json.loads((project / CELL).read_text(encoding="utf-8"))["slurm_job_id"]
     said = slurm.command("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=account,state")
     account, state = said.strip().split("|")
     assert state == "COMPLETED"

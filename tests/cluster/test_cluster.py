@@ -50,14 +50,14 @@ def undisturbed(tmp_path_factory) -> Path:
     """The same two cells without SLURM, and with nobody disturbing them."""
     folder = copy_of_project(tmp_path_factory.mktemp("undisturbed") / "project", PAIR)
     command = [BIN / "snakemake", TABLE, "-c2", "--resources", "gpu=2", "--configfile", "mine.yaml"]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
 def start(project: Path, *more: str) -> subprocess.Popen:
     """Snakemake with the profile, its output in a file."""
-    with (project / "snakemake.out").open("a") as log:
+    with (project / "snakemake.out").open("a", encoding="utf-8") as log:
         command = [*FAST_SNAKEMAKE, *more, *ON_CLUSTER]
         # Where the tests run in the background of a script, SIGINT is ignored, and would be by Snakemake too.
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -65,7 +65,7 @@ def start(project: Path, *more: str) -> subprocess.Popen:
 
 
 def said(project: Path) -> str:
-    return (project / "snakemake.out").read_text()
+    return (project / "snakemake.out").read_text(encoding="utf-8")
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, project: Path, seconds: float = 120) -> None:
@@ -86,7 +86,7 @@ def run_folder(project: Path, framework: str) -> Path:
 
 def progress(project: Path, framework: str) -> dict:
     try:
-        return json.loads((run_folder(project, framework) / "progress.json").read_text())
+        return json.loads((run_folder(project, framework) / "progress.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
 
@@ -109,13 +109,16 @@ def assert_same_results(project: Path, undisturbed: Path, interruptions: int | N
     """Weights, predictions and history are those of the undisturbed run, to the bit; the interruptions are on record."""
     for framework in FRAMEWORKS:
         ours, theirs = run_folder(project, framework), run_folder(undisturbed, framework)
-        metrics, reference = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, theirs))
+        metrics, reference = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (ours, theirs))
         assert metrics["final_weights_sha256"] == reference["final_weights_sha256"]
         assert (metrics["accuracy"], metrics["loss"]) == (reference["accuracy"], reference["loss"])
         assert (ours / "predictions.npz").read_bytes() == (theirs / "predictions.npz").read_bytes()
-        histories = [[line.rpartition(",")[0] for line in (folder / "history.csv").read_text().splitlines()] for folder in (ours, theirs)]
+        histories = [
+            [line.rpartition(",")[0] for line in (folder / "history.csv").read_text(encoding="utf-8").splitlines()]
+            for folder in (ours, theirs)
+        ]
         assert histories[0] == histories[1]
-        seconds = [float(line.rpartition(",")[2]) for line in (ours / "history.csv").read_text().splitlines()[1:]]
+        seconds = [float(line.rpartition(",")[2]) for line in (ours / "history.csv").read_text(encoding="utf-8").splitlines()[1:]]
         assert sum(seconds) == pytest.approx(metrics["train_seconds"])
         if interruptions is not None:
             assert metrics["interruptions"] == interruptions
@@ -125,12 +128,12 @@ def assert_same_results(project: Path, undisturbed: Path, interruptions: int | N
 
 def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_path):
     """The demo's whole grid, made small, both ways."""
-    demo = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+    demo = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text(encoding="utf-8"))
     demo["data"] |= {"train_limit": 40, "test_limit": 20}
     demo |= {"recipe": {"epochs": 1, "batch_size": 16}, "device": "auto", "threads": 1}
     here, there = (copy_of_project(tmp_path / name, demo) for name in ("local", "cluster"))
     command = [BIN / "snakemake", "-c2", "--resources", "gpu=2", "--configfile", "mine.yaml"]
-    done = subprocess.run(command, cwd=here, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=here, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
     process = start(there)
@@ -149,7 +152,7 @@ def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_
     cells = sorted(path.relative_to(here) for path in here.glob("results/demo/runs/*/*/*"))
     assert len(cells) == 8
     for cell in cells:
-        first, second = (json.loads((folder / cell / "metrics.json").read_text()) for folder in (here, there))
+        first, second = (json.loads((folder / cell / "metrics.json").read_text(encoding="utf-8")) for folder in (here, there))
         assert first["final_weights_sha256"] == second["final_weights_sha256"], cell
         assert (here / cell / "predictions.npz").read_bytes() == (there / cell / "predictions.npz").read_bytes()
     assert (there / "results/demo/table.md").exists()
@@ -187,10 +190,10 @@ def test_requeue(project, undisturbed, preempted):
 @pytest.mark.parametrize(("early", "minutes", "ends"), [(True, 4, "FAILED"), (False, 1, "TIMEOUT")], ids=["early signal", "at the limit"])
 def test_time_limit(project, undisturbed, early, minutes, ends):
     profile = project / "profiles/slurm/config.yaml"
-    text = profile.read_text()
+    text = profile.read_text(encoding="utf-8")
     assert "--signal=TERM@180" in text
     if not early:
-        profile.write_text("".join(line for line in text.splitlines(True) if "slurm_extra" not in line))
+        profile.write_text("".join(line for line in text.splitlines(True) if "slurm_extra" not in line), encoding="utf-8")
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
     jobs = trainings()
@@ -226,9 +229,11 @@ def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, ca
 
 def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed):
     path = project / "profiles/slurm/config.yaml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert "    slurm_partition: gpu\n" in text
-    path.write_text(text.replace("    slurm_partition: gpu\n", "    slurm_partition: gpu\n    mem_mb: 300 * attempt**2\n"))
+    path.write_text(
+        text.replace("    slurm_partition: gpu\n", "    slurm_partition: gpu\n    mem_mb: 300 * attempt**2\n"), encoding="utf-8"
+    )
     before = {job.id for job in slurm.jobs()}
     finish(start(project, TABLE), project)
     jobs = [job for job in slurm.jobs() if "rule_train" in job.comment and job.id not in before]
@@ -241,12 +246,12 @@ def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed
 def test_the_timing_experiment_is_one_job_on_one_machine(project):
     """Its measurements compare only there, and not beside one another."""
     small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "timing": {"rounds": 2, "seconds": 0.05}}
-    (project / "mine.yaml").write_text(yaml.safe_dump(small))
+    (project / "mine.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
     before = {job.id for job in slurm.jobs()}
     finish(start(project, "timing"), project)
     jobs = [job for job in slurm.jobs() if job.id not in before]
     assert [(job.state, job.gpu_count, job.partition) for job in jobs] == [("COMPLETED", 1, "gpu")]
-    assert "## AlexNet mod. (32), cpu" in (project / "results/pair/timing.md").read_text()
+    assert "## AlexNet mod. (32), cpu" in (project / "results/pair/timing.md").read_text(encoding="utf-8")
     rounds = sorted((project / "results/pair/timing/auto/alexnet_mod").glob("round*/pytorch.csv"))
     assert len(rounds) == 2 and rounds[0].stat().st_mtime < rounds[1].stat().st_mtime
 
@@ -265,10 +270,10 @@ def test_a_promised_gpu_that_is_not_there_ends_the_job_in_seconds(project):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     command = [*FAST_SNAKEMAKE, "--profile", "profiles/slurm", "--configfile", "mine.yaml", "--retries", "0"]
-    done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
     assert done.returncode == 1
     for framework in FRAMEWORKS:
-        log = (project / f"logs/pair/runs/{framework}/alexnet_mod/seed1.log").read_text()
+        log = (project / f"logs/pair/runs/{framework}/alexnet_mod/seed1.log").read_text(encoding="utf-8")
         assert "device: cuda was asked for, but" in log and "sees no GPU" in log
         assert not (run_folder(project, framework) / "metrics.json").exists()
 
@@ -292,10 +297,10 @@ REFUSED = "Requested node configuration is not available"
 )
 def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old, new, key, says):
     path = project / "profiles/slurm/config.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    assert old in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new))
     command = [*FAST_SNAKEMAKE, *ON_CLUSTER, "--retries", "0"]
-    done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
     assert done.returncode == 1 and says in done.stderr + done.stdout
     assert "the key to set: make doctor" in done.stdout
     failures = doctors_failures(project)
@@ -304,13 +309,17 @@ def test_what_slurm_refuses_is_told_by_snakemake_and_by_the_doctor(project, old,
 
 def test_the_doctor_on_a_compute_node(project):
     command = ["srun", "--partition=gpu", "--gpus=1", "--mem=8000", sys.executable, "scripts/doctor.py", "--config", "mine.yaml"]
-    found = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120)
+    found = subprocess.run(
+        command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
+    )
     assert found.returncode == 0, found.stdout + found.stderr
     assert "ok       results: can be written" in found.stdout
 
 
 def test_a_misspelt_key_of_the_profile_is_named(project):
     path = project / "profiles/slurm/config.yaml"
-    path.write_text(path.read_text().replace("slurm-status-command:", "slurm-statsu-command:"))
-    done = subprocess.run([*FAST_SNAKEMAKE, *ON_CLUSTER, "-n"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    path.write_text(path.read_text(encoding="utf-8").replace("slurm-status-command:", "slurm-statsu-command:"))
+    done = subprocess.run(
+        [*FAST_SNAKEMAKE, *ON_CLUSTER, "-n"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.returncode != 0 and "slurm-statsu-command" in done.stderr + done.stdout

@@ -36,9 +36,9 @@ def install(folder: Path) -> None:
     """Make the command, its activation and the channel."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
-    (programs / "conda").write_text(f'#!/bin/sh\nSTAND_IN="{folder}" exec "{sys.executable}" -I "{__file__}" "$@"\n')
+    (programs / "conda").write_text(f'#!/bin/sh\nSTAND_IN="{folder}" exec "{sys.executable}" -I "{__file__}" "$@"\n', encoding="utf-8")
     (programs / "conda").chmod(0o755)
-    (programs / "activate").write_text(ACTIVATE.format(folder=folder))
+    (programs / "activate").write_text(ACTIVATE.format(folder=folder), encoding="utf-8")
     make_channel(folder / "channels" / "conda-forge")
 
 
@@ -83,7 +83,7 @@ class PackageCache:
 
     @staticmethod
     def record(path: Path) -> rattler.RepoDataRecord:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         package = rattler.PackageRecord.from_index_json(path.with_name("index.json"), kept["size"], kept["sha256"], kept["md5"])
         return rattler.RepoDataRecord(package, kept["fn"], kept["url"], kept["channel"])
 
@@ -110,16 +110,18 @@ async def create(prefix: Path, channels: list[str], specs: list[str]) -> None:
         # As conda does; `record.to_json()` lacks where it came from.
         kept = json.loads(record.to_json()) | {"fn": record.file_name, "url": record.url, "channel": record.channel}
         folder = f"{record.name.normalized}-{record.version}-{record.build}"
-        (cache / folder / "info" / "repodata_record.json").write_text(json.dumps(kept))
+        (cache / folder / "info" / "repodata_record.json").write_text(json.dumps(kept), encoding="utf-8")
 
 
 async def create_from_file(prefix: Path, file: Path) -> None:
     """An environment file: conda's packages, then pip's, by the command that conda itself gives."""
-    environment = yaml.safe_load(file.read_text())
+    environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     specs = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     await create(prefix, environment["channels"], specs)
     wheels = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix="condaenv.", suffix=".requirements.txt") as requirements:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, prefix="condaenv.", suffix=".requirements.txt"
+    ) as requirements:
         requirements.write("\n".join(wheels))
         requirements.flush()
         command = [prefix / "bin" / "python", "-m", "pip", "install", "-U", "-r", requirements.name, "--exists-action=b"]

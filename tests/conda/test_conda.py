@@ -46,7 +46,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def environment(place) -> dict[str, str]:
     """Environment variables with the stand-in for conda, a home folder of its own, and no Python but those of environments."""
-    pinned = {yaml.safe_load(path.read_text())["dependencies"][0] for path in (ROOT / "envs").glob("*.yaml")}
+    pinned = {yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"][0] for path in (ROOT / "envs").glob("*.yaml")}
     here = f"python={sys.version_info.major}.{sys.version_info.minor}"
     if pinned != {here}:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
@@ -57,7 +57,7 @@ def environment(place) -> dict[str, str]:
     home.mkdir()
     outside = place / "outside" / "python"
     outside.parent.mkdir()
-    outside.write_text('#!/bin/sh\necho "python was called outside of an environment: $*" >&2\nexit 1\n')
+    outside.write_text('#!/bin/sh\necho "python was called outside of an environment: $*" >&2\nexit 1\n', encoding="utf-8")
     outside.chmod(0o755)
     path = [str(place / "conda" / "bin"), str(outside.parent), "/usr/bin", "/bin"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONDA", "PYTHON", "VIRTUAL_ENV"))}
@@ -71,13 +71,19 @@ def copy_of_project(folder: Path, config: dict) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "Makefile", "requirements.txt"):
         shutil.copy(ROOT / name, folder)
-    (folder / "my.yaml").write_text(yaml.safe_dump(config))
+    (folder / "my.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return folder
 
 
 def run(command: list[str | Path], folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    logs = "".join(f"\n== {path}\n{path.read_text()[-1000:]}" for path in folder.rglob("logs/**/*.log")) if done.returncode else ""
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False
+    )
+    logs = (
+        "".join(f"\n== {path}\n{path.read_text(encoding='utf-8')[-1000:]}" for path in folder.rglob("logs/**/*.log"))
+        if done.returncode
+        else ""
+    )
     assert done.returncode == 0, done.stdout[-5000:] + logs
     return done.stdout
 
@@ -133,7 +139,7 @@ def test_the_demo_with_every_environment(place, environment):
 
 def recipe() -> list[str]:
     """The blocks of commands under "Without internet" in docs/environments.md."""
-    section = (ROOT / "docs/environments.md").read_text().partition("## Without internet\n")[2].partition("\n## ")[0]
+    section = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("## Without internet\n")[2].partition("\n## ")[0]
     return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", section, flags=re.MULTILINE)]
 
 
@@ -220,5 +226,5 @@ def test_the_recipe_for_a_machine_without_internet(place, environment, served):
     made = environments(project)
     assert set(made) == {"pytorch", "analysis"}
     assert content(made["pytorch"], settings)["libraries"] == ["torch"]
-    used = json.loads((project / "results/offline/runs/pytorch/alexnet_pretrained/seed1/metrics.json").read_text())
+    used = json.loads((project / "results/offline/runs/pytorch/alexnet_pretrained/seed1/metrics.json").read_text(encoding="utf-8"))
     assert used["start"] == "ImageNet convolutions, fresh classifier"

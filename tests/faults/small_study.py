@@ -43,14 +43,14 @@ def copy_of_workflow(folder: Path, config: dict = STUDY) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "Makefile"):
         shutil.copy(ROOT / name, folder)
-    with (folder / "scripts/alexbench/variants.py").open("a") as file:
+    with (folder / "scripts/alexbench/variants.py").open("a", encoding="utf-8") as file:
         file.write(TINY)
     configure(folder, config)
     return folder
 
 
 def configure(folder: Path, config: dict) -> None:
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 def command(*arguments: str) -> list[str]:
@@ -59,7 +59,9 @@ def command(*arguments: str) -> list[str]:
 
 def run(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """The user's command in `folder`, the same each time; `before` it, a program that starts it."""
-    return subprocess.run([*before, *command(*arguments)], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*before, *command(*arguments)], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False
+    )
 
 
 def succeed(folder: Path, *arguments: str) -> None:
@@ -76,10 +78,10 @@ def whole(path: Path) -> None:
     """Read a file to its end, as its kind is read; raises where it is cut short."""
     match path.suffix:
         case ".json":
-            json.loads(path.read_text())
+            json.loads(path.read_text(encoding="utf-8"))
         case ".csv":
-            rows = list(csv.reader(io.StringIO(path.read_text())))
-            assert len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and path.read_text().endswith("\n"), path
+            rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+            assert len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])} and path.read_text(encoding="utf-8").endswith("\n"), path
         case ".npz":
             with np.load(path) as file:
                 assert all(file[name] is not None for name in file.files)
@@ -93,7 +95,7 @@ def whole(path: Path) -> None:
         case ".svg":
             ElementTree.parse(path)
         case ".md" | ".tex" | ".txt":
-            assert path.read_text().endswith("\n"), path
+            assert path.read_text(encoding="utf-8").endswith("\n"), path
         case _:
             raise AssertionError(f"{path} is of no kind that the workflow writes")
 
@@ -111,9 +113,11 @@ def outcome(folder: Path) -> dict[str, str]:
 
 def _untimed(path: Path) -> bytes:
     if path.suffix == ".json":
-        return json.dumps({key: value for key, value in json.loads(path.read_text()).items() if not key.endswith(TIMED)}).encode()
+        return json.dumps(
+            {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if not key.endswith(TIMED)}
+        ).encode()
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
         return json.dumps(
             [{key: value for key, value in row.items() if "seconds" not in key and key not in TIMED} for row in rows]
         ).encode()

@@ -167,6 +167,6 @@ def test_a_bomb_is_given_up_within_seconds_and_little_memory(tmp_path, kind):
     output = tmp_path / "out.npz"
     command = [sys.executable, "-c", code, "cifar10", "--archive", str(path), "--output", str(output)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts"), "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
     assert done.returncode == 1 and done.stderr.startswith("cifar10: ") and "far more than in the genuine archive" in done.stderr
     assert not output.exists()

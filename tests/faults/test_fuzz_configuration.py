@@ -14,7 +14,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.fault
 
-DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
 # The two keys that are paths or URLs of the user's; they reach programs as one quoted argument.
 FREE = {("data", "archive"), ("weights", "source")}
 

@@ -70,7 +70,7 @@ def test_a_shell_in_every_string_key_is_refused_in_lines(study):
     nothing_happened(study)
     for target in ("dag", "report", "status", "doctor"):
         make = ["make", "-o", ".venv/installed", target, "CONFIG=mine.yaml"]
-        done = subprocess.run(make, cwd=study, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        done = subprocess.run(make, cwd=study, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
         assert done.returncode != 0, target
         nothing_happened(study)
 
@@ -88,7 +88,7 @@ def test_an_archives_name_is_a_name_and_no_command(study, name):
     configure(study, STUDY | {"data": {"dataset": "cifar10", "archive": name}})
     done = run(study)
     log = study / "logs/data/cifar10.log"
-    told = done.stderr + (log.read_text() if log.exists() else "")
+    told = done.stderr + (log.read_text(encoding="utf-8") if log.exists() else "")
     assert done.returncode == 1 and "Traceback" not in told, told
     assert "is no gzip file" in told or "does not exist" in told or "does not end in a file's name" in told or "has braces" in told
     if "/" not in name and name != ARCHIVE and len(name) < 255:
@@ -130,7 +130,7 @@ def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
     pack(study / ARCHIVE, dict.fromkeys(datasets.CIFAR10_MEMBERS, pickle.dumps(Attack())), entries)
     configure(study, STUDY | {"data": {"dataset": "cifar10", "archive": ARCHIVE}})
     assert run(study).returncode == 1
-    log = (study / "logs/data/cifar10.log").read_text()
+    log = (study / "logs/data/cifar10.log").read_text(encoding="utf-8")
     assert "has SHA-256" in log and "expected" in log and "Traceback" not in log
     assert not (study / "resources/data/cifar10.npz").exists()
     nothing_happened(study)
@@ -273,7 +273,7 @@ def test_metrics_edited_to_nonsense_are_refused_or_read(tmp_path_factory, data):
     folder = root / "runs/pytorch/alexnet_mod/seed1"
     metrics = write_run(folder)
     changes = data.draw(st.dictionaries(st.sampled_from([*metrics, "other"]), NONSENSE, min_size=1, max_size=3))
-    (folder / "metrics.json").write_text(json.dumps(metrics | changes))
+    (folder / "metrics.json").write_text(json.dumps(metrics | changes), encoding="utf-8")
     try:
         collect.main(["--results", str(root), *GRID])
     except InputError as error:

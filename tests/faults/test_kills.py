@@ -81,7 +81,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_
     while True:
         # What was done before the last kill need not be done again: within half the length every stage has its turn.
         moment, victim = draw.uniform(0, length / 2), draw.choice(VICTIMS)
-        with (folder / "snakemake.out").open("w") as out:
+        with (folder / "snakemake.out").open("w", encoding="utf-8") as out:
             process = subprocess.Popen(command(*TARGETS), cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
             try:
                 status = process.wait(moment if kills < kills_wanted else None)
@@ -92,7 +92,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_
                 for path in finished_files(folder):
                     whole(path)
                 continue
-        assert status == 0, f"{(folder / 'snakemake.out').read_text()[-3000:]}\n{said(folder)}"
+        assert status == 0, f"{(folder / 'snakemake.out').read_text(encoding='utf-8')[-3000:]}\n{said(folder)}"
         rounds += 1
         assert outcome(folder) == undisturbed
         print(f"round {rounds}: {kills_of_round} kills, bit-identical")

@@ -18,7 +18,7 @@ EPOCHS = 200
 def sample(process: subprocess.Popen) -> tuple[int, int]:
     """Resident bytes and open file descriptors of a process."""
     proc = Path(f"/proc/{process.pid}")
-    return int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"), len(list((proc / "fd").iterdir()))
+    return int((proc / "statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE"), len(list((proc / "fd").iterdir()))
 
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
@@ -27,7 +27,7 @@ def test_memory_and_descriptors_are_flat(framework, digits_file, tmp_path):
     size = [f"--epochs={EPOCHS}", "--train-limit=60", "--test-limit=20", "--batch-size=16", "--threads=1", "--device=cpu"]
     cell = [f"--framework={framework}", "--variant=tiny", f"--data={digits_file}", "--output=run"]
     command = [sys.executable, "scripts/train.py", *cell, *size]
-    process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     samples = {}
     for line in process.stderr:
         # The line of an epoch is written before its checkpoint: what is sampled is of the next few milliseconds.

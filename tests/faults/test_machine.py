@@ -158,14 +158,14 @@ def test_a_clock_set_back_between_two_runs(study, right):
 
 def test_a_clock_set_back_during_a_run(study, right):
     """By an hour, once training has begun: what it was given is of the future, as far as files tell."""
-    with (study / "snakemake.out").open("w") as out:
+    with (study / "snakemake.out").open("w", encoding="utf-8") as out:
         process = subprocess.Popen(command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=out, stderr=out)
         while process.poll() is None and not list((study / "results").rglob("progress.json")):
             time.sleep(0.05)
         future = time.time() + 3600
         os.utime(study / "resources/data/digits.npz", (future, future))
         status = process.wait()
-    told = (study / "snakemake.out").read_text()
+    told = (study / "snakemake.out").read_text(encoding="utf-8")
     assert status == 1 and "clock skew" in told, told[-3000:]
     nothing_corrupt(study)
     succeed(study, "--touch", "resources/data/digits.npz", "--forceall")
@@ -183,7 +183,9 @@ def test_two_workflows_started_in_one_folder(study, right):
         processes = []
         for _ in range(2):
             processes.append(
-                subprocess.Popen(command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=-1, stderr=subprocess.STDOUT, text=True)
+                subprocess.Popen(
+                    command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=-1, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+                )
             )
             time.sleep(apart)
         told = [process.communicate()[0] for process in processes]
