@@ -1,5 +1,8 @@
 """Both frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,7 @@ from alexbench import backends, datasets, loop, spec, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError
 from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
-from conftest import NORMALISED, TINY
+from conftest import NORMALISED, ROOT, TINY
 
 FRAMEWORKS = ["pytorch", "tensorflow"]
 FAST = Execution()
@@ -371,3 +374,47 @@ def test_frozen_features_stay_and_the_classifier_learns(framework, digits):
 
 def test_data_sets_have_ten_classes():
     assert len(datasets.digits().classes) == 10
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_logits_are_float32_whatever_the_precision(framework):
+    backend = make(framework, execution=replace(FAST, precision="bf16"))
+    logits = backend.predict(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8))
+    # A bfloat16 number has zeros in the lower half of its 32 bits.
+    assert logits.dtype == np.float32 and np.any(logits.view(np.uint32) & 0xFFFF)
+
+
+def test_warming_up_compiles_what_evaluation_needs():
+    backend = make("tensorflow")
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (300, 16, 16, 3), np.uint8), np.arange(300) % 10
+    dataset = datasets.Dataset("made up", images[:40], labels[:40], images, labels, tuple("0123456789"))
+    backend.set_data(dataset.train_images, dataset.train_labels)
+    loop._warm_up(backend, dataset, Recipe(batch_size=16), seed=1)
+    traced = backend._predict.experimental_get_tracing_count()
+    backend.predict(dataset.test_images)
+    assert backend._predict.experimental_get_tracing_count() == traced
+
+
+SECOND_DEVICE = """
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from alexbench.execution import Execution
+from test_backends import make, plan_of
+for resize in ("image", "batch"):
+    for workers in (0, 2):
+        backend = make("tensorflow", execution=Execution(input="per_image", resize=resize, workers=workers), batch_size=4)
+        backend.set_data(np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64))
+        with tf.device("CPU:1"):
+            for inputs, labels in backend.load([plan_of(np.arange(8).reshape(2, 4))]):
+                here = tf.constant(0.0)
+                assert {tensor.device[-5:] for tensor in (inputs, labels, here)} == {"CPU:1"}, (inputs.device, here.device)
+"""
+
+
+def test_images_prepared_by_the_host_leave_the_steps_where_the_caller_computes():
+    # A second logical CPU stands for the GPU. It has to be declared before TensorFlow starts, hence the process.
+    path = os.pathsep.join(str(ROOT / part) for part in ("scripts", "tests"))
+    command = [sys.executable, "-c", SECOND_DEVICE]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

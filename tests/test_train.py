@@ -179,3 +179,11 @@ def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, m
         run_cell(digits_file, tmp_path, "--attempt=2")
     assert run_cell(digits_file, tmp_path)["status"] in ("completed", "collapsed")
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+def test_the_peak_memory_of_a_process_is_not_its_launchers(tmp_path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from alexbench import loop; print(loop.peak_process_memory_bytes())"
+    launcher = f"import os, sys; big = b'x' * 1_000_000_000; os.execv(sys.executable, [sys.executable, '-c', {code!r}, sys.argv[1]])"
+    command = [sys.executable, "-c", launcher, str(ROOT / "scripts")]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert sys.platform != "linux" or int(done.stdout) < 500_000_000

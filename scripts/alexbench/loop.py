@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from alexbench import checkpoint, environment
 from alexbench import recipe as recipes
-from alexbench.backends import Backend
+from alexbench.backends import PREDICT_BATCH_SIZE, Backend
 from alexbench.checkpoint import Progress
 from alexbench.datasets import Dataset
 from alexbench.events import Events
@@ -110,7 +110,11 @@ def has_collapsed(logits: np.ndarray, labels: np.ndarray) -> bool:
 
 def peak_process_memory_bytes() -> int:
     """The most memory that this process has had resident."""
-    # Linux counts in KiB, macOS in bytes.
+    # Not ru_maxrss on Linux: it survives exec, so that a process starts with what its launcher had.
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+    # macOS counts in bytes, others in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -235,7 +239,9 @@ def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> N
         for _ in backend.train([plan]):
             pass
     backend.metrics()
-    backend.predict(dataset.test_images[: recipe.batch_size])
+    # A whole batch and one of the size of the last: whatever evaluation would have compiled is compiled now, outside its clock.
+    images = dataset.test_images
+    backend.predict(images[: PREDICT_BATCH_SIZE + len(images) % PREDICT_BATCH_SIZE])
     backend.set_state(state)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be install
 
 FRAMEWORKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
 
+# Images that `predict` takes at a time.
+PREDICT_BATCH_SIZE = 256
+
 # What `load` was asked for: some of it a framework must know before it is imported.
 requested = Execution()
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from alexbench.backends import PREDICT_BATCH_SIZE
 from alexbench.execution import Execution, Switch, keep_freed_memory
 from alexbench.files import InputError
 from alexbench.recipe import Plan, Recipe
@@ -60,11 +61,19 @@ def _module(info: LayerInfo, dropout: float) -> nn.Module:
             return nn.MaxPool2d(window, stride)
         case Flatten():
             return nn.Flatten()
-        case Dense(units):
-            return nn.Linear(info.input_shape[0], units)
+        case Dense(units, relu):
+            return (nn.Linear if relu else Float32Linear)(info.input_shape[0], units)
         case Dropout():
             return nn.Dropout(dropout)
     raise TypeError(f"unknown layer {info.layer!r}")
+
+
+class Float32Linear(nn.Linear):
+    """A dense layer that computes in float32 under autocast too. Logits in bfloat16 have ties, which go to the lower class."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float())
 
 
 class ImageDataset(torch.utils.data.Dataset):
@@ -154,7 +163,7 @@ class Backend:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in names)
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        self.forward = torch.compile(self.model) if self.on["compiled"] else self.model
+        self.forward = torch.compile(self.model, dynamic=False) if self.on["compiled"] else self.model
         self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
         # A CUDA graph repeats what it has seen, but for what lies in tensors.
         graph = self.on.get("cuda_graph", False)
@@ -434,7 +443,7 @@ class Backend:
         return loss_sum, correct
 
     @torch.inference_mode()
-    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict(self, images: np.ndarray, batch_size: int = PREDICT_BATCH_SIZE) -> np.ndarray:
         self.model.eval()
         logits = []
         for part in torch.from_numpy(images).split(batch_size):

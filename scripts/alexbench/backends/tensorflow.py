@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from alexbench import backends
+from alexbench.backends import PREDICT_BATCH_SIZE
 from alexbench.execution import Execution, Switch
 
 # Both must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
@@ -77,7 +78,8 @@ def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
         case Flatten():
             return [keras.layers.Flatten(name=name)]
         case Dense(units, relu):
-            return [keras.layers.Dense(units, activation="relu" if relu else None, name=name)]
+            # Logits in bfloat16 have ties, which go to the lower class: the last layer, which has no ReLU, computes in float32.
+            return [keras.layers.Dense(units, activation="relu" if relu else None, name=name, dtype=None if relu else "float32")]
         case Dropout():
             return [keras.layers.Dropout(dropout, seed=seed, name=name)]
     raise TypeError(f"unknown layer {info.layer!r}")
@@ -281,7 +283,12 @@ class Backend:
         with tf.device("CPU"):
             workers, size = self.execution.workers, self.recipe.batch_size
             dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(size)
-            yield from zip(dataset.prefetch(workers) if workers else dataset, rates, strict=True)
+            batches = iter(dataset.prefetch(workers) if workers else dataset)
+        for rate in rates:
+            # Nothing is yielded inside the scope: the caller's step would run in it, on the host.
+            with tf.device("CPU"):
+                batch = next(batches)
+            yield tuple(map(tf.identity, batch)), rate
 
     def _rows(self, plans: Iterable[Plan]) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """A step's images, their crops and the learning rate."""
@@ -377,7 +384,7 @@ class Backend:
         self.correct.assign(0)
         return loss_sum, correct
 
-    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict(self, images: np.ndarray, batch_size: int = PREDICT_BATCH_SIZE) -> np.ndarray:
         parts = [images[first : first + batch_size] for first in range(0, len(images), batch_size)]
         return np.concatenate([self._predict(tf.constant(part)).numpy() for part in parts])
 
