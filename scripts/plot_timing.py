@@ -31,6 +31,8 @@ def waterfall(arms: pd.DataFrame) -> plt.Figure:
     """Seconds an epoch from the notebook's form down to the fast one: what each change saves; other arms below."""
     ladder = arms[arms.kind == "ladder"].reset_index(drop=True)
     apart = arms[arms.kind != "ladder"].reset_index(drop=True)
+    if ladder.empty:
+        raise InputError(f"timing: {arms.framework.iloc[0]} {arms.variant.iloc[0]} has no measured rung of the ladder; measure it again")
     seconds = ladder.epoch_seconds
     labels = [ladder.change[0], *(f"+ {change}" for change in ladder.change[1:]), "fast", *apart.change]
     figure, axes = plt.subplots(figsize=(7.2, 0.32 * len(labels) + 1.3))
@@ -67,7 +69,7 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
     changes = {arm.arm: arm.change if arm.arm != "fast" else "fast" for _, arm in arms.iterrows()}
     rungs = [name for name in dict.fromkeys(arms.arm) if name in set(ratios.arm)]
     figure, panels = plt.subplots(
-        1, len(networks), figsize=(2.2 + 2.6 * len(networks), 0.4 * len(rungs) + 1.5), sharey=True, sharex=True, squeeze=False
+        1, len(networks), figsize=(2.2 + 2.6 * len(networks), 0.4 * max(len(rungs), 1) + 1.5), sharey=True, sharex=True, squeeze=False
     )
     colours = figures.colours(arms.framework_title)
     for axes, (name, title) in zip(panels[0], networks.items(), strict=True):
@@ -84,8 +86,13 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(title)
     low, high = ratios[["ratio", "low"]].min().min(), ratios[["ratio", "high"]].max().max()
-    panels[0][0].set_xlim(min(0.45, low / 1.1), max(2.2, high * 1.1))
-    panels[0][0].set_ylim(len(rungs) - 0.5, -0.7)
+    if rungs:
+        panels[0][0].set_xlim(min(0.45, low / 1.1), max(2.2, high * 1.1))
+        panels[0][0].set_ylim(len(rungs) - 0.5, -0.7)
+    else:  # of a single framework, or of two that share no arm
+        panels[0][0].set_xlim(0.45, 2.2)
+        for axes in panels[0]:
+            axes.text(0.5, 0.5, "nothing that two frameworks\nwere both measured in", transform=axes.transAxes, ha="center", va="center")
     panels[0][0].set_yticks(range(len(rungs)), [changes[rung] for rung in rungs])
     figure.suptitle(f"Time for the same training, one framework over the other\n{machine(arms)}", fontsize=9, y=1.0)
     figure.tight_layout()
@@ -122,7 +129,8 @@ def roofline(arms: pd.DataFrame) -> plt.Figure:
         Line2D([], [], marker="o", linestyle="none", markerfacecolor="white", markeredgecolor=KEPT, label="apart from the ladder")
     )
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.03))
-    fp32 = arms[~arms.arm.isin(["bf16", "tf32"])].iloc[0]
+    # First what is measured in fp32: its rate is the one named.
+    fp32 = pd.concat([arms[~arms.arm.isin(["bf16", "tf32"])], arms]).iloc[0]
     figure.suptitle(
         f"Achieved of what this machine can do: {fp32.matmul_flops / 1e9:,.0f} GFLOP/s in a matrix product (fp32), "
         f"{fp32.copy_bytes / 1e9:,.0f} GB/s in a copy\n{machine(arms)}",

@@ -8,7 +8,7 @@ import pytest
 
 import collect
 import compare
-from alexbench import comparisons, datasets, provenance, results, stats
+from alexbench import comparisons, datasets, provenance, results, stats, study
 from alexbench.files import InputError, write_json
 from conftest import write_run
 
@@ -191,3 +191,23 @@ def test_one_cell_alone(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
     assert comparisons.markdown(comparisons.table(runs)) == "One cell alone: nothing to compare.\n"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_grid_of_one_cell_has_every_table_with_its_header(tmp_path, seeds):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7][:seeds], [1, 2][:seeds])
+    grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", *map(str, range(1, seeds + 1))]
+    assert collect.main(["--results", str(tmp_path), *grid]) == 0
+    datasets.save(datasets.digits().limited(10, 10), tmp_path / "digits.npz")
+    assert compare.main(["--runs", str(tmp_path / "runs.csv"), "--data", str(tmp_path / "digits.npz"), "--output", str(tmp_path)]) == 0
+    empty = pd.read_csv(tmp_path / "comparisons.csv")
+    assert empty.empty and tuple(empty) == comparisons.COLUMNS
+    assert study.comparisons(empty, results.read_table(tmp_path / "table.csv")) == []
+
+
+def test_the_columns_of_a_table_with_rows_are_those_of_one_without(tmp_path):
+    write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6], [1])
+    write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.6], [1])
+    runs = results.runs_table(results.grid(tmp_path / "runs", list(TITLES)[:2], ["alexnet_mod"], [1]))
+    row = comparisons._compared(*(cell for _, cell in runs.groupby("framework")))
+    assert comparisons.COLUMNS == ("kind", *row)

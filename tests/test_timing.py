@@ -174,3 +174,26 @@ def test_operations_and_bytes_of_training_are_those_of_the_declaration():
     outputs, parameters = 6 * 6 * 4 + 10, 28 * 4 + 145 * 10
     assert spec.training_bytes(small, 2) == 4 * (4 * 2 * outputs + 10 * parameters)
     assert spec.memory_bytes(small, 2) == 4 * (4 * parameters + 2 * (8 * 8 * 3 + 2 * 6 * 6 * 4 + 10))
+
+
+@pytest.mark.parametrize("figure", ["ratio", "roofline", "waterfall"])
+def test_one_framework_alone_is_timed_and_drawn(rounds, tmp_path, figure):
+    assert collect_timing.main([*map(str, rounds[::2]), "--output", str(tmp_path)]) == 0
+    assert pd.read_csv(tmp_path / "timing_ratios.csv").empty
+    options = ["--arms", str(tmp_path / "timing.csv"), "--ratios", str(tmp_path / "timing_ratios.csv"), "--output", str(tmp_path / "f.png")]
+    assert plot_timing.main([figure, *options, "--framework", "pytorch", "--variant", "alexnet_mod"]) == 0
+    assert (tmp_path / "f.png").stat().st_size > 0
+
+
+def test_arms_that_all_failed_are_named_and_a_part_of_them_leaves_a_text(tmp_path):
+    path = tmp_path / "round1/pytorch.csv"
+    write_round(path, "pytorch", 1, {"notebook": ("ladder", 0.01)}, error="out of memory")
+    with pytest.raises(InputError, match=r"no arm was measured \(out of memory\)"):
+        collect_timing.main([str(path), "--output", str(tmp_path)])
+    paths = []
+    for framework in FRAMEWORKS:
+        paths.append(tmp_path / f"round2/{framework}.csv")
+        write_round(paths[-1], framework, 1, {"resident": ("ladder", 0.01)})
+    assert collect_timing.main([*map(str, paths), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "timing.md").read_text(encoding="utf-8")
+    assert "were not both measured in notebook, fast" in text and "nan" not in text

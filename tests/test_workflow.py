@@ -120,6 +120,16 @@ def test_one_command_makes_everything(finished):
     assert top == {"results", "logs", "benchmarks", "resources"}
 
 
+def test_the_smallest_campaign_comes_to_its_end(project):
+    """One framework and one network: nothing to compare, and every table and page all the same."""
+    done = snakemake(project, "-c2", config=SMALL | {"frameworks": ["pytorch"]})
+    assert done.returncode == 0, done.stderr[-3000:]
+    compared = pd.read_csv(project / "results/small/comparisons.csv")
+    assert compared.empty and "words" in compared
+    assert "<table" in (project / "results/small/pages/comparisons.html").read_text(encoding="utf-8")
+    assert (project / "results/small/study.html").stat().st_size > 0
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in snakemake(finished, "-n", config=SMALL).stdout
 

@@ -12,6 +12,14 @@ from alexbench.stats import Interval
 
 SIGNIFICANT = 1 - stats.CONFIDENCE
 NOT_COMPARED = "not compared"
+_OF_A_CELL = ("framework", "variant", "group", "framework_title", "variant_title", "made_with", "n", *STATUSES[1:])
+# Of the table, also where it has no row: a grid of one framework and one variant has nothing to compare.
+COLUMNS = (
+    *("kind", *(f"{name}_{key}" for name in ("a", "b") for key in _OF_A_CELL), "paired"),
+    *("accuracy_difference", "accuracy_low", "accuracy_high", "accuracy_verdict"),
+    *("time_ratio", "time_low", "time_high", "time_verdict", "time_unlike"),
+    *("mcnemar_pairs", "mcnemar_p", "mcnemar_different", "words"),
+)
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +41,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         groups = list(product(*([cell for place, cell in cells.items() if place[:2] == which] for which in (a, b))))
         alike = [(ours, theirs) for ours, theirs in groups if not _unlike(ours, theirs)]
         rows += [{"kind": kind} | _compared(ours, theirs) for ours, theirs in alike or groups]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:

@@ -39,7 +39,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     `floor_seconds`: of an image, the longer of its arithmetic at the best matrix product that any arm in the same precision saw on that
     device, and its memory traffic at the best copy.
     """
-    rows = rows[rows.error.isna()].copy()
+    measured = rows[rows.error.isna()].copy()
+    if measured.empty:
+        raise InputError(
+            f"timing: no arm was measured ({rows.error.iloc[0]}); mend that, delete the folder timing in the results, measure again"
+        )
+    rows = measured
     rows["precision"] = ["bf16" if arm == "bf16" else "tf32" if arm == "tf32" else "fp32" for arm in rows.arm]
     matmul = rows.groupby(["device", "precision"]).matmul_flops.max()
     copy = rows.groupby("device").copy_bytes.max()
@@ -93,6 +98,8 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
             theirs = cell[cell.framework == other]
             for arm in (name for name in ours.arm.unique() if name in set(theirs.arm)):
                 both = pd.concat([by_round(theirs, arm), by_round(ours, arm)], axis=1, join="inner").to_numpy()
+                if not len(both):
+                    continue
                 middle, low, high = ratio(both[:, 0], both[:, 1])
                 row = {"device": device, "variant": variant, "framework": other, "to": first, "arm": arm}
                 out.append(row | {"ratio": middle, "low": low, "high": high, "rounds": len(both)})
@@ -106,7 +113,11 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
     (resident : fast), and what is left between the frameworks (fast).
     """
     by_arm = ratios_of_pair.set_index("arm")
-    notebook, resident, fast = (by_arm.loc[name] for name in ("notebook", "resident", "fast"))
+    needed = ("notebook", "resident", "fast")
+    missing = [name for name in needed if name not in by_arm.index]
+    if missing:
+        return f"{framework} and {to} were not both measured in {', '.join(missing)}: nothing is said of which is faster."
+    notebook, resident, fast = (by_arm.loc[name] for name in needed)
     factors = {
         "how the images are prepared": notebook.ratio / resident.ratio,
         "how a step is carried out": resident.ratio / fast.ratio,
@@ -187,7 +198,7 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
             "Arm": {"ladder": "", "precision": "last rung, ", "extra": "apart: "}[arm.kind] + arm.change,
             "Epoch (s)": f"{arm.epoch_seconds:,.1f}",
             "Saves (s)": "" if np.isnan(arm.saved_seconds) else f"{arm.saved_seconds:,.1f}",
-            "Factor": f"{arm.factor:.2f}{interval}",
+            "Factor": "" if np.isnan(arm.factor) else f"{arm.factor:.2f}{interval}",
             "Loader (ms/image)": f"{arm.loader_ms:.3f}",
             "Step (ms/image)": f"{arm.step_ms:.3f}",
             "Together : larger": f"{arm.together_to_larger:.2f}",
