@@ -210,4 +210,4 @@ def test_the_columns_of_a_table_with_rows_are_those_of_one_without(tmp_path):
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.6], [1])
     runs = results.runs_table(results.grid(tmp_path / "runs", list(TITLES)[:2], ["alexnet_mod"], [1]))
     row = comparisons._compared(*(cell for _, cell in runs.groupby("framework")))
-    assert comparisons.COLUMNS == ("kind", *row)
+    assert ("kind", *row) == comparisons.COLUMNS
