@@ -52,7 +52,14 @@ def output(command: list[str], seconds: float = 120.0, **environment: str) -> tu
     """Exit status and what a command printed; 127 where it does not exist."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", timeout=seconds, check=False, env=os.environ | environment
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            env=os.environ | environment,
         )
     except FileNotFoundError:
         return 127, f"{command[0]} is not on PATH"

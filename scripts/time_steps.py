@@ -84,7 +84,7 @@ def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
     """One arm, in a process of its own. An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`."""
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         if arm.kind != "extra":

@@ -19,7 +19,7 @@ FAST = Execution()
 MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
 
 
-def make(framework: str, seed: int = 1, variant=TINY, threads: int = 1, execution: Execution = FAST, **recipe):
+def make(framework: str, seed: int = 1, variant=TINY, threads: int | None = 1, execution: Execution = FAST, **recipe):
     """A backend of `variant` with fresh weights; "torch" conventions unless said otherwise."""
     settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved("torch", "imagenet")
     backend = backends.load(framework)(variant, settings, MEAN, STD, "cpu", threads, seed, execution)
@@ -403,12 +403,16 @@ from alexbench.execution import Execution
 from test_backends import make, plan_of
 for resize in ("image", "batch"):
     for workers in (0, 2):
-        backend = make("tensorflow", execution=Execution(input="per_image", resize=resize, workers=workers), batch_size=4)
-        backend.set_data(np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.int64))
         with tf.device("CPU:1"):
-            for inputs, labels in backend.load([plan_of(np.arange(8).reshape(2, 4))]):
+            execution = Execution(input="per_image", resize=resize, workers=workers)
+            backend = make("tensorflow", threads=None, execution=execution, batch_size=4)
+            backend.set_data(np.zeros((8, 8, 8, 3), np.uint8), np.zeros(8, np.int64))
+            plan = plan_of(np.arange(8).reshape(2, 4))
+            for inputs, labels in backend.load([plan]):
                 here = tf.constant(0.0)
                 assert {tensor.device[-5:] for tensor in (inputs, labels, here)} == {"CPU:1"}, (inputs.device, here.device)
+            assert sum(backend.train([plan])) == 2
+            assert backend.images.device[-5:] == "CPU:0" and backend.scale.device[-5:] == "CPU:1"
 """
 
 

@@ -40,7 +40,9 @@ def git_commit() -> str | None:
     """Commit of this code, with "-dirty" where files differ from it; None outside a repository or without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, encoding="utf-8", timeout=10)
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
@@ -52,7 +54,9 @@ def queue_seconds() -> float | None:
     if not job:
         return None
     try:
-        done = subprocess.run(["scontrol", "show", "job", job], check=False, capture_output=True, text=True, encoding="utf-8", timeout=30)
+        done = subprocess.run(
+            ["scontrol", "show", "job", job], check=False, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=30
+        )
         times = dict(re.findall(r"\b(SubmitTime|StartTime)=(\S+)", done.stdout))
         return (datetime.fromisoformat(times["StartTime"]) - datetime.fromisoformat(times["SubmitTime"])).total_seconds()
     except (OSError, subprocess.TimeoutExpired, KeyError, ValueError):

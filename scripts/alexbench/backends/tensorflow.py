@@ -115,6 +115,9 @@ class TorchAdam(keras.optimizers.Adam):
 
 ADAM = {"torch": (TorchAdam, 1e-8), "keras": (keras.optimizers.Adam, 1e-7)}
 
+# With its number, which a scope around it would otherwise decide.
+HOST = "CPU:0"
+
 
 class Backend:
     """See `alexbench.backends.Backend`."""
@@ -240,7 +243,7 @@ class Backend:
 
     def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
         # What is prepared image by image is prepared by the host.
-        with tf.device(None if self.resident else "CPU"):
+        with tf.device(None if self.resident else HOST):
             self.images = tf.constant(images)
             self.labels = tf.constant(labels)
 
@@ -280,13 +283,13 @@ class Backend:
             scaled = self._scaled(self.images[index])
             return self._resized(scaled) if whole else scaled, self.labels[index]
 
-        with tf.device("CPU"):
+        with tf.device(HOST):
             workers, size = self.execution.workers, self.recipe.batch_size
             dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(size)
             batches = iter(dataset.prefetch(workers) if workers else dataset)
         for rate in rates:
             # Nothing is yielded inside the scope: the caller's step would run in it, on the host.
-            with tf.device("CPU"):
+            with tf.device(HOST):
                 batch = next(batches)
             yield tuple(map(tf.identity, batch)), rate
 
