@@ -39,4 +39,5 @@ onsuccess:
 
 
 onerror:
+    cancel_jobs_left()
     print("How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

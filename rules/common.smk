@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -172,3 +173,14 @@ def check_executor():
             f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's "
             "module; to train on this machine leave --profile out and say --cores all"
         )
+
+
+def cancel_jobs_left():
+    """Cancel what SLURM still has of this run when it ends with an error, which is nothing unless it was interrupted.
+
+    While Snakemake asks SLURM for its jobs' states they are on no list of its own: interrupted then, it ends and cancels none of them.
+    """
+    if workflow.executor_plugin.name == "slurm":
+        # The plugin gives all jobs of a run one name that no other run has.
+        name = workflow.scheduler._executor.run_uuid
+        subprocess.run(["scancel", f"--name={name}"], check=False, timeout=60)

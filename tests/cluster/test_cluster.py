@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,12 +257,21 @@ def test_the_timing_experiment_is_one_job_on_one_machine(project):
     assert len(rounds) == 2 and rounds[0].stat().st_mtime < rounds[1].stat().st_mtime
 
 
-def test_ctrl_c_leaves_nothing_running(project):
+@pytest.mark.parametrize("query_seconds", [0, 3], ids=["between queries", "during a query"])
+def test_ctrl_c_leaves_nothing_running(project, tmp_path, monkeypatch, query_seconds):
+    """Nor when Snakemake is asking SLURM for its jobs' states, as it nearly always is with queries of 3 s every half second."""
+    slow = tmp_path / "bin" / "squeue"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep {query_seconds}\nexec {shutil.which("squeue")} "$@"\n', encoding="utf-8")
+    slow.chmod(0o755)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{slow.parent}{os.pathsep}{ENVIRONMENT['PATH']}")
     process = start(project, TABLE)
     wait_for(lambda: len(trainings()) == 2, process, project)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 1
     assert slurm.wait_until(lambda: not slurm.command("squeue", "--noheader").strip(), seconds=30)
+    # Cancelled, and not at their end meanwhile.
+    assert not any((run_folder(project, framework) / "metrics.json").exists() for framework in FRAMEWORKS)
 
 
 def test_a_promised_gpu_that_is_not_there_ends_the_job_in_seconds(project):
