@@ -17,6 +17,7 @@ import numpy as np
 from alexbench import backends, datasets, environment, execution, options, recipe, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
+from alexbench.streams import Use, stream
 
 SEED = 1
 
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     shown["step_losses"] = _losses(backend, plans)
     # The same once more from weights that differ in their last bit: how far rounding alone drives such steps apart.
     backend.set_state(before)
-    random = np.random.default_rng(SEED)
+    random = stream(SEED, Use.ROUNDING)
     backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
     shown["twin_losses"] = _losses(backend, plans)
     with replacing(args.output) as temporary:

@@ -15,13 +15,14 @@ TRAINING = (
     "weights.py",
     "datasets.py",
     "recipe.py",
+    "streams.py",
     "loop.py",
     "checkpoint.py",
     "interruption.py",
     "execution.py",
     "backends/__init__.py",
 )
-TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "execution.py", "backends/__init__.py")
+TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "streams.py", "execution.py", "backends/__init__.py")
 
 
 def of_source(source: str) -> str:

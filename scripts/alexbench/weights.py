@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from alexbench.files import InputError, replacing
 from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
+from alexbench.streams import Use, stream
 
 Weights = dict[str, np.ndarray]
 
@@ -44,7 +45,7 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
                 continue
             case _:
                 continue
-        random = np.random.default_rng([seed, number])
+        random = stream(seed, Use.INITIALISATION, number)
         shape = shapes[f"{info.name}.weight"]
         bias = np.zeros(shape[0], np.float32)
         match scheme:
