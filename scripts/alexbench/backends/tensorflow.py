@@ -105,12 +105,18 @@ class TorchAdam(keras.optimizers.Adam):
     """Adam with epsilon added to the bias-corrected root of the second moment, as Kingma and Ba (2015) and PyTorch have it."""
 
     def update_step(self, gradient, variable, learning_rate):
-        epsilon = self.epsilon
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        # Keras divides by (root + epsilon) without correcting the root; scaling epsilon by the correction amounts to the same.
-        self.epsilon = epsilon * tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
-        super().update_step(gradient, variable, learning_rate)
-        self.epsilon = epsilon
+        # In float64, as PyTorch has it: in Keras's float32, 1 - 0.999 itself is off by 1e-5, and the first steps with it.
+        step = tf.cast(self.iterations + 1, tf.float64)
+        correction, second_correction = (1 - tf.pow(tf.constant(beta, tf.float64), step) for beta in (self.beta_1, self.beta_2))
+        root = tf.sqrt(second_correction)
+        # Dividing the root of the second moment by `root` amounts to multiplying the rate and epsilon by it.
+        rate = tf.cast(tf.cast(learning_rate, tf.float64) * root / correction, variable.dtype)
+        epsilon = tf.cast(self.epsilon * root, variable.dtype)
+        index = self._get_variable_index(variable)
+        first, second = self._momentums[index], self._velocities[index]
+        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
+        self.assign_add(second, (tf.square(gradient) - second) * (1 - self.beta_2))
+        self.assign_sub(variable, first * rate / (tf.sqrt(second) + epsilon))
 
 
 ADAM = {"torch": (TorchAdam, 1e-8), "keras": (keras.optimizers.Adam, 1e-7)}
