@@ -1,10 +1,16 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
+
+# libgomp, on Linux PyTorch's OpenMP, reads it when it is loaded, with torch. By its own default a thread that waits for the others keeps
+# its core busy for milliseconds, and beside any other busy process two threads may become slower than one. Other systems go without.
+if sys.platform == "linux" and "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
@@ -34,6 +40,16 @@ from alexbench.spec import (
     weight_shapes,
 )
 from alexbench.weights import Weights
+
+# Numbers next to zero count as zero, as in TensorFlow: a CPU computes with them many times slower. A thread takes this from the one that
+# starts it, so it is said before PyTorch starts any. False where the processor cannot.
+FLUSHES_DENORMALS = torch.set_flush_denormal(True)
+# Settings that matter on a CPU only; the variables as they were when torch was loaded.
+ON_CPU = {
+    "flush_denormals": FLUSHES_DENORMALS,
+    "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
+    "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+}
 
 # Adam's constants by convention: epsilon, and whether it is added to the bias-corrected root of the second moment.
 ADAM = {"torch": (1e-8, True), "keras": (1e-7, False)}
@@ -211,7 +227,7 @@ class Backend:
                 "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
                 "onednn": None if cuda else torch.backends.mkldnn.is_available() and "bundled with torch",
             },
-            "settings": {**vars(self.execution), "resize": self._resize(), **self.on},
+            "settings": {**vars(self.execution), "resize": self._resize(), **self.on, **({} if cuda else ON_CPU)},
         }
 
     def _weights(self) -> dict[str, torch.Tensor]:

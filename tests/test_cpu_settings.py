@@ -1,0 +1,118 @@
+"""What a CPU does besides arithmetic is the same in both frameworks, or robust, and said: numbers next to zero, threads that wait."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
+# Two threads at work, each result next to zero: a multiplication, a convolution, its gradients; Adam's second moment does just so.
+PYTORCH = """
+import json, sys, threading
+from alexbench import backends
+Backend = backends.load("pytorch")
+import torch
+torch.set_num_threads(2)
+def left(x):
+    return int((x != 0).sum())
+x = torch.full((1 << 22,), 1e-20)
+found = {"product": left(x * 1e-20)}
+images, kernel = torch.full((16, 8, 32, 32), 1e-20), torch.full((8, 8, 3, 3), 1e-20, requires_grad=True)
+output = torch.nn.functional.conv2d(images, kernel)
+found["convolution"] = left(output)
+output.backward(torch.full_like(output, 1e-23))
+found["gradient"] = left(kernel.grad)
+decayed = torch.full((1 << 22,), 1.2e-38)
+for _ in range(30):
+    decayed.mul_(0.999)
+found["moment"] = left(decayed)
+# A thread that was started later, and the threads that it starts.
+later = threading.Thread(target=lambda: found.update(later=left(torch.full((1 << 22,), 1e-20) * 1e-20)))
+later.start()
+later.join()
+print(json.dumps(found))
+"""
+TENSORFLOW = """
+import json, os
+from alexbench import backends
+backends.load("tensorflow")
+import tensorflow as tf
+# Beside the rest: a GPU's memory is taken as it is needed, or NVML's figure would mean nothing.
+assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+tf.config.threading.set_intra_op_parallelism_threads(2)
+x = tf.fill([1 << 22], 1e-20)
+print(json.dumps({"product": int(tf.math.count_nonzero(tf.function(lambda: x * 1e-20)()))}))
+"""
+
+
+def python(code: str, *arguments: str, **exported: str) -> subprocess.CompletedProcess:
+    """Run `code` in a process of its own, with no more about threads in its environment than `exported`."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, env=ours | {"PYTHONPATH": str(ROOT / "scripts")} | exported, capture_output=True, text=True, encoding="utf-8", check=True
+    )
+
+
+@pytest.mark.parametrize("code", [PYTORCH, TENSORFLOW], ids=["pytorch", "tensorflow"])
+def test_numbers_next_to_zero_are_zero_in_every_thread(code):
+    """Left alone PyTorch computes with them, many times slower, and TensorFlow does not."""
+    found = json.loads(python(code).stdout)
+    assert found == dict.fromkeys(found, 0)
+
+
+SPINNING = """
+import json
+from alexbench import backends
+Backend = backends.load("pytorch")
+import numpy as np
+from alexbench import recipe, variants
+from alexbench.execution import Execution
+r = recipe.Recipe().resolved("torch", "unit")
+b = Backend(variants.get("alexnet_mod"), r, np.zeros(3, "f4"), np.ones(3, "f4"), "cpu", 1, 1, Execution())
+print(json.dumps(b.describe()["settings"]))
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("exported", "count", "policy"),
+    [
+        ({"GOMP_SPINCOUNT": "300000"}, "300000", None),
+        ({"OMP_WAIT_POLICY": "active"}, None, "active"),
+    ],
+)
+def test_how_long_threads_spin_reaches_libgomp_and_is_recorded(exported, count, policy):
+    done = python(SPINNING, OMP_DISPLAY_ENV="verbose", **exported)
+    settings = json.loads(done.stdout)
+    assert (settings["gomp_spincount"], settings["omp_wait_policy"]) == (count, policy)
+    assert settings["flush_denormals"] is True
+    # What libgomp itself took, one copy of it or more.
+    told = {line.split("'")[1] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line}
+    assert told == {count or "30000000000"}
+
+
+@LINUX
+def test_a_library_that_was_loaded_before_is_not_said_to_have_been_told():
+    """Then nothing is set, and nothing recorded."""
+    assert json.loads(python("import torch\n" + SPINNING).stdout)["gomp_spincount"] is None
+
+
+@LINUX
+def test_the_program_that_trains_loads_it_so(digits_file, tmp_path):
+    """Whatever else train.py imports before the framework."""
+    options = ["--framework=pytorch", "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path}", "--threads=2"]
+    small = ["--device=cpu", "--train-limit=20", "--test-limit=10", "--epochs=1", "--batch-size=10", "--no-model", "--no-tensorboard"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *options, *small]
+    done = subprocess.run(
+        command, env=environment | {"OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, encoding="utf-8", check=True
+    )
+    assert "GOMP_SPINCOUNT = '1000'" in done.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["settings"]["gomp_spincount"] == "1000" and metrics["settings"]["flush_denormals"] is True
+    assert "warning" not in done.stderr.lower(), done.stderr
