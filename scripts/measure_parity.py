@@ -9,12 +9,13 @@ Adam (PyTorch's), dropout off. compare_parity.py sets frameworks side by side.
 
 import argparse
 import hashlib
+import sys
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, options, recipe, variants, weights
+from alexbench import backends, datasets, environment, execution, lease, options, recipe, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 from alexbench.streams import Use, stream
@@ -37,6 +38,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    with lease.one_gpu(args.device, lambda line: print(line, file=sys.stderr, flush=True)):
+        measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Write what the framework computes."""
     how = Execution.from_options(args)
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
@@ -77,7 +85,6 @@ def main(argv: list[str] | None = None) -> int:
     shown["twin_losses"] = _losses(backend, plans)
     with replacing(args.output) as temporary:
         np.savez(temporary, **shown)
-    return 0
 
 
 def _losses(backend: backends.Backend, plans: list[recipe.Plan]) -> np.ndarray:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, execution, loop, options, recipe, timing, variants, weights
+from alexbench import backends, datasets, environment, execution, lease, loop, options, recipe, timing, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def measure(args: argparse.Namespace, how: Execution) -> dict:
-    """One arm, in this process."""
+def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
+    """One arm, in this process, on the GPU that is `held`."""
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     backend.set_data(dataset.train_images, dataset.train_labels)
     data_bytes = dataset.train_images.nbytes
     dataset = dataset.without_training_images()
-    ready_seconds = time.perf_counter() - STARTED
+    ready_seconds = time.perf_counter() - STARTED - held.waited_seconds
     measured = timing.measure(backend, len(dataset.train_labels), settings, SEED, args.seconds)
     described, host = backend.describe(), environment.describe()
     return {
@@ -80,11 +80,16 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     }
 
 
-def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
-    """One arm, in a process of its own. An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`."""
+def measure_in_a_process(argv: list[str], arm: timing.Arm, held: lease.Lease) -> dict:
+    """One arm, in a process of its own, on the GPU that is `held`.
+
+    An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`.
+    """
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False, pass_fds=held.handles
+    )
     if done.returncode:
         reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         if arm.kind != "extra":
@@ -101,10 +106,12 @@ def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
     return row
 
 
-def measure_all(args: argparse.Namespace) -> None:
-    """Every arm into --output."""
+def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
+    """Every arm into --output, all on the GPU that is `held`."""
     backend_class = backends.load(args.framework)
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
+    if device == "cpu":
+        held.release()  # a framework that does not see it
     size = datasets.load(args.data).train_images.shape[1]
     arms = timing.arms(backend_class, device, resized=size != variants.get(args.variant).input_size)
     if args.arms:
@@ -118,7 +125,7 @@ def measure_all(args: argparse.Namespace) -> None:
     ]
     rows = {}
     for arm in random.Random(args.round).sample(arms, len(arms)):
-        rows[arm.name] = measure_in_a_process(argv, arm)
+        rows[arm.name] = measure_in_a_process(argv, arm, held)
     place = {"round": args.round, "framework": args.framework, "variant": args.variant}
     with replacing(args.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=[*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)], restval="")
@@ -129,10 +136,11 @@ def measure_all(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if args.alone:
-        print(json.dumps(measure(args, Execution.from_options(args))))
-    else:
-        measure_all(args)
+    with lease.one_gpu(args.device, lambda line: print(line, file=sys.stderr, flush=True)) as held:
+        if args.alone:
+            print(json.dumps(measure(args, Execution.from_options(args), held)))
+        else:
+            measure_all(args, held)
     return 0
 
 

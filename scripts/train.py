@@ -32,6 +32,7 @@ from alexbench import (
     events,
     execution,
     fingerprint,
+    lease,
     loop,
     network,
     options,
@@ -137,9 +138,15 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     keeper = loop.Keeper(args.output)
+
+    def waiting(line: str) -> None:
+        keeper.tell(stage="waiting for a GPU")
+        say(line)
+
     with keeper.alone(say):
         try:
-            return run(args, keeper)
+            with lease.one_gpu(args.device, waiting) as held:
+                return run(args, keeper, held)
         finally:
             # Whoever reads the folder shall not take this run for one that is still going.
             keeper.progress.unlink(missing_ok=True)
@@ -179,8 +186,8 @@ def budget_seconds(other: Path, hardware: dict) -> float:
     return seconds
 
 
-def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
-    """Train, evaluate and write the files of one cell."""
+def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
+    """Train, evaluate and write the files of one cell, on the GPU that is `held`."""
     stop = Stop().listen()
     variant = variants.get(args.variant)
     dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
@@ -201,6 +208,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()
+    if described["device"] == "cpu":
+        held.release()  # a framework that does not see it
     device_name = described["device_name"] or host["cpu_name"]
     hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
     budget = budget_seconds(args.as_long_as, hardware) if args.as_long_as else None
@@ -230,7 +239,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)
         dataset = dataset.without_training_images()
-        setup_seconds = time.perf_counter() - STARTED
+        setup_seconds = time.perf_counter() - STARTED - held.waited_seconds
         folder = args.output / "events" if args.tensorboard else None
         with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
             outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget, written)
@@ -286,6 +295,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "device_name": " and ".join(progress.device_names),
         # Of this process alone: the pieces of an interrupted run before it are not in it.
         "gpu": gpu.summary(),
+        # Which of the machine's it was.
+        "gpu_uuid": held.gpu,
         "threads": threads,
         "settings": described["settings"],
         **host,

@@ -9,13 +9,15 @@ from alexbench import backends
 from alexbench.backends import PREDICT_BATCH_SIZE
 from alexbench.execution import Execution, Switch
 
-# Both must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
+# All must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
 # faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
 if "no_onednn" in backends.requested.step:
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 elif backends.requested.step.startswith("fast") or "+onednn" in backends.requested.step:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# `set_memory_growth` for every GPU: by default TensorFlow takes all of a GPU's memory at once, and NVML's figure then means nothing.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np

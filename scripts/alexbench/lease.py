@@ -1,0 +1,176 @@
+"""A GPU of its own for each process that is timed on one, on a machine where several run at once.
+
+Each GPU, or part of one (MIG), has a lock file in a folder that all users of the machine share. The kernel releases a lock when its process
+ends, however that ends. Only the programs of this workflow look at it.
+"""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pynvml
+
+# Says that a process which started this one holds the GPU for both.
+INHERITED = "ALEXBENCH_GPU"
+SECONDS_BETWEEN_TRIES = 0.5
+
+
+@dataclass
+class Lease:
+    """`gpu`: the UUID of what is held, None where there was nothing to take. `waited_seconds`: until it was free."""
+
+    gpu: str | None = None
+    waited_seconds: float = 0.0
+    handle: int | None = None
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """File descriptors to pass on to a process that works on the same GPU: the lock then lasts until the last of them ends."""
+        return () if self.handle is None else (self.handle,)
+
+    def release(self) -> None:
+        """Let another process have the GPU."""
+        if self.handle is not None:
+            os.close(self.handle)
+        if self.gpu is not None:
+            os.environ.pop(INHERITED, None)
+        self.gpu = self.handle = None
+
+
+@contextmanager
+def one_gpu(device: str, say: Callable[[str], None]) -> Iterator[Lease]:
+    """Hold the first free GPU of those that CUDA_VISIBLE_DEVICES leaves, for as long as the block lasts; wait where none is free.
+
+    To be called before a framework looks for GPUs: CUDA_VISIBLE_DEVICES then names only this one, and stays so, as does the framework's
+    choice. `device`: "auto", "cuda", or "cpu", for which nothing is held, as where NVML finds no GPU. `say` is told of waiting.
+    """
+    lease = _take(device, say)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _take(device: str, say: Callable[[str], None]) -> Lease:
+    names = [] if device == "cpu" else visible_gpus()
+    if not names:
+        return Lease()
+    if names == [os.environ.get(INHERITED)]:
+        return Lease(gpu=names[0])
+    folder = Path(tempfile.gettempdir()) / "alexbench-gpus"
+    started, told = time.perf_counter(), False
+    try:
+        _make_for_everybody(folder)
+        while (held := _first_free(folder, names)) is None:
+            if not told:
+                say(
+                    f"other processes hold every GPU that this one may use ({', '.join(names)}); waiting for one. "
+                    "To start fewer at once, lower Snakemake's --resources gpu=N"
+                )
+                told = True
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    except OSError as error:
+        say(f"no GPU can be reserved in {folder} ({error.strerror}): see to it that no other training uses the same one")
+        return Lease()
+    name, handle = held
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[INHERITED] = name
+    return Lease(name, time.perf_counter() - started if told else 0.0, handle)
+
+
+def _make_for_everybody(folder: Path) -> None:
+    with suppress(FileExistsError):
+        folder.mkdir()
+        # Past the umask; as in /tmp, everybody may add files and delete only their own.
+        folder.chmod(0o1777)
+
+
+def _first_free(folder: Path, names: list[str]) -> tuple[str, int] | None:
+    """The first of these GPUs that no process holds, held from now on, and the descriptor that holds it."""
+    for name in names:
+        handle = _opened(folder / name.replace("/", "-"))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return name, handle
+        except BlockingIOError:
+            os.close(handle)
+    return None
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a lock file, of whatever user, made where it is not there. It is only read: that is enough for a lock."""
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # Apart, since Linux refuses to open another user's file in such a folder where it could also be made.
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL)
+            os.fchmod(handle, 0o444)
+            return handle
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA may use here, by UUID, in its order: whole GPUs, or the parts of those that are divided (MIG). [] where NVML finds none.
+
+    CUDA_VISIBLE_DEVICES chooses as CUDA reads it: numbers, UUIDs or the first characters of one, up to the first that does not exist. A
+    number is NVML's, which is also CUDA's unless the machine has unlike GPUs and CUDA_DEVICE_ORDER is not PCI_BUS_ID.
+    """
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        parts = {}
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(pynvml.NVMLError):  # a GPU that is broken, or another job's
+                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+                parts[_uuid(handle, str(number))] = _mig_parts(handle)
+    finally:
+        pynvml.nvmlShutdown()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = list(parts) if chosen is None else []
+    for entry in () if chosen is None else chosen.split(","):
+        there = _matching(entry.strip(), parts)
+        if there is None:
+            break
+        found.append(there)
+    # A divided GPU is not to be had as a whole.
+    return list(dict.fromkeys(part for name in found for part in (parts.get(name) if parts.get(name) is not None else [name])))
+
+
+def _uuid(handle: object, otherwise: str) -> str:
+    try:
+        return pynvml.nvmlDeviceGetUUID(handle)
+    except pynvml.NVMLError:
+        return otherwise
+
+
+def _mig_parts(handle: object) -> list[str] | None:
+    """The UUIDs of a GPU's parts; None where it is not divided."""
+    try:
+        if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+            return None
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except pynvml.NVMLError:  # a GPU that cannot be divided
+        return None
+    parts = []
+    for number in range(most):
+        with suppress(pynvml.NVMLError):  # numbers without a part
+            parts.append(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)))
+    return parts
+
+
+def _matching(entry: str, parts: dict[str, list[str] | None]) -> str | None:
+    """The UUID that an entry of CUDA_VISIBLE_DEVICES means; None where CUDA would find nothing."""
+    if entry.isdigit():
+        return list(parts)[int(entry)] if int(entry) < len(parts) else None
+    known = [*parts, *(part for some in parts.values() for part in some or ())]
+    matches = [name for name in known if name.startswith(entry)] if entry.startswith(("GPU-", "MIG-")) else []
+    if not matches and entry.startswith("MIG-GPU-"):
+        # An older form of a part's name, which CUDA takes and NVML may list in its newer form.
+        return entry
+    return matches[0] if len(matches) == 1 else None
