@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +119,27 @@ def test_the_program_that_trains_loads_it_so(digits_file, tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["settings"]["gomp_spincount"] == "1000" and metrics["settings"]["flush_denormals"] is True
     assert "warning" not in done.stderr.lower(), done.stderr
+
+
+@LINUX
+def test_the_benchmark_leaves_no_busy_process_behind():
+    code = "import spinning, time\nwith spinning.busy_process() as busy: print(busy, flush=True); time.sleep(60)"
+    path = os.pathsep.join([str(ROOT / "tests" / "benchmarks"), str(ROOT / "scripts")])
+    environment = os.environ | {"PYTHONPATH": path}
+    benchmark = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    busy = int(benchmark.stdout.readline())
+    benchmark.send_signal(signal.SIGKILL)
+    benchmark.wait()
+    benchmark.stdout.close()
+    ends = time.perf_counter() + 30
+    while running(busy) and time.perf_counter() < ends:
+        time.sleep(0.05)
+    assert not running(busy)
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process that is no zombie: nobody here may collect it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

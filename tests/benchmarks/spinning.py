@@ -30,15 +30,15 @@ ARMS = {
     "TensorFlow, 2 threads": ("tensorflow", 2, {}),
 }
 # Ends with its parent, however that ends: the kernel then gives it another one.
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000):\n        pass"
+BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    for _ in range(1_000_000):\n        pass"
 
 
 @contextmanager
-def busy_process() -> Iterator[None]:
-    """A process that keeps one core busy, as long as the block lasts."""
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
+def busy_process() -> Iterator[int]:
+    """A process that keeps one core busy as long as the block lasts; gives its number."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())])
     try:
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.wait()
