@@ -9,7 +9,6 @@ Adam (PyTorch's), dropout off. compare_parity.py sets frameworks side by side.
 
 import argparse
 import hashlib
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    with lease.one_gpu(args.device, lambda line: print(line, file=sys.stderr, flush=True)):
+    with lease.one_gpu(args.device):
         measure(args)
     return 0
 

@@ -87,9 +87,7 @@ def measure_in_a_process(argv: list[str], arm: timing.Arm, held: lease.Lease) ->
     """
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False, pass_fds=held.handles
-    )
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False, pass_fds=held.handles)
     if done.returncode:
         reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         if arm.kind != "extra":
@@ -136,7 +134,7 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    with lease.one_gpu(args.device, lambda line: print(line, file=sys.stderr, flush=True)) as held:
+    with lease.one_gpu(args.device) as held:
         if args.alone:
             print(json.dumps(measure(args, Execution.from_options(args), held)))
         else:

@@ -1,12 +1,12 @@
-"""A GPU of its own for each process that is timed on one, on a machine where several run at once.
+"""A GPU of its own for each process that computes on one, on a machine where several run at once.
 
 Each GPU, or part of one (MIG), has a lock file in a folder that all users of the machine share. The kernel releases a lock when its process
-ends, however that ends. Only the programs of this workflow look at it.
+ends, however that ends. Only this workflow's programs look at these locks.
 """
 
 import fcntl
 import os
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pynvml
 
+# Names another folder for the locks, for containers that do not share /tmp. TMPDIR does not: each user or job may have its own.
+FOLDER = "ALEXBENCH_GPU_LOCKS"
 # Says that a process which started this one holds the GPU for both.
 INHERITED = "ALEXBENCH_GPU"
 SECONDS_BETWEEN_TRIES = 0.5
@@ -22,7 +24,7 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 @dataclass
 class Lease:
-    """`gpu`: the UUID of what is held, None where there was nothing to take. `waited_seconds`: until it was free."""
+    """`gpu`: the UUID of the GPU that is held, None where there was nothing to take. `waited_seconds`: until it was free."""
 
     gpu: str | None = None
     waited_seconds: float = 0.0
@@ -37,17 +39,21 @@ class Lease:
         """Let another process have the GPU."""
         if self.handle is not None:
             os.close(self.handle)
-        if self.gpu is not None:
             os.environ.pop(INHERITED, None)
         self.gpu = self.handle = None
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def one_gpu(device: str, say: Callable[[str], None]) -> Iterator[Lease]:
+def one_gpu(device: str, say: Callable[[str], None] = _to_stderr) -> Iterator[Lease]:
     """Hold the first free GPU of those that CUDA_VISIBLE_DEVICES leaves, for as long as the block lasts; wait where none is free.
 
-    To be called before a framework looks for GPUs: CUDA_VISIBLE_DEVICES then names only this one, and stays so, as does the framework's
-    choice. `device`: "auto", "cuda", or "cpu", for which nothing is held, as where NVML finds no GPU. `say` is told of waiting.
+    Call it before a framework looks for GPUs: CUDA_VISIBLE_DEVICES names only this one from then on, also after the block, since a
+    framework looks once. `device`: "auto", "cuda", or "cpu", for which nothing is held. Nothing is held either where NVML finds no GPU.
+    `say` is told of waiting.
     """
     lease = _take(device, say)
     try:
@@ -62,10 +68,9 @@ def _take(device: str, say: Callable[[str], None]) -> Lease:
         return Lease()
     if names == [os.environ.get(INHERITED)]:
         return Lease(gpu=names[0])
-    folder = Path(tempfile.gettempdir()) / "alexbench-gpus"
+    folder = Path(os.environ.get(FOLDER, "/tmp/alexbench-gpus"))
     started, told = time.perf_counter(), False
     try:
-        _make_for_everybody(folder)
         while (held := _first_free(folder, names)) is None:
             if not told:
                 say(
@@ -82,23 +87,30 @@ def _take(device: str, say: Callable[[str], None]) -> Lease:
     return Lease(name, time.perf_counter() - started if told else 0.0, handle)
 
 
-def _make_for_everybody(folder: Path) -> None:
-    with suppress(FileExistsError):
-        folder.mkdir()
-        # Past the umask; as in /tmp, everybody may add files and delete only their own.
-        folder.chmod(0o1777)
-
-
 def _first_free(folder: Path, names: list[str]) -> tuple[str, int] | None:
     """The first of these GPUs that no process holds, held from now on, and the descriptor that holds it."""
     for name in names:
-        handle = _opened(folder / name.replace("/", "-"))
+        handle = _locked(folder / name.replace("/", "-"))
+        if handle is not None:
+            return name, handle
+    return None
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock on a file, which is made if need be; None where another process holds it."""
+    while True:
+        handle = _opened(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return name, handle
+            # Whatever cleans up /tmp may have deleted the file meanwhile: others would then lock a new one of that name.
+            if os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False)):
+                return handle
         except BlockingIOError:
             os.close(handle)
-    return None
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
 
 
 def _opened(path: Path) -> int:
@@ -106,31 +118,25 @@ def _opened(path: Path) -> int:
     while True:
         with suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        # Apart, since Linux refuses to open another user's file in such a folder where it could also be made.
-        with suppress(FileExistsError):
-            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL)
-            os.fchmod(handle, 0o444)
-            return handle
+        # Apart, since Linux refuses to open another user's file in a folder of this kind where the call could also make it.
+        umask = os.umask(0)
+        try:
+            with suppress(FileExistsError):
+                # As in /tmp, everybody may add files and delete only their own.
+                path.parent.mkdir(0o1777)
+            with suppress(FileExistsError):
+                return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        finally:
+            os.umask(umask)
 
 
 def visible_gpus() -> list[str]:
     """What CUDA may use here, by UUID, in its order: whole GPUs, or the parts of those that are divided (MIG). [] where NVML finds none.
 
     CUDA_VISIBLE_DEVICES chooses as CUDA reads it: numbers, UUIDs or the first characters of one, up to the first that does not exist. A
-    number is NVML's, which is also CUDA's unless the machine has unlike GPUs and CUDA_DEVICE_ORDER is not PCI_BUS_ID.
+    number is that of nvidia-smi, and CUDA's too unless the machine has unlike GPUs and CUDA_DEVICE_ORDER is not PCI_BUS_ID.
     """
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        parts = {}
-        for number in range(pynvml.nvmlDeviceGetCount()):
-            with suppress(pynvml.NVMLError):  # a GPU that is broken, or another job's
-                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-                parts[_uuid(handle, str(number))] = _mig_parts(handle)
-    finally:
-        pynvml.nvmlShutdown()
+    parts = _machine()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = list(parts) if chosen is None else []
     for entry in () if chosen is None else chosen.split(","):
@@ -140,6 +146,25 @@ def visible_gpus() -> list[str]:
         found.append(there)
     # A divided GPU is not to be had as a whole.
     return list(dict.fromkeys(part for name in found for part in (parts.get(name) if parts.get(name) is not None else [name])))
+
+
+def _machine() -> dict[str, list[str] | None]:
+    """The machine's GPUs by UUID, in NVML's order, with the UUIDs of their parts; None for a GPU that is not divided."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
+    parts = {}
+    try:
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(pynvml.NVMLError):  # a GPU that is broken, or another job's
+                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+                parts[_uuid(handle, str(number))] = _mig_parts(handle)
+    except pynvml.NVMLError:  # a driver that does not count
+        return {}
+    finally:
+        pynvml.nvmlShutdown()
+    return parts
 
 
 def _uuid(handle: object, otherwise: str) -> str:
