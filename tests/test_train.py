@@ -187,3 +187,16 @@ def test_the_peak_memory_of_a_process_is_not_its_launchers(tmp_path):
     command = [sys.executable, "-c", launcher, str(ROOT / "scripts")]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert sys.platform != "linux" or int(done.stdout) < 500_000_000
+
+
+def test_the_benchmark_of_scale_does_not_measure_itself(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    import scale
+
+    ours = b"x" * 500_000_000
+    assert scale.measured([sys.executable, "-c", "pass"], tmp_path)[1] < len(ours) / 1e6 / 2
+    # What it measures may start processes of its own.
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'big = bytes(1) * 200_000_000'], check=True)"
+    assert 190 < scale.measured([sys.executable, "-c", nested], tmp_path)[1] < 300
+    with pytest.raises(SystemExit, match="no such thing"):
+        scale.measured([sys.executable, "-c", "import sys; sys.exit('no such thing')"], tmp_path)
