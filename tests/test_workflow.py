@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from alexbench import fingerprint
 from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,15 +38,19 @@ def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in lines)}
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
-    """A copy of the workflow, to be changed at will."""
-    folder = tmp_path / "project"
+def copy_of_the_workflow(place: Path) -> Path:
+    folder = place / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("config", "rules", "scripts", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "Snakefile", folder)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the workflow, to be changed at will."""
+    return copy_of_the_workflow(tmp_path)
 
 
 def test_the_default_plans_every_cell_once(project):
@@ -91,6 +97,45 @@ def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, sa
     assert len(lines) == 1 and lines[0].startswith(says)
     assert "Traceback" not in done.stderr and "Building DAG" not in done.stderr
     assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        # One training at a time, with as many threads as ever.
+        (["-c1"], {"train": 4, "measure_parity": 4, "time_steps": 4}),
+        (["-c1", "--set-threads", "train=3", "measure_parity=1", "time_steps=2"], {"train": 1, "measure_parity": 1, "time_steps": 2}),
+        (["-c8", "--max-threads", "3"], {"train": 1, "measure_parity": 3, "time_steps": 3}),
+    ],
+)
+def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threads):
+    config = SMALL | {"threads": 4, "frameworks": ["pytorch"], "execution": {"input": "per_image", "workers": 2}}
+    config["timing"] = {"rounds": 1}
+    done = snakemake(project, "-n", "-p", "all", "parity", "timing", *options, config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = {name: int(count) for name, count in re.findall(r"scripts/(\w+)\.py .*--threads[= ](\d+)", done.stdout)}
+    assert told == threads
+
+
+def test_jobs_need_no_python_on_the_path(project):
+    """They run in the interpreter that runs Snakemake; with conda, in that of their environment."""
+    programs = {name: shutil.which(name) for name in ("bash", "sh", "tee", "which")}
+    (project / "bin").mkdir()
+    for name, path in programs.items():
+        (project / "bin" / name).symlink_to(path)
+    (project / "mine.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    command = [SNAKEMAKE, "resources/data/digits.npz", "-c1", "--configfile", "mine.yaml"]
+    environment = os.environ | {"PATH": str(project / "bin")}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project / "resources/data/digits.npz").exists()
+    conda = project / "bin" / "conda"
+    conda.write_text(CONDA, encoding="utf-8")
+    conda.chmod(0o755)
+    done = subprocess.run(
+        [*command, "-n", "-p", "--use-conda", "--forceall"], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "python scripts/prepare_data.py" in done.stdout and "/python scripts" not in done.stdout
 
 
 def test_graphs_are_drawn_with_nothing_installed(project):
@@ -207,6 +252,91 @@ def test_one_more_seed_trains_that_seed_alone(finished):
 def test_moving_the_project_trains_nothing_again(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "moved")
     assert "Nothing to be done" in snakemake(tmp_path / "moved", "-n", config=SMALL).stdout
+
+
+@pytest.mark.parametrize(
+    "age",
+    [lambda path: 1000 if "results" in path.parts else 0, lambda path: zlib.crc32("/".join(path.parts[-3:]).encode()) % 1000],
+    ids=["all is newer than the results", "each file has another time"],
+)
+def test_the_time_of_a_file_trains_nothing_again(finished, tmp_path, age):
+    folder = tmp_path / "touched"
+    shutil.copytree(finished, folder)
+    now = time.time()
+    for path in folder.rglob("*"):
+        if ".snakemake" not in path.parts:
+            os.utime(path, (now - age(path),) * 2)
+    done = snakemake(folder, "-n", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_a_plain_copy_trains_nothing_again(finished, tmp_path):
+    subprocess.run(["cp", "-r", finished, tmp_path / "copy"], check=True)
+    done = snakemake(tmp_path / "copy", "-n", config=SMALL)
+    assert done.returncode == 0 and "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_purged_data_train_nothing_again(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "purged", ignore=shutil.ignore_patterns("resources"))
+    assert "Nothing to be done" in snakemake(tmp_path / "purged", "-n", config=SMALL).stdout
+
+
+PRETRAINED = {
+    "results": "results/pretend",
+    "frameworks": ["pytorch"],
+    "variants": ["alexnet_pretrained"],
+    "seeds": [1],
+    "data": {"archive": "cifar.tar.gz"},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+RUN = "results/pretend/runs/pytorch/alexnet_pretrained/seed1"
+WEIGHTS = "resources/weights/alexnet_pretrained-pretrained.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pretended(tmp_path_factory) -> Path:
+    """A project in which Snakemake believes that one pretrained network was trained: what that leaves is there, as it knows it."""
+    folder = copy_of_the_workflow(tmp_path_factory.mktemp("pretended"))
+    for name in ("cifar.tar.gz", "alexnet.pth", "other"):
+        (folder / name).write_text(f"source {name}", encoding="utf-8")
+    for name in ("resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("prepared", encoding="utf-8")
+        fingerprint.note(folder / name)
+    (folder / RUN).mkdir(parents=True)
+    for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors"):
+        (folder / RUN / name).write_text("trained", encoding="utf-8")
+    done = snakemake(folder, "-c1", "--touch", "--forceall", f"{RUN}/metrics.json", config=PRETRAINED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "config", "again"),
+    [
+        (None, {}, set()),
+        ("cifar.tar.gz", {}, {"dataset", "train"}),
+        ("alexnet.pth", {}, {"weights", "train"}),
+        ("resources/data/cifar10.npz", {}, {"train"}),
+        (WEIGHTS, {}, {"train"}),
+        (None, {"data": {"archive": "other"}}, {"dataset", "train"}),
+        (None, {"weights": {"source": "other", "sha256": None}}, {"weights", "train"}),
+    ],
+    ids=["nothing", "archive", "weights", "prepared data", "prepared weights", "another archive", "other weights"],
+)
+def test_what_a_training_starts_from_counts_by_its_content(pretended, tmp_path, rewritten, config, again):
+    """Other bytes in the same place, though older than the results, and another place, train again; new times do not."""
+    folder = tmp_path / "changed"
+    shutil.copytree(pretended, folder)
+    for name in ("cifar.tar.gz", "alexnet.pth", "resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).touch()
+    if rewritten:
+        (folder / rewritten).write_text("others", encoding="utf-8")
+        os.utime(folder / rewritten, (0, 0))
+    done = snakemake(folder, "-n", f"{RUN}/metrics.json", config=PRETRAINED | config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE)) == again
 
 
 def follow(document: Path, heading: str, folder: Path) -> None:
