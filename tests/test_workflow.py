@@ -117,6 +117,16 @@ def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threa
     assert told == threads
 
 
+def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
+    given = ["seeds=[1,2]", "recipe={epochs: 2, learning_rate: 1e-4, flips: true}", "data={dataset: digits, train_limit: 40}"]
+    done = snakemake(project, "-n", "-p", "--config", "variants=[alexnet_mod]", *given)
+    assert planned(done)["train"] == 2 * 2
+    assert "--epochs=2 " in done.stdout and "--learning-rate=0.0001 " in done.stdout and "--flips " in done.stdout
+    assert done.stdout.count("--train-limit=40 ") == 4
+    done = snakemake(project, "-n", "--config", "epochs=3")
+    assert done.stderr.splitlines()[-1].startswith("config: unknown key 'epochs', did you mean 'recipe.epochs' (recipe: {epochs: 3})?")
+
+
 def test_jobs_need_no_python_on_the_path(project):
     """They run in the interpreter that runs Snakemake; with conda, in that of their environment."""
     programs = {name: shutil.which(name) for name in ("bash", "sh", "tee", "which")}
