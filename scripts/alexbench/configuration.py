@@ -175,10 +175,17 @@ def _meant_key(name: str, value: object, known: list[str]) -> str:
     near = difflib.get_close_matches(name, places.values(), n=1, cutoff=0.7)
     for dotted in exact or [dotted for dotted in places if places[dotted] in near]:
         section, _, key = dotted.rpartition(".")
-        simple = isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"[\w./-]{1,60}", value))
-        written = f"{key}: {str(value).lower() if isinstance(value, bool) else value if simple else '...'}"
+        written = f"{key}: {_as_yaml(value)}"
         return f", did you mean {dotted!r} ({f'{section}: {{{written}}}' if section else f'{written}, outside of all sections'})?"
     return ""
+
+
+def _as_yaml(value: object) -> str:
+    """A simple value as a YAML file has it; dots for any other."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value) if isinstance(value, int | float) else value
+    return text if isinstance(text, str) and re.fullmatch(r"[\w./+-]{1,60}", text) else "..."
 
 
 def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
@@ -192,8 +199,9 @@ def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
 
 def _example(value: object, schema: dict) -> str:
     """How a list or a section is written, for who wrote something else."""
-    if schema["type"] == "array" and isinstance(value, str | int | float):
-        return f", such as [{', '.join(part.strip() for part in str(value).split(','))}]" if len(str(value)) <= 200 else ""
+    if schema["type"] == "array":
+        parts = re.split(r" *, *", value) if isinstance(value, str) else [value]
+        return f", such as [{', '.join(_as_yaml(part) for part in parts[:10])}]"
     if schema["type"] == "object" and "properties" in schema:
         return f", such as {{{next(iter(schema['properties']))}: ...}}"
     return ""
