@@ -134,7 +134,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     elif rule == "enum":
         yield f"config: {key}: unknown value {_short(value)}{_meant(str(value), bound)}; choose from {', '.join(bound)}"
     elif rule == "uniqueItems":
-        twice = [item if item.isprintable() else repr(item) for item, count in Counter(map(str, value)).items() if count > 1]
+        twice = [_cut(item if item.isprintable() else repr(item)) for item, count in Counter(map(str, value)).items() if count > 1]
         yield f"config: {key}: {', '.join(twice)} is listed more than once"
     elif rule == "minItems":
         yield f"config: {key}: the list is empty; name at least one"
@@ -151,7 +151,10 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 def _short(value: object) -> str:
     """A value as Python writes it, on one line of bearable length."""
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:150]}...{text[-20:]}"
 
 
