@@ -46,8 +46,11 @@ CELL = "runs/{framework}/{variant}/seed{seed}"
 
 SNAKEMAKE_VERSION = version("snakemake")
 
+# Where another workflow's `prefix` puts a path of this one. (A rule's own paths get it from Snakemake, unless they are `local`.)
+placed = workflow.modifier.path_modifier.replace_prefix
+
 # The figures of the study that is reproduced.
-STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
+STUDY = local(os.path.relpath(SCRIPTS.parent / "config" / "study.csv"))
 
 DATA = f"resources/data/{config['data']['dataset']}.npz"
 DATA_SHA256 = f"{DATA}.sha256"
@@ -94,7 +97,7 @@ def program(name):
 
 def local_path(source):
     """`source` as a rule's input where it is a file of this machine; nothing where it is a URL."""
-    return [] if is_url(source) else str(Path(source).expanduser())
+    return [] if is_url(source) else local(str(Path(source).expanduser()))
 
 
 def local_archive(dataset):
@@ -125,7 +128,7 @@ def content(local):
 
 def replaced(prepared):
     """A hash of another file in the place of a prepared one; None where it is as it was prepared, or absent."""
-    return fingerprint.of_prepared(Path(prepared)) if prepared and workflow.is_main_process else None
+    return fingerprint.of_prepared(Path(placed(prepared))) if prepared and workflow.is_main_process else None
 
 
 def options(section, keys=None):
@@ -186,12 +189,13 @@ def measurement_before(wildcards):
 
 def experiments_besides():
     """What there is of the experiments apart from the grid, timing and parity and other texts among the results: each file with a hash."""
+    results = Path(placed(RESULTS))
     found = [
         path
         for pattern in ("*.md", "*/table.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
-        for path in Path(RESULTS).glob(pattern)
+        for path in results.glob(pattern)
     ]
-    besides = sorted(path for path in found if path not in (Path(RESULTS, "table.md"), Path(RESULTS, "comparisons.md")))
+    besides = sorted(path for path in found if path not in (results / "table.md", results / "comparisons.md"))
     return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in besides]
 
 
@@ -201,7 +205,22 @@ def code_files():
     library = [
         SCRIPTS / "alexbench" / f"{name}.py" for name in ("results", "comparisons", "stats", "provenance", "figures", "study", "charts")
     ]
-    return [os.path.relpath(path) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
+    return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
+
+
+def tell_what_was_made():
+    """Name the files that one opens first, of those that this run made; where it made others only, say nothing."""
+    made = {str(file) for job in workflow.dag.finished_jobs for file in job.output}
+    parity = [f"parity/{variant}.md" for variant in config["variants"]]
+    kinds = {
+        "The study": ["study.html", "study.pdf"],
+        "Tables": ["table.md", "equal_time/table.md", "timing.md", *parity],
+        "Every run": ["runs.csv"],
+    }
+    found = {kind: [f"{RESULTS}/{name}" for name in names if f"{RESULTS}/{name}" in made] for kind, names in kinds.items()}
+    found["Figures"] = [f"{RESULTS}/figures/"] if any(file.startswith(f"{RESULTS}/figures/") for file in made) else []
+    if any(found.values()):
+        print("  ".join(f"{kind}: {', '.join(files)}" for kind, files in found.items() if files))
 
 
 def check_executor():
