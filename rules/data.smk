@@ -40,13 +40,18 @@ rule weights:
         sha256=f"{WEIGHTS}.sha256",
     log:
         "logs/weights/{variant}-{classifier}.log",
+    # Whatever this configuration asks for: in a workflow of two modules, one prepares the weights of both.
+    wildcard_constraints:
+        variant="|".join(name for name, variant in variants.VARIANTS.items() if variant.pretrained),
+        classifier="pretrained|fresh",
     priority: 100
     localrule: True
     conda:
         "../envs/pytorch.yaml"
     params:
         script=script("prepare_weights.py"),
-        options=lambda wildcards: options("weights"),
+        options=lambda wildcards: options("weights", ["source", "sha256"]),
         content=lambda wildcards: content(local_path(config["weights"]["source"])),
     shell:
-        "{params.script:q} --variant {wildcards.variant} {params.options:q} --output {output.weights:q}" " 2>&1 | tee {log:q}"
+        "{params.script:q} --variant {wildcards.variant} --classifier {wildcards.classifier} {params.options:q}"
+        " --output {output.weights:q} 2>&1 | tee {log:q}"

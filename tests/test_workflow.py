@@ -420,6 +420,85 @@ def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
 
 
+MODULES = """
+FIRST = {
+    "results": "results/first",
+    "variants": ["alexnet_mod"],
+    "frameworks": ["pytorch"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "archive": "cifar.tar.gz", "train_limit": 40, "test_limit": 20},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+SECOND = FIRST | {
+    "results": "results/second",
+    "variants": ["alexnet_pretrained"],
+    "frameworks": ["tensorflow"],
+    "weights": {"source": "alexnet.pth", "sha256": None, "classifier": "fresh"},
+}
+THIRD = SECOND | {"results": "results/third", "data": {"archive": "cifar.tar.gz"}}
+
+
+module first:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        FIRST
+
+
+module second:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        SECOND
+
+
+module third:
+    snakefile:
+        "alexnet/Snakefile"
+    prefix:
+        "elsewhere"
+    config:
+        THIRD
+
+
+use rule * from first as first_*
+
+
+use rule * from second exclude dataset, weights as second_*
+
+
+use rule * from third as third_*
+"""
+
+
+def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
+    """Two that share data and weights, of which one prepares them, and one with a folder of its own; local files stay where they are."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    project.rename(outer / "alexnet")
+    for name, text in (("Snakefile", MODULES), ("cifar.tar.gz", "archive"), ("alexnet.pth", "weights")):
+        (outer / name).write_text(text, encoding="utf-8")
+    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "timing")]
+    done = snakemake(outer, "-n", "-p", *extra)
+    jobs = planned(done)
+    assert (jobs["first_train"], jobs["second_train"], jobs["third_train"]) == (1, 1, 1)
+    assert (jobs["first_dataset"], jobs["first_weights"], jobs["third_dataset"], jobs["third_weights"]) == (1, 1, 1, 1)
+    told = {re.search(r"--output (\S+)", line)[1]: line for line in done.stdout.splitlines() if re.search(r"scripts/(prepare|train)", line)}
+    fresh = "resources/weights/alexnet_pretrained-fresh.safetensors"
+    train = "results/second/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data resources/data/digits.npz --weights={fresh}" in told[train]
+    assert "--classifier fresh" in told[fresh] and "--source=alexnet.pth" in told[fresh]
+    train = "elsewhere/results/third/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data elsewhere/resources/data/cifar10.npz --weights=elsewhere/{fresh}" in told[train]
+    assert "--archive cifar.tar.gz" in told["elsewhere/resources/data/cifar10.npz"]
+    assert "--source=alexnet.pth" in told[f"elsewhere/{fresh}"]
+    # Rules are left out by their own names; what the rest asks for is then another one's, or there already.
+    for rules in ("all", "collect", "equal_time, train_as_long", "write_study, print_study"):
+        code = MODULES.replace("from third as", f"from third exclude {rules} as")
+        (outer / "Snakefile").write_text(code, encoding="utf-8")
+        assert planned(snakemake(outer, "-n", "third_parity"))["third_measure_parity"] == 1
+
+
 # Answers what Snakemake asks before it writes; nothing is solved or installed.
 CONDA = """\
 #!/bin/sh

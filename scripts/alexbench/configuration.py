@@ -5,7 +5,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 
 import yaml
@@ -140,7 +141,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         yield f"config: {key}: the list is empty; name at least one"
     elif rule == "type":
         wanted = " or ".join([bound] if isinstance(bound, str) else bound)
-        yield f"config: {key}: {_short(value)} is of the wrong type; give {_article(wanted)} {wanted}{_example(value, error.schema)}"
+        yield f"config: {key}: {_short(value)} is of the wrong type; give {_article(wanted)} {wanted}{_example(value, error.schema, path)}"
     elif rule in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         relation = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}[rule]
         yield f"config: {key}: {_short(value)} is out of range; give a number {relation} {bound}"
@@ -171,6 +172,8 @@ def _meant_key(name: str, value: object, known: list[str]) -> str:
     """The key that an unknown one was meant to be: one of the same section, `known`, or one of another section with that place shown."""
     if difflib.get_close_matches(name, known, n=1, cutoff=0.9):
         return _meant(name, known)
+    if value is None and name.partition(":")[0] in known:
+        return f" (a space belongs after the colon: {name.replace(':', ': ', 1)})"
     places = dict(_places(_schema()))
     exact = [dotted for dotted in places if name in (dotted, places[dotted])]
     if not exact and difflib.get_close_matches(name, known, n=1, cutoff=0.7):
@@ -200,11 +203,13 @@ def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
             yield f"{section}{name}", name
 
 
-def _example(value: object, schema: dict) -> str:
-    """How a list or a section is written, for who wrote something else."""
+def _example(value: object, schema: dict, path: list[str]) -> str:
+    """How a list or a section is written, for who wrote something else: with what they wrote or, where that is no list's, by default."""
     if schema["type"] == "array":
-        parts = re.split(r" *, *", value) if isinstance(value, str) else [value]
-        return f", such as [{', '.join(_as_yaml(part) for part in parts[:10])}]"
+        parts = [_as_yaml(part) for part in (re.split(r" *, *", value) if isinstance(value, str) else [value])]
+        if "..." in parts:
+            parts = [_as_yaml(part) for part in reduce(getitem, path, _defaults())]
+        return f", such as [{', '.join(parts[:10])}]"
     if schema["type"] == "object" and "properties" in schema:
         return f", such as {{{next(iter(schema['properties']))}: ...}}"
     return ""
