@@ -73,6 +73,7 @@ def test_the_default_is_right():
         ("recipe.flips", "yes", "recipe.flips: 'yes' is of the wrong type; give a boolean"),
         ("recipe.schedule", "cosine", "recipe.schedule: unknown value 'cosine'; choose from constant, one_cycle"),
         ("equal_time.as_long_as", "alexnet_modd", "equal_time.as_long_as: unknown variant 'alexnet_modd', did you mean 'alexnet_mod'?"),
+        ("equal_time.variant", "alexnet", "equal_time: variant and as_long_as are both 'alexnet'; name two networks to compare"),
         ("recipe", None, "recipe: None is of the wrong type; give an object, such as {epochs: ...}"),
         ("seeds", 3, "give an array, such as [3]"),
         ("variants", "alexnet, alexnet_mod", "give an array, such as [alexnet, alexnet_mod]"),

@@ -112,6 +112,8 @@ def errors(config: dict) -> list[str]:
         if isinstance(value, str) and value not in names:
             noun = kind.removesuffix("s")
             lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
+    if isinstance(pair, dict) and pair.get("variant") == pair.get("as_long_as") is not None:
+        lines.append(f"config: equal_time: variant and as_long_as are both {_short(pair['variant'])}; name two networks to compare")
     return lines
 
 
