@@ -183,6 +183,8 @@ def test_the_smallest_campaign_comes_to_its_end(project):
     assert compared.empty and "words" in compared
     assert "nothing to compare" in (project / "results/small/pages/comparisons.html").read_text(encoding="utf-8")
     assert (project / "results/small/study.html").stat().st_size > 0
+    told = "The study: results/small/study.html  Tables: results/small/table.md  Every run: results/small/runs.csv  Figures: results/small/"
+    assert told in done.stdout
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -288,8 +290,13 @@ def test_a_plain_copy_trains_nothing_again(finished, tmp_path):
 
 
 def test_purged_data_train_nothing_again(finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "purged", ignore=shutil.ignore_patterns("resources"))
-    assert "Nothing to be done" in snakemake(tmp_path / "purged", "-n", config=SMALL).stdout
+    purged = tmp_path / "purged"
+    shutil.copytree(finished, purged, ignore=shutil.ignore_patterns("resources"))
+    assert "Nothing to be done" in snakemake(purged, "-n", config=SMALL).stdout
+    # Prepared anew by themselves, they are what they were, also to a further seed. (In one run with it, all seeds would be trained.)
+    done = snakemake(purged, "-c1", "prefetch", config=SMALL)
+    assert done.returncode == 0 and "study.html" not in done.stdout + done.stderr, "names a page that this run did not make"
+    assert planned(snakemake(purged, "-n", config=SMALL | {"seeds": [1, 2]}))["train"] == 2
 
 
 PRETRAINED = {
