@@ -35,7 +35,7 @@ onstart:
 
 
 onsuccess:
-    print(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+    tell_what_was_made()
 
 
 onerror:

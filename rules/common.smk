@@ -46,10 +46,14 @@ CELL = "runs/{framework}/{variant}/seed{seed}"
 
 SNAKEMAKE_VERSION = version("snakemake")
 
+# Where another workflow's `prefix` puts a path of this one. (A rule's own paths get it from Snakemake, unless they are `local`.)
+placed = workflow.modifier.path_modifier.replace_prefix
+
 # The figures of the study that is reproduced.
-STUDY = os.path.relpath(SCRIPTS.parent / "config" / "study.csv")
+STUDY = local(os.path.relpath(SCRIPTS.parent / "config" / "study.csv"))
 
 DATA = f"resources/data/{config['data']['dataset']}.npz"
+DATA_SHA256 = f"{DATA}.sha256"
 WEIGHTS = "resources/weights/{variant}-{classifier}.safetensors"
 
 
@@ -76,30 +80,55 @@ wildcard_constraints:
 
 
 def script(name):
-    """Path of a program in scripts/, from the working directory: moving the whole project reruns nothing."""
-    return os.path.relpath(SCRIPTS / name)
+    """How a program in scripts/ is called: the interpreter and the program's path, from the working directory.
+
+    With conda or in a container it is the `python` of the rule's environment; otherwise the one that runs Snakemake, which need not be on
+    PATH. Snakemake does not record what a function of `input` returns, so that moving the project reruns nothing.
+    """
+    interpreter = "python" if workflow.deployment_settings.deployment_method else sys.executable
+    return lambda wildcards, input: [interpreter, os.path.relpath(SCRIPTS / name)]
 
 
 def program(name):
-    """What `params` needs to run a program: its path, `script`; and, so that it runs again when it changes, a hash of its `code`."""
-    # A function, since a job that reads this needs its own rule's alone.
+    """What `params` needs to run a program: how it is called, `script`; and, so that it runs again when it changes, a hash of its `code`."""
+    # A function, so that each job hashes only its own program.
     return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
 
 
 def local_path(source):
     """`source` as a rule's input where it is a file of this machine; nothing where it is a URL."""
-    return [] if is_url(source) else str(Path(source).expanduser())
+    return [] if is_url(source) else local(str(Path(source).expanduser()))
 
 
-def archive(wildcards):
+def local_archive(dataset):
     """The archive that a data set is read from, where it is a local one."""
-    return local_path(config["data"]["archive"]) if wildcards.dataset == "cifar10" else []
+    return local_path(config["data"]["archive"]) if dataset == "cifar10" else []
 
 
 def starting_weights(wildcards):
     """The weights file of a variant that starts from one."""
     pretrained = variants.get(wildcards.variant).pretrained
     return WEIGHTS.format(variant=wildcards.variant, **config["weights"]) if pretrained else []
+
+
+def starting_weights_sha256(wildcards):
+    """The file beside it with its SHA-256."""
+    weights = starting_weights(wildcards)
+    return f"{weights}.sha256" if weights else []
+
+
+# An archive, a weights file and what is prepared from them are `ancient` to the rules that start from them: a file's time, which a copy or
+# `touch` changes, costs no training. Snakemake compares what these two tell `params` instead. What is prepared has its SHA-256 in a small
+# file beside it, which is not `ancient`, so that what is prepared anew is also trained on anew; when only its time changes, Snakemake
+# compares what such a small file holds. Only the process that plans the jobs compares, so the jobs need not read large files for it.
+def content(local):
+    """A hash of a local file or folder that something is prepared from; None for a URL."""
+    return fingerprint.of_content(Path(local)) if local and workflow.is_main_process else None
+
+
+def replaced(prepared):
+    """A hash of another file in the place of a prepared one; None where it is as it was prepared, or absent."""
+    return fingerprint.of_prepared(Path(placed(prepared))) if prepared and workflow.is_main_process else None
 
 
 def options(section, keys=None):
@@ -122,8 +151,21 @@ def training_options(wildcards):
         *options("outputs"),
         *subset,
         f"--device={config['device']}",
-        f"--threads={config['threads']}",
     ]
+
+
+def threads_of(name, besides=0):
+    """For `params`: the threads that the program of rule `name` is given, as --set-threads and --max-threads leave them, less `besides`.
+
+    Not `{threads}`, which Snakemake also cuts down to the cores that it was given: with -c1, too, a training has all its threads.
+    """
+
+    def told(wildcards, threads):
+        asked = getattr(rules, name).rule.resources["_cores"]
+        asked = threads if asked.is_evaluable() else asked.value
+        return max(1, min(asked, workflow.resource_settings.max_threads or asked) - besides)
+
+    return told
 
 
 def run_files(folder):
@@ -147,12 +189,13 @@ def measurement_before(wildcards):
 
 def experiments_besides():
     """What there is of the experiments apart from the grid, timing and parity and other texts among the results: each file with a hash."""
+    results = Path(placed(RESULTS))
     found = [
         path
         for pattern in ("*.md", "*/table.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
-        for path in Path(RESULTS).glob(pattern)
+        for path in results.glob(pattern)
     ]
-    besides = sorted(path for path in found if path not in (Path(RESULTS, "table.md"), Path(RESULTS, "comparisons.md")))
+    besides = sorted(path for path in found if path not in (results / "table.md", results / "comparisons.md"))
     return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in besides]
 
 
@@ -162,7 +205,22 @@ def code_files():
     library = [
         SCRIPTS / "alexbench" / f"{name}.py" for name in ("results", "comparisons", "stats", "provenance", "figures", "study", "charts")
     ]
-    return [os.path.relpath(path) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
+    return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
+
+
+def tell_what_was_made():
+    """Name the files that one opens first, of those that this run made; where it made others only, say nothing."""
+    made = {str(file) for job in workflow.dag.finished_jobs for file in job.output}
+    parity = [f"parity/{variant}.md" for variant in config["variants"]]
+    kinds = {
+        "The study": ["study.html", "study.pdf"],
+        "Tables": ["table.md", "equal_time/table.md", "timing.md", *parity],
+        "Every run": ["runs.csv"],
+    }
+    found = {kind: [f"{RESULTS}/{name}" for name in names if f"{RESULTS}/{name}" in made] for kind, names in kinds.items()}
+    found["Figures"] = [f"{RESULTS}/figures/"] if any(file.startswith(f"{RESULTS}/figures/") for file in made) else []
+    if any(found.values()):
+        print("  ".join(f"{kind}: {', '.join(files)}" for kind, files in found.items() if files))
 
 
 def check_executor():

@@ -3,8 +3,10 @@
 
 rule train:
     input:
-        data=DATA,
-        weights=starting_weights,
+        data=ancient(DATA),
+        data_sha256=DATA_SHA256,
+        weights=ancient(starting_weights),
+        weights_sha256=starting_weights_sha256,
     output:
         **run_files(RESULTS),
     log:
@@ -23,10 +25,15 @@ rule train:
         script=script("train.py"),
         options=training_options,
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
+        threads=threads_of("train", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
-        # Not used below: they let Snakemake train again just the cells whose network or code changed.
+        # Not used below: they let Snakemake train again only the cells whose network, code, data or weights changed.
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+        data=lambda wildcards: replaced(DATA),
+        start=lambda wildcards: replaced(starting_weights(wildcards)),
+        configured_threads=config["threads"],
     shell:
-        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --data {input.data:q} {params.weights:q} {params.options:q} --attempt {resources.attempt} --output {params.folder:q} 2> {log:q}"
+        "{params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --data {input.data:q} {params.weights:q} {params.options:q} --threads={params.threads} --attempt {resources.attempt}"
+        " --output {params.folder:q} 2> {log:q}"

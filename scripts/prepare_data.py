@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import datasets
+from alexbench import datasets, fingerprint
 from alexbench.download import local_copy
 from alexbench.files import run_program
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         with local_copy(args.archive, args.downloads, key="data.archive") as path:
             dataset = datasets.cifar10(path)
     datasets.save(dataset, args.output)
+    fingerprint.note(args.output)
     mean, std = dataset.channel_statistics()
     print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images -> {args.output}")
     print(f"classes: {', '.join(dataset.classes)}")

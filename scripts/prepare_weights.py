@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import spec, variants, weights
+from alexbench import fingerprint, spec, variants, weights
 from alexbench.download import local_copy
 from alexbench.files import InputError, run_program
 
@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         "fresh_layers": " ".join(fresh),
     }
     weights.write(args.output, trained, metadata)
+    fingerprint.note(args.output)
     count = sum(array.size for array in trained.values())
     print(f"{variant.name}: {count:,} of {spec.parameters(variant):,} parameters from {path.name} ({sha256}) -> {args.output}")
     print(f"starting fresh: {', '.join(fresh)}")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from alexbench import fingerprint
 from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,15 +38,19 @@ def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in lines)}
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
-    """A copy of the workflow, to be changed at will."""
-    folder = tmp_path / "project"
+def copy_of_the_workflow(place: Path) -> Path:
+    folder = place / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("config", "rules", "scripts", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "Snakefile", folder)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the workflow, to be changed at will."""
+    return copy_of_the_workflow(tmp_path)
 
 
 def test_the_default_plans_every_cell_once(project):
@@ -93,6 +99,55 @@ def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, sa
     assert not (project / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        # One training at a time, with as many threads as ever.
+        (["-c1"], {"train": 4, "measure_parity": 4, "time_steps": 4}),
+        (["-c1", "--set-threads", "train=3", "measure_parity=1", "time_steps=2"], {"train": 1, "measure_parity": 1, "time_steps": 2}),
+        (["-c8", "--max-threads", "3"], {"train": 1, "measure_parity": 3, "time_steps": 3}),
+    ],
+)
+def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threads):
+    config = SMALL | {"threads": 4, "frameworks": ["pytorch"], "execution": {"input": "per_image", "workers": 2}}
+    config["timing"] = {"rounds": 1}
+    done = snakemake(project, "-n", "-p", "all", "parity", "timing", *options, config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = {name: int(count) for name, count in re.findall(r"scripts/(\w+)\.py .*--threads[= ](\d+)", done.stdout)}
+    assert told == threads
+
+
+def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
+    given = ["seeds=[1,2]", "recipe={epochs: 2, learning_rate: 1e-4, flips: true}", "data={dataset: digits, train_limit: 40}"]
+    done = snakemake(project, "-n", "-p", "--config", "variants=[alexnet_mod]", *given)
+    assert planned(done)["train"] == 2 * 2
+    assert "--epochs=2 " in done.stdout and "--learning-rate=0.0001 " in done.stdout and "--flips " in done.stdout
+    assert done.stdout.count("--train-limit=40 ") == 4
+    done = snakemake(project, "-n", "--config", "epochs=3")
+    assert done.stderr.splitlines()[-1].startswith("config: unknown key 'epochs', did you mean 'recipe.epochs' (recipe: {epochs: 3})?")
+
+
+def test_jobs_need_no_python_on_the_path(project):
+    """They run in the interpreter that runs Snakemake; with conda, in that of their environment."""
+    programs = {name: shutil.which(name) for name in ("bash", "sh", "tee", "which")}
+    (project / "bin").mkdir()
+    for name, path in programs.items():
+        (project / "bin" / name).symlink_to(path)
+    (project / "mine.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    command = [SNAKEMAKE, "resources/data/digits.npz", "-c1", "--configfile", "mine.yaml"]
+    environment = os.environ | {"PATH": str(project / "bin")}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project / "resources/data/digits.npz").exists()
+    conda = project / "bin" / "conda"
+    conda.write_text(CONDA, encoding="utf-8")
+    conda.chmod(0o755)
+    done = subprocess.run(
+        [*command, "-n", "-p", "--use-conda", "--forceall"], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "python scripts/prepare_data.py" in done.stdout and "/python scripts" not in done.stdout
+
+
 def test_graphs_are_drawn_with_nothing_installed(project):
     assert snakemake(project, "--dag", "mermaid-js", config=SMALL).stdout.count("train") == 2
     assert "digraph" in snakemake(project, "--rulegraph", "dot", config=SMALL).stdout
@@ -128,6 +183,8 @@ def test_the_smallest_campaign_comes_to_its_end(project):
     assert compared.empty and "words" in compared
     assert "nothing to compare" in (project / "results/small/pages/comparisons.html").read_text(encoding="utf-8")
     assert (project / "results/small/study.html").stat().st_size > 0
+    told = "The study: results/small/study.html  Tables: results/small/table.md  Every run: results/small/runs.csv  Figures: results/small/"
+    assert told in done.stdout
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -209,6 +266,96 @@ def test_moving_the_project_trains_nothing_again(finished, tmp_path):
     assert "Nothing to be done" in snakemake(tmp_path / "moved", "-n", config=SMALL).stdout
 
 
+@pytest.mark.parametrize(
+    "age",
+    [lambda path: 1000 if "results" in path.parts else 0, lambda path: zlib.crc32("/".join(path.parts[-3:]).encode()) % 1000],
+    ids=["all is newer than the results", "each file has another time"],
+)
+def test_the_time_of_a_file_trains_nothing_again(finished, tmp_path, age):
+    folder = tmp_path / "touched"
+    shutil.copytree(finished, folder)
+    now = time.time()
+    for path in folder.rglob("*"):
+        if ".snakemake" not in path.parts:
+            os.utime(path, (now - age(path),) * 2)
+    done = snakemake(folder, "-n", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_a_plain_copy_trains_nothing_again(finished, tmp_path):
+    subprocess.run(["cp", "-r", finished, tmp_path / "copy"], check=True)
+    done = snakemake(tmp_path / "copy", "-n", config=SMALL)
+    assert done.returncode == 0 and "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_purged_data_train_nothing_again(finished, tmp_path):
+    purged = tmp_path / "purged"
+    shutil.copytree(finished, purged, ignore=shutil.ignore_patterns("resources"))
+    assert "Nothing to be done" in snakemake(purged, "-n", config=SMALL).stdout
+    # Prepared anew by themselves, they are what they were, also to a further seed. (In one run with it, all seeds would be trained.)
+    done = snakemake(purged, "-c1", "prefetch", config=SMALL)
+    assert done.returncode == 0 and "study.html" not in done.stdout + done.stderr, "names a page that this run did not make"
+    assert planned(snakemake(purged, "-n", config=SMALL | {"seeds": [1, 2]}))["train"] == 2
+
+
+PRETRAINED = {
+    "results": "results/pretend",
+    "frameworks": ["pytorch"],
+    "variants": ["alexnet_pretrained"],
+    "seeds": [1],
+    "data": {"archive": "cifar.tar.gz"},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+RUN = "results/pretend/runs/pytorch/alexnet_pretrained/seed1"
+WEIGHTS = "resources/weights/alexnet_pretrained-pretrained.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pretended(tmp_path_factory) -> Path:
+    """A project in which Snakemake believes that one pretrained network was trained: what that leaves is there, as it knows it."""
+    folder = copy_of_the_workflow(tmp_path_factory.mktemp("pretended"))
+    for name in ("cifar.tar.gz", "alexnet.pth", "other"):
+        (folder / name).write_text(f"source {name}", encoding="utf-8")
+    for name in ("resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("prepared", encoding="utf-8")
+        fingerprint.note(folder / name)
+    (folder / RUN).mkdir(parents=True)
+    for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors"):
+        (folder / RUN / name).write_text("trained", encoding="utf-8")
+    done = snakemake(folder, "-c1", "--touch", "--forceall", f"{RUN}/metrics.json", config=PRETRAINED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "config", "again"),
+    [
+        (None, {}, set()),
+        ("cifar.tar.gz", {}, {"dataset", "train"}),
+        ("alexnet.pth", {}, {"weights", "train"}),
+        ("resources/data/cifar10.npz", {}, {"train"}),
+        (WEIGHTS, {}, {"train"}),
+        (None, {"data": {"archive": "other"}}, {"dataset", "train"}),
+        (None, {"weights": {"source": "other", "sha256": None}}, {"weights", "train"}),
+    ],
+    ids=["nothing", "archive", "weights", "prepared data", "prepared weights", "another archive", "other weights"],
+)
+def test_what_a_training_starts_from_counts_by_its_content(pretended, tmp_path, rewritten, config, again):
+    """Other bytes in the same place, though older than the results, and another place, train again; new times do not."""
+    folder = tmp_path / "changed"
+    shutil.copytree(pretended, folder)
+    for name in ("cifar.tar.gz", "alexnet.pth", "resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).touch()
+    if rewritten:
+        (folder / rewritten).write_text("others", encoding="utf-8")
+        os.utime(folder / rewritten, (0, 0))
+    done = snakemake(folder, "-n", f"{RUN}/metrics.json", config=PRETRAINED | config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE)) == again
+
+
 def follow(document: Path, heading: str, folder: Path) -> None:
     """Carry out the code blocks of a section in `folder`: Python and YAML go to the file that is named before them, shell is run."""
     section = document.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n## ")[0]
@@ -278,6 +425,85 @@ def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     assert planned(snakemake(outer, "-n", "alexnet_all"))["alexnet_plot_classes"] == 2
     (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'), encoding="utf-8")
     assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
+
+
+MODULES = """
+FIRST = {
+    "results": "results/first",
+    "variants": ["alexnet_mod"],
+    "frameworks": ["pytorch"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "archive": "cifar.tar.gz", "train_limit": 40, "test_limit": 20},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+SECOND = FIRST | {
+    "results": "results/second",
+    "variants": ["alexnet_pretrained"],
+    "frameworks": ["tensorflow"],
+    "weights": {"source": "alexnet.pth", "sha256": None, "classifier": "fresh"},
+}
+THIRD = SECOND | {"results": "results/third", "data": {"archive": "cifar.tar.gz"}}
+
+
+module first:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        FIRST
+
+
+module second:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        SECOND
+
+
+module third:
+    snakefile:
+        "alexnet/Snakefile"
+    prefix:
+        "elsewhere"
+    config:
+        THIRD
+
+
+use rule * from first as first_*
+
+
+use rule * from second exclude dataset, weights as second_*
+
+
+use rule * from third as third_*
+"""
+
+
+def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
+    """Two that share data and weights, of which one prepares them, and one with a folder of its own; local files stay where they are."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    project.rename(outer / "alexnet")
+    for name, text in (("Snakefile", MODULES), ("cifar.tar.gz", "archive"), ("alexnet.pth", "weights")):
+        (outer / name).write_text(text, encoding="utf-8")
+    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "timing")]
+    done = snakemake(outer, "-n", "-p", *extra)
+    jobs = planned(done)
+    assert (jobs["first_train"], jobs["second_train"], jobs["third_train"]) == (1, 1, 1)
+    assert (jobs["first_dataset"], jobs["first_weights"], jobs["third_dataset"], jobs["third_weights"]) == (1, 1, 1, 1)
+    told = {re.search(r"--output (\S+)", line)[1]: line for line in done.stdout.splitlines() if re.search(r"scripts/(prepare|train)", line)}
+    fresh = "resources/weights/alexnet_pretrained-fresh.safetensors"
+    train = "results/second/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data resources/data/digits.npz --weights={fresh}" in told[train]
+    assert "--classifier fresh" in told[fresh] and "--source=alexnet.pth" in told[fresh]
+    train = "elsewhere/results/third/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data elsewhere/resources/data/cifar10.npz --weights=elsewhere/{fresh}" in told[train]
+    assert "--archive cifar.tar.gz" in told["elsewhere/resources/data/cifar10.npz"]
+    assert "--source=alexnet.pth" in told[f"elsewhere/{fresh}"]
+    # Rules are left out by their own names; what the rest asks for is then another one's, or there already.
+    for rules in ("all", "collect", "equal_time, train_as_long", "write_study, print_study"):
+        code = MODULES.replace("from third as", f"from third exclude {rules} as")
+        (outer / "Snakefile").write_text(code, encoding="utf-8")
+        assert planned(snakemake(outer, "-n", "third_parity"))["third_measure_parity"] == 1
 
 
 # Answers what Snakemake asks before it writes; nothing is solved or installed.
