@@ -26,10 +26,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
-    p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
-    p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
-    p.add_argument("--learning-rate", type=float, default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
+    p.add_argument(
+        "--images", type=options.positive(int), default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)"
+    )
+    p.add_argument("--steps", type=options.positive(int), default=20, metavar="N", help="whose losses are shown (%(default)s)")
+    p.add_argument("--batch-size", type=options.positive(int), default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
+    p.add_argument("--learning-rate", type=options.positive(float), default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
     execution.add_options(p)
     return p
 
@@ -38,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     how = Execution.from_options(args)
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    datasets.check_outputs(dataset, variant, args.data)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
     settings = recipe.Recipe(

@@ -30,12 +30,16 @@ SEED = 1
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="(%(default)s)")
-    p.add_argument("--seconds", type=float, default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)")
+    p.add_argument("--batch-size", type=options.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument(
+        "--seconds", type=options.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
+    )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
     what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
-    p.add_argument("--round", type=int, default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)")
+    p.add_argument(
+        "--round", type=options.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
+    )
     p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
     execution.add_options(p)
     return p
@@ -48,6 +52,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     import_seconds = time.perf_counter() - imported
     framework_memory_bytes = loop.peak_process_memory_bytes()
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    datasets.check_outputs(dataset, variant, args.data)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, environment.available_threads())

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
-    p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
+    p.add_argument("--seed", type=options.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
     p.add_argument("--attempt", type=options.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
     p.add_argument("--train-limit", type=options.positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=options.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
@@ -92,8 +92,15 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
     )
-    group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
-    group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
+    group.add_argument(
+        "--warm-up-epochs",
+        type=options.not_negative(float),
+        default=defaults.warm_up_epochs,
+        help="of rising to the learning rate (%(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay", type=options.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
+    )
     group.add_argument(
         "--label-smoothing",
         type=options.share,
@@ -102,7 +109,11 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
-        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
+        "--crop-padding",
+        type=options.not_negative(int),
+        default=defaults.crop_padding,
+        metavar="PIXELS",
+        help="of training images, then cropped (%(default)s)",
     )
     group.add_argument(
         "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
@@ -183,7 +194,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     """Train, evaluate and write the files of one cell."""
     stop = Stop().listen()
     variant = variants.get(args.variant)
-    dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
+    whole = datasets.load(args.data)
+    datasets.check_outputs(whole, variant, args.data)
+    dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
 
     # More host memory, which a retry brings, is of no help on the GPU.

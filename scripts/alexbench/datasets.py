@@ -3,18 +3,23 @@
 import gzip
 import hashlib
 import io
+import lzma
+import math
 import pickle
+import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from alexbench.files import InputError, replacing
+from alexbench.spec import Variant, describe
 
 DATASETS = ("cifar10", "digits")
 
@@ -112,24 +117,121 @@ def save(dataset: Dataset, path: Path | str) -> None:
         )
 
 
+# What deflate can do at most.
+_MOST_COMPRESSED = 1040
+# What zipfile and NumPy, which reads a header as Python, raise for damaged files.
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, OverflowError, RecursionError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+
+
 def load(path: Path | str) -> Dataset:
-    """Read what `save` wrote; InputError where the file is not whole or not of this form."""
+    """Read what `save` wrote, or arrays of that form that a user made: labels may be any integers, (n,) or (n, 1).
+
+    InputError where the file is not whole, not of this form, or has fewer images or classes than a training and its tables need. Sizes
+    are checked before anything is read into memory.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        name, classes = str(arrays.pop("name")), tuple(arrays.pop("classes").tolist())
-        dataset = Dataset(name=name, classes=classes, **arrays)
+        arrays = _arrays(Path(path))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        raise InputError(f"data: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
+    except _DAMAGED as error:
         raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
+    name, classes = arrays["name"], arrays["classes"]
+    if name.dtype.kind != "U" or name.ndim or not str(name).strip():
+        raise InputError(f"data: {path}: name is {name.dtype} {name.shape}; expected a name: np.array('mine')")
+    names = classes.tolist() if classes.dtype.kind == "U" and classes.ndim == 1 else None
+    if not names or not all(text.strip() for text in names):
+        raise InputError(f"data: {path}: classes are {classes.dtype} {classes.shape}; expected names: np.array(['cat', 'dog', ...])")
+    if len(set(names)) < len(names):
+        twice = next(text for text in names if names.count(text) > 1)
+        raise InputError(f"data: {path} names class {twice!r} more than once; each needs a name of its own")
+    splits = {}
     for split in ("train", "test"):
-        images, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
-            raise InputError(f"data: {path} has {split} images {images.dtype} {images.shape}; expected uint8 (n, height, width, 3)")
-        if labels.dtype != np.int64 or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(dataset.classes):
-            raise InputError(f"data: {path} has {split} labels outside 0..{len(dataset.classes) - 1}")
-    return dataset
+        images = _images(path, split, arrays[f"{split}_images"])
+        splits |= {f"{split}_images": images, f"{split}_labels": _labels(path, split, arrays[f"{split}_labels"], len(images), names)}
+    sides = [splits[f"{split}_images"].shape[1] for split in ("train", "test")]
+    if sides[0] != sides[1]:
+        raise InputError(f"data: {path} has train images of side {sides[0]} and test images of side {sides[1]}; make them of one size")
+    return Dataset(name=str(name), classes=tuple(names), **splits)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz of `Dataset`'s form, once their headers agree with their sizes. ValueError, or what zipfile raises."""
+    arrays = {}
+    with zipfile.ZipFile(path) as file:
+        members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+        absent = [field.name for field in fields(Dataset) if field.name not in members]
+        if absent:
+            raise InputError(f"data: {path} is not a whole data file: it lacks {', '.join(absent)}; make it with scripts/prepare_data.py")
+        for field in fields(Dataset):
+            info = members[field.name]
+            with file.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+                expected = math.prod(shape) * dtype.itemsize
+                if dtype.hasobject or min(shape, default=0) < 0:
+                    raise ValueError(f"{field.name} is an array of {dtype} {shape}")
+                packed = min(info.compress_size, path.stat().st_size)
+                if expected != info.file_size - member.tell() or info.file_size > _MOST_COMPRESSED * packed + 1000:
+                    raise ValueError(f"{field.name} is declared as {dtype} {shape}, which its {info.file_size:,} bytes are not")
+            with file.open(info) as member:
+                arrays[field.name] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
+
+
+def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
+    """`images` where they are uint8 (n, side, side, 3) with n above 0; else an InputError that says how to make them so."""
+    what = f"data: {path} has {split} images {images.dtype} {images.shape}"
+    expected = "expected uint8 (n, side, side, 3)"
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        raise InputError(f"{what}, which are grey; {expected}: repeat their one channel three times")
+    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
+        raise InputError(f"{what}, channels first; {expected}: images.transpose(0, 2, 3, 1)")
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise InputError(f"{what}; {expected}")
+    if images.dtype != np.uint8:
+        raise InputError(f"{what}; {expected}, values 0 to 255: scale and round them, then astype('uint8')")
+    if not len(images):
+        raise InputError(f"{what}, which is none; every class needs training and test images")
+    if images.shape[1] != images.shape[2] or not images.shape[1]:
+        raise InputError(f"{what}, not square; {expected}: cut or scale them to squares")
+    return np.ascontiguousarray(images)
+
+
+def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names: list[str]) -> np.ndarray:
+    """`labels` as int64 (n,); InputError unless they are integers in 0..classes-1, one for each image, with images of every class."""
+    what = f"data: {path} has {split} labels {labels.dtype} {labels.shape}"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InputError(f"{what}, one-hot; expected the number of each image's class: labels.argmax(axis=1)")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{what}; expected integers from 0 to {len(names) - 1}, the place of the class in classes")
+    if labels.shape not in ((images,), (images, 1)):
+        raise InputError(f"{what} for {images} images; expected one label for each image")
+    labels = labels.reshape(-1)
+    if labels.min() < 0 or labels.max() >= len(names):
+        found = f"they run from {labels.min()} to {labels.max()}"
+        raise InputError(f"data: {path} has {split} labels outside 0..{len(names) - 1} ({found}); it names {len(names)} classes")
+    labels = labels.astype(np.int64)
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        missing = names[int(counts.argmin())]
+        raise InputError(f"data: {path} has no {split} image of class {missing!r}; every class needs training and test images")
+    return labels
+
+
+def check_outputs(dataset: Dataset, variant: Variant, path: Path | str) -> None:
+    """InputError unless the network has exactly one output for each class."""
+    outputs = describe(variant)[-1].output_shape[0]
+    if outputs != len(dataset.classes):
+        raise InputError(
+            f"data: {path} has {len(dataset.classes)} classes, but {variant.name} has {outputs} outputs; "
+            f"give {outputs} classes, or declare a variant with {len(dataset.classes)} outputs (CONTRIBUTING.md)"
+        )
 
 
 def digits() -> Dataset:

@@ -41,9 +41,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     measured = rows[rows.error.isna()].copy()
     if measured.empty:
-        raise InputError(
-            f"timing: no arm was measured ({rows.error.iloc[0]}); mend that, delete the folder timing in the results, measure again"
-        )
+        why = rows.error.iloc[0] if len(rows) else "the rounds have no rows"
+        raise InputError(f"timing: no arm was measured ({why}); mend that, delete the folder timing in the results and measure again")
     rows = measured
     rows["precision"] = ["bf16" if arm == "bf16" else "tf32" if arm == "tf32" else "fp32" for arm in rows.arm]
     matmul = rows.groupby(["device", "precision"]).matmul_flops.max()
