@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench import charts, datasets, pages, results, spec, stats, study, variants
+from alexbench import charts, comparisons, datasets, pages, results, spec, stats, study, variants
 from alexbench.files import replacing, run_program
 from alexbench.language import LANGUAGES, Language
 
@@ -115,7 +115,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     """All that the template names."""
     _ = language
     runs, table = results.read_table(folder / "runs.csv"), results.read_table(folder / "table.csv")
-    compared = study.comparisons(pd.read_csv(folder / "comparisons.csv"), table)
+    compared = study.comparisons(comparisons.read(folder / "comparisons.csv"), table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
     faster, not_faster = study.winners(between_frameworks, "faster")

@@ -1,11 +1,12 @@
 """Which cell is better, which is faster: pairs of cells, with intervals, and no more said than these allow."""
 
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
+from alexbench import provenance, stats, tables
 from alexbench.files import InputError
 from alexbench.results import STATUSES, counted, read_predictions
 from alexbench.stats import Interval
@@ -42,6 +43,12 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         alike = [(ours, theirs) for ours, theirs in groups if not _unlike(ours, theirs)]
         rows += [{"kind": kind} | _compared(ours, theirs) for ours, theirs in alike or groups]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read(path: Path | str) -> pd.DataFrame:
+    """comparisons.csv, as `compare.py` wrote it; InputError where it is not whole."""
+    numbers = [name for name in COLUMNS if name.endswith(("_n", "_low", "_high", "_difference", "_ratio", "_p"))]
+    return tables.read(path, COLUMNS, numbers, "delete it and make it again with scripts/compare.py")
 
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:

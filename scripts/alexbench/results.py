@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
+from alexbench import provenance, stats, tables
 from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
@@ -251,9 +251,24 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
 def read_table(path: Path | str) -> pd.DataFrame:
     """runs.csv or table.csv, as `collect.py` wrote it."""
+
     # Version 3.10 is no number, nor is a hash of digits.
-    texts = [name for name in pd.read_csv(path, nrows=0) if name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")]
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
+    def is_text(name: str) -> bool:
+        return name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")
+
+    again = "delete it and make it again with scripts/collect.py"
+    table = tables.read(path, provenance.CELL, (), again, is_text)
+    if table.empty:
+        raise InputError(f"table: {path} has no row; {again}")
+    if "n" in table:  # of table.csv: runs have a seed instead
+        measured = [f"{measure}{part}" for measure in (*MEASURES, CALIBRATION) for part in ("", "_sd", "_low", "_high")]
+        tables.check(table, path, [name for name in ("n", "parameters", *measured) if name in table], again)
+    else:
+        absent = [name for name in (*_EXPECTED, "status", "folder", "group", "made_with") if name not in table]
+        if absent:
+            raise InputError(f"table: {path} lacks the columns {', '.join(absent)}; {again}")
+        tables.check(table, path, [name for name, (kind, *_) in (_EXPECTED | _OF_COMPLETED).items() if kind is not str], again)
+    return table.fillna({"made_with": ""}) if "made_with" in table else table
 
 
 def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
@@ -267,7 +282,13 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
 
 def read_study(path: Path | str) -> pd.DataFrame:
     """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return pd.read_csv(path)
+    numbers = ("parameters", *MEASURES)
+    again = "fetch the study's own, config/study.csv, again (git checkout config/study.csv), or mend it"
+    found = tables.read(path, provenance.CELL, numbers, again)
+    twice = found[found.duplicated(provenance.CELL)]
+    if len(twice):
+        raise InputError(f"table: {path} has {twice.framework.iloc[0]} {twice.variant.iloc[0]} more than once; keep one row for each")
+    return found
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:

@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import spec, variants
+from alexbench import spec, tables, variants
 from alexbench.files import InputError
 from alexbench.stats import Interval, ratio_interval
 
 PLACE = ["device", "variant", "framework"]
+_ROUND = ("round", "framework", "variant", "arm", "kind", "change", "error")
+_RATIOS = ["device", "variant", "framework", "to", "arm", "ratio", "low", "high", "rounds"]
+_AGAIN = "delete it and make it again with scripts/collect_timing.py"
 MEASURES = ("together_seconds", "loader_seconds", "step_seconds")
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
-    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    rows = pd.concat([tables.read(path, _ROUND, ("round",), "delete it and measure again") for path in paths], ignore_index=True)
     for column in ("hostname", "dataset", "images", "batch_size"):
         found = rows[column].dropna().unique()
         if len(found) > 1:
@@ -26,6 +29,18 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
                 "delete their folder, timing, in the results and measure again"
             )
     return rows
+
+
+def read_arms(path: Path) -> pd.DataFrame:
+    """timing.csv, as `collect_timing.py` wrote it: `table`; InputError where it is not whole."""
+    texts = (*PLACE, "arm", "kind", "change", "framework_title", "variant_title", "device_name", "dataset")
+    numbers = ("epoch_seconds", "share_of_floor", "matmul_flops", "copy_bytes", "threads", "batch_size", "rounds")
+    return tables.read(path, texts, numbers, _AGAIN)
+
+
+def read_ratios(path: Path) -> pd.DataFrame:
+    """timing_ratios.csv, as `collect_timing.py` wrote it: `ratios`, which may have no row; InputError where it is not whole."""
+    return tables.read(path, _RATIOS, _RATIOS[5:], _AGAIN)
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
@@ -102,7 +117,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
                 middle, low, high = ratio(both[:, 0], both[:, 1])
                 row = {"device": device, "variant": variant, "framework": other, "to": first, "arm": arm}
                 out.append(row | {"ratio": middle, "low": low, "high": high, "rounds": len(both)})
-    return pd.DataFrame(out, columns=["device", "variant", "framework", "to", "arm", "ratio", "low", "high", "rounds"])
+    return pd.DataFrame(out, columns=_RATIOS)
 
 
 def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
