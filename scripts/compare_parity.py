@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import reference, variants, weights
+from alexbench import arrays, reference, variants, weights
 from alexbench.files import InputError, replacing, run_program
 
 # Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
@@ -38,8 +38,7 @@ LEAST_OF_LOSSES = 1e-5
 def read(path: Path) -> dict[str, np.ndarray]:
     """What measure_parity.py wrote."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return arrays.read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
 

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)
-    text = card(json.loads(args.metrics.read_text(encoding="utf-8")), results.read_table(args.table), args.model)
+    text = card(json.loads(args.metrics.read_text(encoding="utf-8")), results.read_cells(args.table), args.model)
     with replacing(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return 0

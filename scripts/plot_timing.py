@@ -166,7 +166,13 @@ def main(argv: list[str] | None = None) -> int:
         figure = waterfall(arms)
     elif args.figure == "ratio":
         ratios = timing_results.read_ratios(args.ratios)
-        figure = ratio(arms, ratios[ratios.device == device])
+        ratios = ratios[ratios.device == device]
+        unknown = {*ratios.framework, *ratios.to} - set(arms.framework) or set(ratios.arm) - set(arms.arm)
+        if unknown:
+            raise InputError(
+                f"table: {args.ratios} has {min(unknown)}, which {args.arms} lacks; make both again with scripts/collect_timing.py"
+            )
+        figure = ratio(arms, ratios)
     else:
         figure = roofline(arms)
     figures.save(figure, args.output)

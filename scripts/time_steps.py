@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, execution, loop, options, recipe, timing, variants, weights
+from alexbench import backends, environment, execution, loop, numeric, options, recipe, timing, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -30,15 +30,15 @@ SEED = 1
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--batch-size", type=options.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
     p.add_argument(
-        "--seconds", type=options.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
+        "--seconds", type=numeric.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
     )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
     what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
     p.add_argument(
-        "--round", type=options.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
+        "--round", type=numeric.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
     )
     p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
     execution.add_options(p)
@@ -51,8 +51,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
     framework_memory_bytes = loop.peak_process_memory_bytes()
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
-    datasets.check_outputs(dataset, variant, args.data)
+    dataset, variant = options.load_network(args)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, environment.available_threads())
@@ -110,8 +109,8 @@ def measure_all(args: argparse.Namespace) -> None:
     """Every arm into --output."""
     backend_class = backends.load(args.framework)
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
-    size = datasets.load(args.data).train_images.shape[1]
-    arms = timing.arms(backend_class, device, resized=size != variants.get(args.variant).input_size)
+    dataset, variant = options.load_network(args)
+    arms = timing.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
     if args.arms:
         unknown = set(args.arms) - {arm.name for arm in arms}
         if unknown:

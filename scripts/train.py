@@ -27,17 +27,16 @@ import numpy as np
 
 from alexbench import (
     backends,
-    datasets,
     environment,
     events,
     execution,
     fingerprint,
     loop,
     network,
+    numeric,
     options,
     recipe,
     spec,
-    variants,
     weights,
 )
 from alexbench.files import InputError, replacing, write_json
@@ -53,10 +52,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
-    p.add_argument("--seed", type=options.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
-    p.add_argument("--attempt", type=options.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
-    p.add_argument("--train-limit", type=options.positive(int), metavar="N", help="train on a class-balanced subset of N images")
-    p.add_argument("--test-limit", type=options.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument("--seed", type=numeric.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
+    p.add_argument("--attempt", type=numeric.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
+    p.add_argument("--train-limit", type=numeric.positive(int), metavar="N", help="train on a class-balanced subset of N images")
+    p.add_argument("--test-limit", type=numeric.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
         "--as-long-as",
         type=Path,
@@ -67,10 +66,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
-    group.add_argument("--epochs", type=options.positive(int), default=defaults.epochs, help="(%(default)s)")
-    group.add_argument("--batch-size", type=options.positive(int), default=defaults.batch_size, help="(%(default)s)")
-    group.add_argument("--learning-rate", type=options.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
-    group.add_argument("--dropout", type=options.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument("--epochs", type=numeric.positive(int), default=defaults.epochs, help="(%(default)s)")
+    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="(%(default)s)")
+    group.add_argument("--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument("--dropout", type=numeric.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
@@ -94,23 +93,23 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--warm-up-epochs",
-        type=options.not_negative(float),
+        type=numeric.not_negative(float),
         default=defaults.warm_up_epochs,
         help="of rising to the learning rate (%(default)s)",
     )
     group.add_argument(
-        "--weight-decay", type=options.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
+        "--weight-decay", type=numeric.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
     )
     group.add_argument(
         "--label-smoothing",
-        type=options.share,
+        type=numeric.share,
         default=defaults.label_smoothing,
         help="what the true class gives away (%(default)s)",
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
         "--crop-padding",
-        type=options.not_negative(int),
+        type=numeric.not_negative(int),
         default=defaults.crop_padding,
         metavar="PIXELS",
         help="of training images, then cropped (%(default)s)",
@@ -193,9 +192,7 @@ def budget_seconds(other: Path, hardware: dict) -> float:
 def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     """Train, evaluate and write the files of one cell."""
     stop = Stop().listen()
-    variant = variants.get(args.variant)
-    whole = datasets.load(args.data)
-    datasets.check_outputs(whole, variant, args.data)
+    whole, variant = options.load_network(args)
     dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
 

@@ -23,7 +23,7 @@ def shown(path: Path) -> Markup:
     """A file's content as HTML."""
     match path.suffix:
         case ".csv":
-            return pages.from_table(tables.read(path, (), again="the workflow makes it again"))
+            return pages.from_table(tables.read(path, {}, "the workflow makes it again"))
         case ".md":
             return pages.from_markdown(path.read_text(encoding="utf-8"))
     return Markup(highlight(path.read_text(encoding="utf-8"), get_lexer_for_filename(path.name), CODE))

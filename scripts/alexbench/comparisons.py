@@ -10,6 +10,7 @@ from alexbench import provenance, stats, tables
 from alexbench.files import InputError
 from alexbench.results import STATUSES, counted, read_predictions
 from alexbench.stats import Interval
+from alexbench.tables import Column
 
 SIGNIFICANT = 1 - stats.CONFIDENCE
 NOT_COMPARED = "not compared"
@@ -47,8 +48,20 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def read(path: Path | str) -> pd.DataFrame:
     """comparisons.csv, as `compare.py` wrote it; InputError where it is not whole."""
-    numbers = [name for name in COLUMNS if name.endswith(("_n", "_low", "_high", "_difference", "_ratio", "_p"))]
-    return tables.read(path, COLUMNS, numbers, "delete it and make it again with scripts/compare.py")
+    return tables.read(path, {name: _column(name) for name in COLUMNS}, "delete it and make it again with scripts/compare.py")
+
+
+def _column(name: str) -> Column:
+    """What a column of the table holds, by its name."""
+    if name == "kind":
+        return Column(choices=("framework", "variant"))
+    if name == "paired":
+        return Column(bool)
+    if name.endswith(("_n", "_group", "_pairs", "_different", *STATUSES[1:])):
+        return Column(int, 0)
+    if name.endswith(("_low", "_high", "_difference", "_ratio", "_p")):
+        return Column(float, gaps=True)
+    return Column(gaps=name.endswith(("_made_with", "_unlike")))
 
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:

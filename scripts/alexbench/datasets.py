@@ -3,13 +3,8 @@
 import gzip
 import hashlib
 import io
-import lzma
-import math
 import pickle
-import struct
 import tarfile
-import tokenize
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -18,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from alexbench import arrays
 from alexbench.files import InputError, replacing
-from alexbench.spec import Variant, describe
 
 DATASETS = ("cifar10", "digits")
 
@@ -117,15 +112,6 @@ def save(dataset: Dataset, path: Path | str) -> None:
         )
 
 
-# What deflate can do at most.
-_MOST_COMPRESSED = 1040
-# What zipfile and NumPy, which reads a header as Python, raise for damaged files.
-_DAMAGED = (
-    *(ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, OverflowError, RecursionError, RuntimeError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
-)
-
-
 def load(path: Path | str) -> Dataset:
     """Read what `save` wrote, or arrays of that form that a user made: labels may be any integers, (n,) or (n, 1).
 
@@ -133,14 +119,14 @@ def load(path: Path | str) -> Dataset:
     are checked before anything is read into memory.
     """
     try:
-        arrays = _arrays(Path(path))
+        read = arrays.read(path, (field.name for field in fields(Dataset)))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
     except OSError as error:
         raise InputError(f"data: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
-    except _DAMAGED as error:
+    except ValueError as error:
         raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
-    name, classes = arrays["name"], arrays["classes"]
+    name, classes = read["name"], read["classes"]
     if name.dtype.kind != "U" or name.ndim or not str(name).strip():
         raise InputError(f"data: {path}: name is {name.dtype} {name.shape}; expected a name: np.array('mine')")
     names = classes.tolist() if classes.dtype.kind == "U" and classes.ndim == 1 else None
@@ -151,37 +137,12 @@ def load(path: Path | str) -> Dataset:
         raise InputError(f"data: {path} names class {twice!r} more than once; each needs a name of its own")
     splits = {}
     for split in ("train", "test"):
-        images = _images(path, split, arrays[f"{split}_images"])
-        splits |= {f"{split}_images": images, f"{split}_labels": _labels(path, split, arrays[f"{split}_labels"], len(images), names)}
+        images = _images(path, split, read[f"{split}_images"])
+        splits |= {f"{split}_images": images, f"{split}_labels": _labels(path, split, read[f"{split}_labels"], len(images), names)}
     sides = [splits[f"{split}_images"].shape[1] for split in ("train", "test")]
     if sides[0] != sides[1]:
         raise InputError(f"data: {path} has train images of side {sides[0]} and test images of side {sides[1]}; make them of one size")
     return Dataset(name=str(name), classes=tuple(names), **splits)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz of `Dataset`'s form, once their headers agree with their sizes. ValueError, or what zipfile raises."""
-    arrays = {}
-    with zipfile.ZipFile(path) as file:
-        members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
-        absent = [field.name for field in fields(Dataset) if field.name not in members]
-        if absent:
-            raise InputError(f"data: {path} is not a whole data file: it lacks {', '.join(absent)}; make it with scripts/prepare_data.py")
-        for field in fields(Dataset):
-            info = members[field.name]
-            with file.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(member)
-                expected = math.prod(shape) * dtype.itemsize
-                if dtype.hasobject or min(shape, default=0) < 0:
-                    raise ValueError(f"{field.name} is an array of {dtype} {shape}")
-                packed = min(info.compress_size, path.stat().st_size)
-                if expected != info.file_size - member.tell() or info.file_size > _MOST_COMPRESSED * packed + 1000:
-                    raise ValueError(f"{field.name} is declared as {dtype} {shape}, which its {info.file_size:,} bytes are not")
-            with file.open(info) as member:
-                arrays[field.name] = np.lib.format.read_array(member, allow_pickle=False)
-    return arrays
 
 
 def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
@@ -222,16 +183,6 @@ def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names
         missing = names[int(counts.argmin())]
         raise InputError(f"data: {path} has no {split} image of class {missing!r}; every class needs training and test images")
     return labels
-
-
-def check_outputs(dataset: Dataset, variant: Variant, path: Path | str) -> None:
-    """InputError unless the network has exactly one output for each class."""
-    outputs = describe(variant)[-1].output_shape[0]
-    if outputs != len(dataset.classes):
-        raise InputError(
-            f"data: {path} has {len(dataset.classes)} classes, but {variant.name} has {outputs} outputs; "
-            f"give {outputs} classes, or declare a variant with {len(dataset.classes)} outputs (CONTRIBUTING.md)"
-        )
 
 
 def digits() -> Dataset:

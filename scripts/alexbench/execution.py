@@ -5,7 +5,7 @@ import ctypes
 import sys
 from dataclasses import dataclass
 
-from alexbench import options
+from alexbench import numeric
 from alexbench.files import InputError
 
 INPUTS = ("resident", "per_image")
@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
     group.add_argument(
         "--workers",
-        type=options.not_negative(int),
+        type=numeric.not_negative(int),
         default=defaults.workers,
         metavar="N",
         help="of per_image, beside the training (%(default)s)",
