@@ -44,9 +44,8 @@ def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, fo
             raise InputError(f"table: {folder / 'runs.csv'} and {folder / name} are not of the same runs ({cell}); make all tables again")
     unknown = [name for name in runs.variant.unique() if name not in variants.VARIANTS]
     if unknown:
-        raise InputError(
-            f"table: {folder / 'runs.csv'} has the variant {unknown[0]}, which is not declared; choose from {', '.join(variants.VARIANTS)}"
-        )
+        declared = ", ".join(variants.VARIANTS)
+        raise InputError(f"table: {folder / 'runs.csv'} has the variant {unknown[0]}, which is not declared; there are {declared}")
 
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
@@ -143,6 +142,8 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     between_variants = [c for c in compared if c.kind == "variant"]
     faster, not_faster = study.winners(between_frameworks, "faster")
     more_accurate, not_more_accurate = study.winners(between_frameworks, "better")
+    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
+    timing = timing_rows(folder, titles)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
@@ -156,7 +157,6 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     further = [
         (further_titles(language).get(name, name), pages.from_markdown(path.read_text(encoding="utf-8"))) for name, path in texts.items()
     ]
-    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
     within = table.accuracy_study_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
@@ -211,7 +211,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "more_accurate": more_accurate,
         "not_more_accurate": not_more_accurate,
         "learned": study.learning(runs),
-        "timing": timing_rows(folder, titles),
+        "timing": timing,
         "parity": parity,
         "further": further,
         "provenance": provenance(runs),

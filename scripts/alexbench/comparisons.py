@@ -48,7 +48,8 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def read(path: Path | str) -> pd.DataFrame:
     """comparisons.csv, as `compare.py` wrote it; InputError where it is not whole."""
-    return tables.read(path, {name: _column(name) for name in COLUMNS}, "delete it and make it again with scripts/compare.py")
+    key = [f"{name}_{part}" for name in ("a", "b") for part in ("framework", "variant", "group")]
+    return tables.read(path, {name: _column(name) for name in COLUMNS}, "delete it and make it again with scripts/compare.py", key)
 
 
 def _column(name: str) -> Column:

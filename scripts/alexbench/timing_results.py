@@ -35,7 +35,8 @@ _RATIOS |= {"low": Column(float, gaps=True), "high": Column(float, gaps=True), "
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
     rows = pd.concat([_read_round(path) for path in paths], ignore_index=True)
-    twice = rows[rows.duplicated(["round", *PLACE, "arm"])] if "device" in rows else rows[:0]
+    measured = rows[rows.error.isna()]
+    twice = measured[measured.duplicated(["round", *PLACE, "arm"])] if len(measured) else measured
     if len(twice):
         first = twice.iloc[0]
         raise InputError(
