@@ -31,6 +31,8 @@ TOLERANCES = {
     "loss": 2e-6,
     "gradients": 1e-3,
 }
+# What measure_parity.py writes besides gradients.
+SHOWN = ("logits", "loss", "images", "labels", "mean", "std", "inputs", "input_images", "batches_sha256", "step_losses", "twin_losses")
 # At the least, whatever the twin says.
 LEAST_OF_LOSSES = 1e-5
 
@@ -38,9 +40,13 @@ LEAST_OF_LOSSES = 1e-5
 def read(path: Path) -> dict[str, np.ndarray]:
     """What measure_parity.py wrote."""
     try:
-        return arrays.read(path)
+        found = arrays.read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
+    absent = [name for name in SHOWN if name not in found]
+    if absent:
+        raise InputError(f"parity: {path} lacks {', '.join(absent)}; make it again with scripts/measure_parity.py")
+    return found
 
 
 def relative(first: np.ndarray, second: np.ndarray) -> float:

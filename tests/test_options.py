@@ -4,6 +4,9 @@ import importlib
 
 import pytest
 
+from alexbench import fingerprint
+from conftest import ROOT
+
 NETWORK = ["--framework=pytorch", "--variant=alexnet_mod", "--data=absent.npz", "--output=out"]
 CELL = ["--runs=absent.csv", "--data=absent.npz", "--framework=pytorch", "--variant=alexnet_mod", "--output=out.png"]
 GRID = ["--results=out", "--frameworks", "pytorch", "--variants", "alexnet_mod"]
@@ -19,6 +22,7 @@ CASES = [
     *(("measure_parity", PARITY, name, "0") for name in ("--images", "--steps", "--batch-size", "--learning-rate")),
     ("plot_samples", ["--data=absent.npz", "--output=out.png"], "--columns", "0"),
     *(("plot_mistakes", CELL, name, "-1") for name in ("--columns", "--rows")),
+    *(("predict", ["absent.png", "--model=absent.safetensors"], "--top", value) for value in ("0", "-1", "2.5")),
     ("collect", GRID, "--seeds", "-1"),
     ("compare_equal_time", EQUAL, "--seeds", "-1"),
 ]
@@ -33,3 +37,14 @@ def test_a_senseless_number_is_refused_by_name(program, others, option, value, t
     last = capsys.readouterr().err.splitlines()[-1]
     assert f"argument {option}: " in last and ("out of range" in last or "invalid" in last)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("program", ["collect", "compare_equal_time", "plot_mistakes", "plot_samples", "plot_tradeoff", "write_study"])
+def test_a_program_that_takes_numbers_depends_on_no_backend(program):
+    """Else every edit of a backend would make tables and figures again."""
+    found, waiting = set(), [ROOT / "scripts" / f"{program}.py"]
+    while waiting:
+        file = waiting.pop()
+        found.add(file.relative_to(ROOT / "scripts").as_posix())
+        waiting += [path for path in fingerprint._imported(file) if path.relative_to(ROOT / "scripts").as_posix() not in found]
+    assert "alexbench/files.py" in found and not [name for name in found if "backends" in name]
