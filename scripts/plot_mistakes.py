@@ -37,8 +37,8 @@ def _probability(share: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
-    p.add_argument("--columns", type=numeric.positive(int), default=6, help="images a row (%(default)s)")
-    p.add_argument("--rows", type=numeric.positive(int), default=3, help="(%(default)s)")
+    p.add_argument("--columns", type=numeric.side_by_side, default=6, help="images a row (%(default)s)")
+    p.add_argument("--rows", type=numeric.side_by_side, default=3, help="(%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_runs(args.runs)

@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
         "--crop-padding",
-        type=numeric.not_negative(int),
+        type=numeric.few,
         default=defaults.crop_padding,
         metavar="PIXELS",
         help="of training images, then cropped (%(default)s)",

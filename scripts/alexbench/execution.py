@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
     group.add_argument(
         "--workers",
-        type=numeric.not_negative(int),
+        type=numeric.few,
         default=defaults.workers,
         metavar="N",
         help="of per_image, beside the training (%(default)s)",

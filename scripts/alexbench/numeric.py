@@ -30,6 +30,8 @@ def not_negative(kind: type) -> Callable[[str], float]:
     return number(kind, least=0)
 
 
-# argparse types: a share from 0 up to 1, without it; a seed, as in the configuration.
+# argparse types: a share from 0 up to 1, without it; a seed, a few processes or pixels, as in config/schema.yaml; images side by side.
 share = number(float, least=0, below=1)
 seed = number(int, least=0, most=2**32 - 1)
+few = number(int, least=0, most=64)
+side_by_side = number(int, least=1, most=100)
