@@ -219,7 +219,7 @@ PROGRAMS = {
     "record_environment": (record_environment, "runs.csv", "threads", options),
     "describe_model": (describe_model, "table.csv", "n", lambda r: options(r, *card(r), runs=False)),
     "write_study, runs": (write_study, "runs.csv", "setup_seconds", page),
-    "write_study, table": (write_study, "table.csv", "epochs", page),
+    "write_study, table": (write_study, "table.csv", "n", page),
     "write_study, comparisons": (write_study, "comparisons.csv", "a_n", page),
     "write_study, ratios": (write_study, "timing_ratios.csv", "ratio", page),
     "collect_timing": (collect_timing, "timing/pytorch/round1.csv", "round", lambda r: [*rounds_of(r), "--output", str(r)]),

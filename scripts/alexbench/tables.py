@@ -1,4 +1,4 @@
-"""The reader of every CSV table: as a program wrote it or a spreadsheet saved it again; else one line says what is wrong with it."""
+"""The reader of every CSV table, whether a program wrote it or a spreadsheet saved it. One line says what is wrong with a damaged one."""
 
 import codecs
 import csv
@@ -16,10 +16,10 @@ from alexbench.files import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """What the fields of a column must be: text, integers, numbers from `least` to `most`, True or False (an `object` is anything), or of
-    `choices`.
+    """What the fields of a column must be, by `kind`: text, integers, numbers, True or False; anything where it is `object`.
 
-    `gaps`: or nothing; `optional`: the column need not be there.
+    Numbers lie between `least` and `most`, text is one of `choices` where there are such. `gaps`: a field may be empty; `optional`: the
+    column may be absent.
     """
 
     kind: type = str
@@ -31,8 +31,8 @@ class Column:
 
 
 _FORMS = {
-    int: (re.compile(r"[-+]?\d+(\.0*)?"), "an integer"),
-    # What a program writes of a number that is none is a gap, or, in a history, to be told by `Column.least`.
+    # 50.000 is fifty thousand to some, and 5E+04 was rounded.
+    int: (re.compile(r"[-+]?\d+(\.0)?"), "an integer"),
     float: (re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|[-+]?inf"), "a number"),
     bool: (re.compile(r"true|false", re.IGNORECASE), "True or False"),
 }
@@ -47,11 +47,11 @@ def read(
     is_text: Callable[[str], bool] = lambda name: False,
     what: str = "table",
 ) -> pd.DataFrame:
-    """A table with these `columns`, and no two rows with the same `key`. There may be more columns; those that `is_text` are text.
+    """A table with these `columns`, and no two rows with the same `key`. It may have more columns; those that `is_text` are read as text.
 
-    Commas, semicolons or tabs may separate the fields; numbers may have decimal commas where commas do not separate; the encoding may be
-    UTF-8 or, with its mark, UTF-16; empty rows and columns without a name are left out.
-    InputError names the file, what is wrong and the way out, `again`. `what`: what the file is called there.
+    Fields are separated by commas, semicolons or tabs. Where it is not commas, numbers may have decimal commas. The encoding is UTF-8, or
+    UTF-16 with its byte order mark. Empty rows and columns without a name are left out.
+    InputError names the file, what is wrong with it, and the way out: `again`. `what` is the word for the file in it.
     """
 
     def refused(reason: str) -> InputError:
@@ -73,7 +73,7 @@ def read(
             raise refused(f"has {len(row)} fields in row {number} and {len(names)} in its header: it was cut off or edited")
     # CRLF is what spreadsheets write, some without a last one; a program's own file without its last line end was cut off.
     if "\r" not in text and not text.endswith("\n"):
-        raise refused("does not end with a line end, as a file that was cut off: if its last row is whole, end that, else")
+        raise refused("does not end with a line end, as if it was cut off (add one where its last row is whole)")
     fields = {name: [row[place].strip() for _, row in rows] for place, name in enumerate(names) if name}
     known = {name: column for name, column in columns.items() if name in fields}
     if separator != ",":
@@ -94,7 +94,8 @@ def read(
     csv.writer(plain).writerows([fields, *zip(*fields.values(), strict=True)])
     plain.seek(0)
     table = pd.read_csv(plain, dtype=kinds, keep_default_na=False, na_values=["", "nan"], low_memory=False, skip_blank_lines=False)
-    return table if len(table) else table.astype({name: column.kind for name, column in known.items() if column.kind in (int, float)})
+    whole = [name for name, column in known.items() if column.kind is int and not column.gaps]
+    return table.astype(dict.fromkeys(whole, int) | {name: float for name, column in known.items() if column.kind is float})
 
 
 def _text(path: Path | str, again: str, what: str) -> str:
@@ -104,11 +105,11 @@ def _text(path: Path | str, again: str, what: str) -> str:
         raise InputError(f"table: {path} does not exist; {again}") from None
     except OSError as error:
         raise InputError(f"table: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode(encoding)
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"byte {error.start} is no {encoding[:-4].upper() if encoding.endswith('sig') else 'UTF-16'}"
+        reason = f"byte {error.start} is no UTF-{16 if wide else 8}"
         raise InputError(f"table: {path} is not a whole {what} ({reason}); save it as UTF-8, or {again}") from None
     if not text.strip() or "\0" in text:
         raise InputError(f"table: {path} is not a whole {what} ({'no text' if text.strip() else 'empty'}); {again}")
