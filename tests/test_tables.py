@@ -253,3 +253,53 @@ def test_marks_of_two_kinds_decide_nothing(tmp_path):
     (tmp_path / "t.csv").write_text("a;b\n1,5;2.5\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"t\.csv has both 1,5 and 2\.5: which mark is the decimal one\?"):
         tables.read(tmp_path / "t.csv", {"a": Column(float), "b": Column(float)}, "mend it")
+
+
+def without_tensorflow(rows: list[list[str]]) -> None:
+    rows[:] = [row for row in rows if "tensorflow" not in row]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments", "says"),
+    [
+        (write_study, "runs.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
+        (write_study, "table.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
+        (plot_timing, "timing.csv", lambda r: ["ratio", *timed(r)], r"timing_ratios\.csv has tensorflow, which .*timing\.csv lacks"),
+    ],
+)
+def test_tables_of_different_runs_do_not_go_together(made, module, name, arguments, says):
+    before = (made / name).read_bytes()
+    try:
+        (made / name).write_text(edited(before.decode(), without_tensorflow), encoding="utf-8")
+        with pytest.raises(InputError, match=says):
+            module.main(arguments(made))
+    finally:
+        (made / name).write_bytes(before)
+
+
+def test_a_round_that_is_given_twice_is_named(made):
+    paths = rounds_of(made)
+    with pytest.raises(InputError, match="round 1 has pytorch alexnet_mod notebook more than once"):
+        collect_timing.main([*paths, paths[0], "--output", str(made)])
+
+
+def test_measured_arms_need_their_measures(made, tmp_path):
+    """An arm that failed has its reason and no measures."""
+    failed = tmp_path / "failed.csv"
+    shutil.copy(made / "timing/pytorch/round1.csv", failed)
+    text = failed.read_text(encoding="utf-8")
+    failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
+    with pytest.raises(InputError, match=r"failed\.csv lacks step_seconds of arms that were measured"):
+        timing_results.read([failed])
+    failed.write_text(
+        edited(edited(text, partial(with_field, "step_seconds", "")), partial(with_field, "error", "no compiler")), encoding="utf-8"
+    )
+    assert timing_results.read([failed]).error.notna().tolist() == [True, False, False]
+
+
+def test_a_study_without_a_row_stands_beside_nothing(made, tmp_path):
+    header = collect.STUDY.read_text(encoding="utf-8").partition("\n")[0]
+    (tmp_path / "study.csv").write_text(header + "\n", encoding="utf-8")
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    assert collect.main(["--results", str(tmp_path), *GRID, "--study", str(tmp_path / "study.csv")]) == 0
+    assert "Study" not in (tmp_path / "table.md").read_text(encoding="utf-8").partition("\n")[0]

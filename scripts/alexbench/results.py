@@ -69,7 +69,7 @@ _OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset
 _MEASURED = _columns(_OF_COMPLETED, gaps=True) | _columns({"train_seconds": _EXPECTED["train_seconds"]}, gaps=True)
 # runs.csv, a row a run; some columns are not in tables of older runs.
 _RUNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | _MADE_WITH
-_RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True, optional=True)}
+_RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
 _RUNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
 _RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True)}
 # table.csv, a row a cell and group.
