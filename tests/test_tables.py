@@ -291,9 +291,8 @@ def test_measured_arms_need_their_measures(made, tmp_path):
     failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
     with pytest.raises(InputError, match=r"failed\.csv lacks step_seconds of arms that were measured"):
         timing_results.read([failed])
-    failed.write_text(
-        edited(edited(text, partial(with_field, "step_seconds", "")), partial(with_field, "error", "no compiler")), encoding="utf-8"
-    )
+    text = edited(text, partial(with_field, "error", "no compiler"))
+    failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
     assert timing_results.read([failed]).error.notna().tolist() == [True, False, False]
 
 
