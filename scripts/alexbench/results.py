@@ -275,9 +275,10 @@ def read_runs(path: Path | str, more: Iterable[str] = ()) -> pd.DataFrame:
     return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*provenance.CELL, "seed"))
 
 
-def read_cells(path: Path | str) -> pd.DataFrame:
-    """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole."""
-    return _read(path, _CELLS, (*provenance.CELL, "group"))
+def read_cells(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFrame:
+    """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of the columns `needed`."""
+    columns = {name: replace(column, optional=name not in needed) for name, column in _CELLS.items()}
+    return _read(path, columns, (*provenance.CELL, "group"))
 
 
 def read_table(path: Path | str) -> pd.DataFrame:

@@ -84,7 +84,8 @@ def read(
             if wrong:
                 raise refused(f"has {value or 'nothing'!r} as {name} in row {number}; expected {wrong}")
     found = set()
-    for (number, _), place in zip(rows, zip(*(fields[name] for name in key), strict=True), strict=bool(key)):
+    places = zip(*(fields[name] for name in key), strict=True) if fields.keys() >= set(key) else ()
+    for (number, _), place in zip(rows, places, strict=False):
         if place in found:
             raise refused(f"has {' '.join(place)} more than once, in row {number} for the second time")
         found.add(place)
