@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -302,3 +303,8 @@ def test_a_study_without_a_row_stands_beside_nothing(made, tmp_path):
     shutil.copytree(made / "runs", tmp_path / "runs")
     assert collect.main(["--results", str(tmp_path), *GRID, "--study", str(tmp_path / "study.csv")]) == 0
     assert "Study" not in (tmp_path / "table.md").read_text(encoding="utf-8").partition("\n")[0]
+
+
+def test_a_data_set_of_ones_own_has_a_card(made):
+    metrics = json.loads((made / RUN / "metrics.json").read_text(encoding="utf-8")) | {"dataset": "mine"}
+    assert "Data: mine. 50,000 training images" in describe_model.card(metrics, results.read_cells(made / "table.csv"), made / "data.npz")
