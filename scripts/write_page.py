@@ -21,12 +21,15 @@ CODE = HtmlFormatter(style="default", noclasses=True)
 
 def shown(path: Path) -> Markup:
     """A file's content as HTML."""
-    match path.suffix:
-        case ".csv":
-            return pages.from_table(tables.read(path, {}, "the workflow makes it again"))
-        case ".md":
-            return pages.from_markdown(path.read_text(encoding="utf-8"))
-    return Markup(highlight(path.read_text(encoding="utf-8"), get_lexer_for_filename(path.name), CODE))
+    if path.suffix == ".csv":
+        return pages.from_table(tables.read(path, {}, "delete it, and the workflow makes it again"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"page: {path} is not UTF-8 (byte {error.start}); save it as UTF-8, or make it again") from None
+    if path.suffix == ".md":
+        return pages.from_markdown(text)
+    return Markup(highlight(text, get_lexer_for_filename(path.name), CODE))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -308,3 +308,10 @@ def test_a_study_without_a_row_stands_beside_nothing(made, tmp_path):
 def test_a_data_set_of_ones_own_has_a_card(made):
     metrics = json.loads((made / RUN / "metrics.json").read_text(encoding="utf-8")) | {"dataset": "mine"}
     assert "Data: mine. 50,000 training images" in describe_model.card(metrics, results.read_cells(made / "table.csv"), made / "data.npz")
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", b""), ("t.csv", b"a,b\n1\n"), ("t.csv", b"a\n\xff\n"), ("t.md", b"\xff")])
+def test_a_page_of_a_damaged_file_names_it(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{tmp_path / name} "):
+        write_page.main([str(tmp_path / name), "--title", "T", "--output", str(tmp_path / "t.html")])
