@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="names the classes; made by prepare_data.py")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     compared = comparisons.table(runs)
     text = comparisons.markdown(compared)
     with replacing(args.output / "comparisons.csv") as temporary:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import comparisons, results
+from alexbench import comparisons, numeric, results
 from alexbench.files import replacing, run_program
 
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
     p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")
-    p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
+    p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
     args = p.parse_args(argv)
     runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)
     table = results.results_table(runs)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import reference, variants, weights
+from alexbench import arrays, reference, variants, weights
 from alexbench.files import InputError, replacing, run_program
 
 # Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
@@ -31,6 +31,8 @@ TOLERANCES = {
     "loss": 2e-6,
     "gradients": 1e-3,
 }
+# What measure_parity.py writes besides gradients.
+SHOWN = ("logits", "loss", "images", "labels", "mean", "std", "inputs", "input_images", "batches_sha256", "step_losses", "twin_losses")
 # At the least, whatever the twin says.
 LEAST_OF_LOSSES = 1e-5
 
@@ -38,10 +40,13 @@ LEAST_OF_LOSSES = 1e-5
 def read(path: Path) -> dict[str, np.ndarray]:
     """What measure_parity.py wrote."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        found = arrays.read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
+    absent = [name for name in SHOWN if name not in found]
+    if absent:
+        raise InputError(f"parity: {path} lacks {', '.join(absent)}; make it again with scripts/measure_parity.py")
+    return found
 
 
 def relative(first: np.ndarray, second: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, lease, options, recipe, variants, weights
+from alexbench import backends, environment, execution, lease, numeric, options, recipe, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 from alexbench.streams import Use, stream
@@ -27,10 +27,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
-    p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
-    p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
-    p.add_argument("--learning-rate", type=float, default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
+    p.add_argument(
+        "--images", type=numeric.positive(int), default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)"
+    )
+    p.add_argument("--steps", type=numeric.positive(int), default=20, metavar="N", help="whose losses are shown (%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
+    p.add_argument("--learning-rate", type=numeric.positive(float), default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
     execution.add_options(p)
     return p
 
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> None:
     """Write what the framework computes."""
     how = Execution.from_options(args)
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    dataset, variant = options.load_network(args)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
     settings = recipe.Recipe(

@@ -70,7 +70,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs)), args.output)
+    figures.save(draw(results.read_runs(args.runs)), args.output)
     return 0
 
 

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     cell = results.cell(runs, args.framework, args.variant)
     completed = cell[cell.status == "completed"]
     classes = datasets.load(args.data).classes

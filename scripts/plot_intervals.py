@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs), results.read_table(args.table), Language(args.language)), args.output)
+    figures.save(draw(results.read_runs(args.runs), results.read_cells(args.table), Language(args.language)), args.output)
     return 0
 
 

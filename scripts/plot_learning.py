@@ -73,7 +73,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__, language=True).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs), Language(args.language)), args.output)
+    figures.save(draw(results.read_runs(args.runs), Language(args.language)), args.output)
     return 0
 
 

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_study(args.study)), args.output)
     return 0
 

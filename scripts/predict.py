@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from alexbench import backends, network
+from alexbench import backends, network, numeric
 from alexbench.files import run_program
 
 
@@ -47,7 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--model", required=True, type=Path, metavar="SAFETENSORS", help="model.safetensors of a run")
     p.add_argument("--framework", choices=backends.FRAMEWORKS, help="to use (the one that trained it)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="(%(default)s)")
-    p.add_argument("--top", type=int, default=1, metavar="K", help="how many classes to name for each, the likeliest first (%(default)s)")
+    p.add_argument(
+        "--top",
+        type=numeric.positive(int),
+        default=1,
+        metavar="K",
+        help="how many classes to name for each, the likeliest first (%(default)s)",
+    )
     p.add_argument("--csv", action="store_true", help="as CSV: image, class, probability")
     args = p.parse_args(argv)
     trained = network.load(args.model, args.framework, args.device)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, execution, lease, loop, options, recipe, timing, variants, weights
+from alexbench import backends, environment, execution, lease, loop, numeric, options, recipe, timing, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -30,12 +30,16 @@ SEED = 1
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="(%(default)s)")
-    p.add_argument("--seconds", type=float, default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument(
+        "--seconds", type=numeric.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
+    )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
     what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
-    p.add_argument("--round", type=int, default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)")
+    p.add_argument(
+        "--round", type=numeric.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
+    )
     p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
     execution.add_options(p)
     return p
@@ -47,7 +51,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
     framework_memory_bytes = loop.peak_process_memory_bytes()
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    dataset, variant = options.load_network(args)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, environment.available_threads())
@@ -110,8 +114,8 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
     if device == "cpu":
         held.release()  # a framework that does not see it
-    size = datasets.load(args.data).train_images.shape[1]
-    arms = timing.arms(backend_class, device, resized=size != variants.get(args.variant).input_size)
+    dataset, variant = options.load_network(args)
+    arms = timing.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
     if args.arms:
         unknown = set(args.arms) - {arm.name for arm in arms}
         if unknown:

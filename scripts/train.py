@@ -27,7 +27,6 @@ import numpy as np
 
 from alexbench import (
     backends,
-    datasets,
     environment,
     events,
     execution,
@@ -35,10 +34,10 @@ from alexbench import (
     lease,
     loop,
     network,
+    numeric,
     options,
     recipe,
     spec,
-    variants,
     weights,
 )
 from alexbench.files import InputError, replacing, write_json
@@ -54,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
-    p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
-    p.add_argument("--attempt", type=options.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
-    p.add_argument("--train-limit", type=options.positive(int), metavar="N", help="train on a class-balanced subset of N images")
-    p.add_argument("--test-limit", type=options.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument("--seed", type=numeric.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
+    p.add_argument("--attempt", type=numeric.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
+    p.add_argument("--train-limit", type=numeric.positive(int), metavar="N", help="train on a class-balanced subset of N images")
+    p.add_argument("--test-limit", type=numeric.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
         "--as-long-as",
         type=Path,
@@ -68,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
-    group.add_argument("--epochs", type=options.positive(int), default=defaults.epochs, help="(%(default)s)")
-    group.add_argument("--batch-size", type=options.positive(int), default=defaults.batch_size, help="(%(default)s)")
-    group.add_argument("--learning-rate", type=options.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
-    group.add_argument("--dropout", type=options.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument("--epochs", type=numeric.positive(int), default=defaults.epochs, help="(%(default)s)")
+    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="(%(default)s)")
+    group.add_argument("--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument("--dropout", type=numeric.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
@@ -93,17 +92,28 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
     )
-    group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
-    group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
+    group.add_argument(
+        "--warm-up-epochs",
+        type=numeric.not_negative(float),
+        default=defaults.warm_up_epochs,
+        help="of rising to the learning rate (%(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay", type=numeric.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
+    )
     group.add_argument(
         "--label-smoothing",
-        type=options.share,
+        type=numeric.share,
         default=defaults.label_smoothing,
         help="what the true class gives away (%(default)s)",
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
-        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
+        "--crop-padding",
+        type=numeric.few,
+        default=defaults.crop_padding,
+        metavar="PIXELS",
+        help="of training images, then cropped (%(default)s)",
     )
     group.add_argument(
         "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
@@ -189,8 +199,8 @@ def budget_seconds(other: Path, hardware: dict) -> float:
 def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
     """Train, evaluate and write the files of one cell, on the GPU that is `held`."""
     stop = Stop().listen()
-    variant = variants.get(args.variant)
-    dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
+    whole, variant = options.load_network(args)
+    dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
 
     # More host memory, which a retry brings, is of no help on the GPU.

@@ -7,13 +7,12 @@ python scripts/write_page.py results/table.csv --title "Results table" --output 
 import argparse
 from pathlib import Path
 
-import pandas as pd
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_for_filename
 
-from alexbench import pages
+from alexbench import pages, tables
 from alexbench.files import InputError, replacing, run_program
 from alexbench.language import Language
 
@@ -22,12 +21,15 @@ CODE = HtmlFormatter(style="default", noclasses=True)
 
 def shown(path: Path) -> Markup:
     """A file's content as HTML."""
-    match path.suffix:
-        case ".csv":
-            return pages.from_table(pd.read_csv(path))
-        case ".md":
-            return pages.from_markdown(path.read_text(encoding="utf-8"))
-    return Markup(highlight(path.read_text(encoding="utf-8"), get_lexer_for_filename(path.name), CODE))
+    if path.suffix == ".csv":
+        return pages.from_table(tables.read(path, {}, "delete it, and the workflow makes it again"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"page: {path} is not UTF-8 (byte {error.start}); save it as UTF-8, or make it again") from None
+    if path.suffix == ".md":
+        return pages.from_markdown(text)
+    return Markup(highlight(text, get_lexer_for_filename(path.name), CODE))
 
 
 def main(argv: list[str] | None = None) -> int:

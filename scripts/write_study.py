@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench import charts, datasets, pages, results, spec, stats, study, variants
-from alexbench.files import replacing, run_program
+from alexbench import charts, comparisons, datasets, pages, results, spec, stats, study, variants
+from alexbench.files import InputError, replacing, run_program
 from alexbench.language import LANGUAGES, Language
 
 # Figures of the page, as the workflow made them.
@@ -25,7 +25,27 @@ FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
 KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
 # What of a run's metrics tells how it was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "platform", "git_commit", "data_sha256", "weights_sha256")
+# What the page tells of runs, and other tables and figures do not need.
+NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
+
+
+def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, folder: Path) -> None:
+    """InputError unless the tables are of the same cells, whose variants are declared."""
+
+    def cells(rows: pd.DataFrame, prefix: str = "") -> set[tuple[str, str]]:
+        return set(rows[[f"{prefix}framework", f"{prefix}variant"]].itertuples(index=False, name=None))
+
+    there = cells(runs)
+    for name, found in (("table.csv", cells(table)), ("comparisons.csv", cells(pairs, "a_") | cells(pairs, "b_"))):
+        unlike = found - there if name == "comparisons.csv" else found ^ there
+        if unlike:
+            cell = " ".join(min(unlike))
+            raise InputError(f"table: {folder / 'runs.csv'} and {folder / name} are not of the same runs ({cell}); make all tables again")
+    unknown = [name for name in runs.variant.unique() if name not in variants.VARIANTS]
+    if unknown:
+        declared = ", ".join(variants.VARIANTS)
+        raise InputError(f"table: {folder / 'runs.csv'} has the variant {unknown[0]}, which is not declared; there are {declared}")
 
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
@@ -114,12 +134,16 @@ class Numbered:
 def content(folder: Path, data: Path, language: Language) -> dict:
     """All that the template names."""
     _ = language
-    runs, table = results.read_table(folder / "runs.csv"), results.read_table(folder / "table.csv")
-    compared = study.comparisons(pd.read_csv(folder / "comparisons.csv"), table)
+    runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
+    pairs = comparisons.read(folder / "comparisons.csv")
+    check_cells(runs, table, pairs, folder)
+    compared = study.comparisons(pairs, table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
     faster, not_faster = study.winners(between_frameworks, "faster")
     more_accurate, not_more_accurate = study.winners(between_frameworks, "better")
+    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
+    timing = timing_rows(folder, titles)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
@@ -133,7 +157,6 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     further = [
         (further_titles(language).get(name, name), pages.from_markdown(path.read_text(encoding="utf-8"))) for name, path in texts.items()
     ]
-    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
     within = table.accuracy_study_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
@@ -188,7 +211,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "more_accurate": more_accurate,
         "not_more_accurate": not_more_accurate,
         "learned": study.learning(runs),
-        "timing": timing_rows(folder, titles),
+        "timing": timing,
         "parity": parity,
         "further": further,
         "provenance": provenance(runs),

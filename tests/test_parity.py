@@ -72,6 +72,24 @@ def test_a_difference_is_named(shown, tmp_path, capsys, name, change, says):
         compare(tmp_path, capsys)
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda whole: b"", "cannot be read"),
+        (lambda whole: whole[: len(whole) // 2], "cannot be read"),
+        (lambda whole: whole.replace(b"NUMPY", b"NUMPI"), "cannot be read"),
+        (lambda whole: whole.replace(b"mean.npy", b"meen.npy"), "lacks mean"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, damage, says):
+    path = tmp_path / "pytorch.npz"
+    np.savez(path, **{name: np.zeros(9) for name in compare_parity.SHOWN})
+    assert set(compare_parity.read(path)) == set(compare_parity.SHOWN)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"pytorch\.npz {says}"):
+        compare_parity.read(path)
+
+
 @pytest.mark.slow
 def test_weights_travel_from_one_framework_to_the_other_and_back_to_the_bit(digits_file, tmp_path):
     start = tmp_path / "start.safetensors"

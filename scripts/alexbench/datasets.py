@@ -5,15 +5,15 @@ import hashlib
 import io
 import pickle
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from alexbench import arrays
 from alexbench.files import InputError, replacing
 
 DATASETS = ("cifar10", "digits")
@@ -113,23 +113,76 @@ def save(dataset: Dataset, path: Path | str) -> None:
 
 
 def load(path: Path | str) -> Dataset:
-    """Read what `save` wrote; InputError where the file is not whole or not of this form."""
+    """Read what `save` wrote, or arrays of that form that a user made: labels may be any integers, (n,) or (n, 1).
+
+    InputError where the file is not whole, not of this form, or has fewer images or classes than a training and its tables need. Sizes
+    are checked before anything is read into memory.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        name, classes = str(arrays.pop("name")), tuple(arrays.pop("classes").tolist())
-        dataset = Dataset(name=name, classes=classes, **arrays)
+        read = arrays.read(path, (field.name for field in fields(Dataset)))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        raise InputError(f"data: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
+    except ValueError as error:
         raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
+    name, classes = read["name"], read["classes"]
+    if name.dtype.kind != "U" or name.ndim or not str(name).strip():
+        raise InputError(f"data: {path}: name is {name.dtype} {name.shape}; expected a name: np.array('mine')")
+    names = classes.tolist() if classes.dtype.kind == "U" and classes.ndim == 1 else None
+    if not names or not all(text.strip() for text in names):
+        raise InputError(f"data: {path}: classes are {classes.dtype} {classes.shape}; expected names: np.array(['cat', 'dog', ...])")
+    if len(set(names)) < len(names):
+        twice = next(text for text in names if names.count(text) > 1)
+        raise InputError(f"data: {path} names class {twice!r} more than once; each needs a name of its own")
+    splits = {}
     for split in ("train", "test"):
-        images, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
-            raise InputError(f"data: {path} has {split} images {images.dtype} {images.shape}; expected uint8 (n, height, width, 3)")
-        if labels.dtype != np.int64 or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(dataset.classes):
-            raise InputError(f"data: {path} has {split} labels outside 0..{len(dataset.classes) - 1}")
-    return dataset
+        images = _images(path, split, read[f"{split}_images"])
+        splits |= {f"{split}_images": images, f"{split}_labels": _labels(path, split, read[f"{split}_labels"], len(images), names)}
+    sides = [splits[f"{split}_images"].shape[1] for split in ("train", "test")]
+    if sides[0] != sides[1]:
+        raise InputError(f"data: {path} has train images of side {sides[0]} and test images of side {sides[1]}; make them of one size")
+    return Dataset(name=str(name), classes=tuple(names), **splits)
+
+
+def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
+    """`images` where they are uint8 (n, side, side, 3) with n above 0; else an InputError that says how to make them so."""
+    what = f"data: {path} has {split} images {images.dtype} {images.shape}"
+    expected = "expected uint8 (n, side, side, 3)"
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        raise InputError(f"{what}, which are grey; {expected}: repeat their one channel three times")
+    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
+        raise InputError(f"{what}, channels first; {expected}: images.transpose(0, 2, 3, 1)")
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise InputError(f"{what}; {expected}")
+    if images.dtype != np.uint8:
+        raise InputError(f"{what}; {expected}, values 0 to 255: scale and round them, then astype('uint8')")
+    if not len(images):
+        raise InputError(f"{what}, which is none; every class needs training and test images")
+    if images.shape[1] != images.shape[2] or not images.shape[1]:
+        raise InputError(f"{what}, not square; {expected}: cut or scale them to squares")
+    return np.ascontiguousarray(images)
+
+
+def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names: list[str]) -> np.ndarray:
+    """`labels` as int64 (n,); InputError unless they are integers in 0..classes-1, one for each image, with images of every class."""
+    what = f"data: {path} has {split} labels {labels.dtype} {labels.shape}"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InputError(f"{what}, one-hot; expected the number of each image's class: labels.argmax(axis=1)")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{what}; expected integers from 0 to {len(names) - 1}, the place of the class in classes")
+    if labels.shape not in ((images,), (images, 1)):
+        raise InputError(f"{what} for {images} images; expected one label for each image")
+    labels = labels.reshape(-1)
+    if labels.min() < 0 or labels.max() >= len(names):
+        found = f"they run from {labels.min()} to {labels.max()}"
+        raise InputError(f"data: {path} has {split} labels outside 0..{len(names) - 1} ({found}); it names {len(names)} classes")
+    labels = labels.astype(np.int64)
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        missing = names[int(counts.argmin())]
+        raise InputError(f"data: {path} has no {split} image of class {missing!r}; every class needs training and test images")
+    return labels
 
 
 def digits() -> Dataset:

@@ -5,6 +5,7 @@ import ctypes
 import sys
 from dataclasses import dataclass
 
+from alexbench import numeric
 from alexbench.files import InputError
 
 INPUTS = ("resident", "per_image")
@@ -83,7 +84,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     defaults = Execution()
     group = parser.add_argument_group("execution")
     group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
-    group.add_argument("--workers", type=int, default=defaults.workers, metavar="N", help="of per_image, beside the training (%(default)s)")
+    group.add_argument(
+        "--workers",
+        type=numeric.few,
+        default=defaults.workers,
+        metavar="N",
+        help="of per_image, beside the training (%(default)s)",
+    )
     group.add_argument("--resize", choices=RESIZES, default=defaults.resize, help="where per_image resizes (%(default)s)")
     group.add_argument("--step", default=defaults.step, metavar="fast|plain", help="or with switches: plain+channels_last (%(default)s)")
     switch = argparse.BooleanOptionalAction

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from alexbench.datasets import Dataset
+from alexbench.files import InputError
 from alexbench.streams import Use, stream
 
 INITIALISATIONS = ("framework", "torch", "keras", "he")
@@ -66,10 +67,20 @@ class Recipe:
 
 
 def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each."""
+    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each.
+
+    InputError where a channel does not vary.
+    """
     match normalisation:
         case "dataset":
-            return dataset.channel_statistics()
+            mean, std = dataset.channel_statistics()
+            if not (std > 1e-6).all():
+                channel = ("red", "green", "blue")[int(std.argmin())]
+                raise InputError(
+                    f"data: the {channel} channel of {dataset.name}'s training images is constant, so it cannot be scaled to unit spread; "
+                    "give images that vary in it, or set recipe.normalisation to unit"
+                )
+            return mean, std
         case "imagenet":
             return np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
         case "unit":

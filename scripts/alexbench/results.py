@@ -2,17 +2,16 @@
 
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
+from alexbench import arrays, provenance, stats, tables
 from alexbench.files import InputError
+from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What frameworks do differently when they are left alone.
@@ -52,9 +51,37 @@ _EXPECTED = {
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
 
-# Columns of tables that are text, whatever they look like, and those of every history.
+# Columns of tables that are text, whatever they look like: version 3.10 is no number, nor is a hash of digits.
 _TEXTS = ("made_with", "code", "network", "git_commit")
+# Of every history; `read_history` knows which of its numbers may be none.
 _HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+
+
+def _columns(expected: dict, **like: bool) -> dict[str, Column]:
+    """For a table's reader what `expected` says of metrics."""
+    kinds = {key: float if kind is _NUMBER else kind for key, (kind, *_) in expected.items()}
+    bounds = {key: {"least": least, "most": np.inf if most is None else most} for key, (_, least, most) in expected.items()}
+    return {key: Column(kinds[key], **bounds[key], **like) for key in expected}
+
+
+_MADE_WITH = {"group": Column(int, 1), "made_with": Column(gaps=True)}
+_OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset", "start", "device_name", "parameters")
+_MEASURED = _columns(_OF_COMPLETED, gaps=True) | _columns({"train_seconds": _EXPECTED["train_seconds"]}, gaps=True)
+# runs.csv, a row a run; some columns are not in tables of older runs.
+_RUNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | _MADE_WITH
+_RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
+_RUNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
+_RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True)}
+# table.csv, a row a cell and group.
+_CELLS = _columns({key: _EXPECTED[key] for key in _OF_BOTH}) | _MADE_WITH
+_CELLS |= {f"{name}{part}": column for name, column in _MEASURED.items() for part in ("", "_low", "_high")}
+_CELLS |= {f"{name}_sd": Column(float, 0, gaps=True) for name in MEASURES}
+_CELLS |= {"n": Column(int, 0)} | dict.fromkeys(STATUSES[1:], Column(int, 0))
+_CELLS |= {f"study_{name}": column for name, column in _MEASURED.items()}
+_CELLS |= {f"{name}_minus_study": Column(float, gaps=True) for name in MEASURES}
+_CELLS |= {f"{name}_study_within": Column(bool, gaps=True) for name in MEASURES}
+_STUDY = {"framework": Column(), "variant": Column(), "parameters": Column(int, 1)} | _MEASURED
+_COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 
 @dataclass(frozen=True)
@@ -107,13 +134,7 @@ def read_history(folder: Path | str) -> pd.DataFrame:
     path = Path(folder) / "history.csv"
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
-    try:
-        history = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"results: {path} is not a whole history ({error}); {again}") from None
-    absent = [name for name in _HISTORY if name not in history]
-    if absent:
-        raise InputError(f"results: {path} lacks {', '.join(absent)}; {again}")
+    history = tables.read(path, dict.fromkeys(_HISTORY, Column(object, gaps=True)), again, what="history")
     epochs = history.epoch.tolist()
     if epochs != list(range(1, beside["epochs"] + 1)):
         raise InputError(f"results: {path} has the epochs {epochs}; its metrics.json is of {beside['epochs']}; {again}")
@@ -133,9 +154,8 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            logits, labels = file["logits"], file["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logits, labels = arrays.read(path, ("logits", "labels")).values()
+    except (OSError, ValueError) as error:
         raise InputError(f"results: {path} is not a whole file of predictions ({error}); {again}") from None
     images = beside["test_images"]
     if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int64 or not len(logits) == len(labels) == images:
@@ -249,11 +269,32 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def read_runs(path: Path | str, more: Iterable[str] = ()) -> pd.DataFrame:
+    """runs.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of `more` columns."""
+    columns = {name: Column(object, gaps=True) for name in more} | _RUNS
+    return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*provenance.CELL, "seed"))
+
+
+def read_cells(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFrame:
+    """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of the columns `needed`."""
+    columns = {name: replace(column, optional=name not in needed) for name, column in _CELLS.items()}
+    return _read(path, columns, (*provenance.CELL, "group"))
+
+
 def read_table(path: Path | str) -> pd.DataFrame:
-    """runs.csv or table.csv, as `collect.py` wrote it."""
-    # Version 3.10 is no number, nor is a hash of digits.
-    texts = [name for name in pd.read_csv(path, nrows=0) if name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")]
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
+    """`read_runs` or `read_cells`, whichever it is: for work by hand."""
+    found = tables.read(path, dict.fromkeys(provenance.CELL, Column()), _COLLECT_AGAIN)
+    return read_runs(path) if "seed" in found else read_cells(path)
+
+
+def _read(path: Path | str, columns: dict[str, Column], key: tuple[str, ...]) -> pd.DataFrame:
+    def is_text(name: str) -> bool:
+        return name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")
+
+    table = tables.read(path, columns, _COLLECT_AGAIN, key, is_text)
+    if table.empty:
+        raise InputError(f"table: {path} has no row; {_COLLECT_AGAIN}")
+    return table.fillna({"made_with": ""})
 
 
 def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
@@ -267,7 +308,7 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
 
 def read_study(path: Path | str) -> pd.DataFrame:
     """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return pd.read_csv(path)
+    return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", provenance.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
