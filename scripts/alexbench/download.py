@@ -274,7 +274,7 @@ def _receive(session, source: str, part: BinaryIO, version_file: Path) -> None:
         total = size + int(length) if length.isdecimal() else None
         shown = {"initial": size, "total": total, "unit": "B", "unit_scale": True, "mininterval": 1, "desc": file_name(source)}
         with tqdm(**shown) as progress:
-            for piece in response.iter_content(1 << 18):
+            for piece in response.iter_content(1 << 16):
                 part.write(piece)
                 progress.update(len(piece))
     part.flush()
