@@ -245,8 +245,8 @@ def test_genuine_cifar10(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["", "cifar-10-python/", "./a/b/cifar-10-batches-py/", "./"])
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_an_archive_may_be_unpacked_or_packed_otherwise(members, tmp_path, mode, folder):
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, folder):
     expected = datasets.cifar10(pack(tmp_path / "usual.tar.gz", members)).sha256()
     path = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(path, mode) as archive:

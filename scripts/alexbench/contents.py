@@ -24,7 +24,7 @@ _STARTS = {
     b"%PDF": "a PDF",
     b"version https://git-lfs": "a Git LFS pointer instead of the file, which `git lfs pull` fetches",
 }
-_HTML = re.compile(rb"<(!doctype html|html|head|body)\b", re.IGNORECASE)
+_HTML = re.compile(r"<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,13 +45,16 @@ def describe(path: Path) -> str:
         return SAFETENSORS
     if is_tar(start[:512]):
         return TAR
-    text = _text(start)
-    if text is None:
-        return f"a file of {size:,} bytes that starts with {start[:16]!r}"
-    if _HTML.search(start[:4096]):
+    # A last character that was cut does no harm.
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = start.decode(encoding, "replace").lstrip()
+    if text.startswith("<") and _HTML.search(text):
         title = _TITLE.search(text)
         words = " ".join(title[1].split()) if title else ""
         return f"{HTML} ({words[:80]!r})" if words else HTML
+    odd = sum(not (character.isprintable() or character.isspace()) or character == "\ufffd" for character in text)
+    if odd > len(text) // 20 + 1 or "\0" in text:
+        return f"a file of {size:,} bytes that starts with {start[:16]!r}"
     kind = "XML" if text.startswith("<?xml") else "JSON" if text.startswith(("{", "[")) else "text"
     return f"{kind} that starts with {' '.join(text.split())[:80]!r}"
 
@@ -68,12 +71,3 @@ def is_tar(block: bytes) -> bool:
     except (tarfile.HeaderError, ValueError):  # ValueError: for a field that is no number
         return False
     return True
-
-
-def _text(start: bytes) -> str | None:
-    """The first bytes as text; None where they are none."""
-    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    # The last character may have been cut.
-    text = start.decode(encoding, "replace").lstrip()
-    odd = sum(not (character.isprintable() or character.isspace()) or character == "\ufffd" for character in text)
-    return text if odd <= len(text) // 20 + 1 and "\0" not in text else None

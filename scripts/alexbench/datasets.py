@@ -1,10 +1,8 @@
 """The images: read from where they are published, checked, and kept as neutral uint8 arrays in one .npz file."""
 
-import bz2
 import gzip
 import hashlib
 import io
-import lzma
 import pickle
 import tarfile
 import zipfile
@@ -37,10 +35,6 @@ CIFAR10_PER_CLASS = {"train": 5000, "test": 1000}
 _MEMBER_LIMIT_BYTES = 40_000_000
 # All of the genuine archive unpacks to 186 MB.
 _ARCHIVE_LIMIT_BYTES = 400_000_000
-# How an archive is packed, by its first bytes.
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-# What tarfile and those raise for damaged archives.
-_DAMAGED_ARCHIVE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError, RecursionError)
 
 # Of load_digits' 1,797 images, the share for testing and the seed of the split: part of what "digits" means here.
 DIGITS_TEST_IMAGES = 360
@@ -215,15 +209,15 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
     try:
         with path.open("rb") as file:
             start = file.read(512)
-        unpack = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+        packed = start[:2] == b"\x1f\x8b"
         # Some browsers and proxies unpack what they fetch.
-        if unpack is None and not contents.is_tar(start):
+        if not packed and not contents.is_tar(start):
             kind = contents.describe(path)
             what = f"{kind}, perhaps for a login" if contents.is_html(kind) else f"no gzip file and no tar archive but {kind}"
             raise InputError(f"cifar10: {path} is {what}; {expected}")
         # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
         with (
-            (unpack or open)(path, "rb") as unzipped,
+            gzip.open(path) if packed else path.open("rb") as unzipped,
             tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive,
         ):
             for member in archive:
@@ -238,7 +232,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
                 pass
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
-    except _DAMAGED_ARCHIVE as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises them all
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cifar10: {path} cannot be read ({error.strerror}); mend that, and the same command goes on") from None
         size = path.stat().st_size
