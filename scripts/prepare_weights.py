@@ -52,7 +52,9 @@ def read_source(path: Path) -> weights.Weights:
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: of a path, torch believes the ending.
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what an unpickler stumbles over in a damaged file may be anything
         raise InputError(f"weights: {path} is not a PyTorch file of tensors alone: {_why_not(path, error)}") from None
     tensors = dict(_tensors(state, seen=set()))

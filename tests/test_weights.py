@@ -122,7 +122,7 @@ def test_code_in_a_weights_pickle_is_not_run(tmp_path, monkeypatch):
 
 def test_what_is_no_weights_file_is_refused(tmp_path):
     for name, content, says in (
-        ("a.pth", b"<html><title>Sign in\n to X</title>", "but an HTML page ('Sign in to X'); fetch the file in a browser"),
+        ("a.pth", b"<html><title>Sign in\n to X</title>", r"but an HTML page \('Sign in to X'\); fetch the file in a browser"),
         ("b.pth", b"", "but an empty file"),
         ("c.safetensors", b"\x08\0\0\0\0\0\0\0{}", "whole safetensors file"),
         ("d.safetensors", b"\n<!DOCTYPE html>", "but an HTML page; fetch the file in a browser"),
