@@ -1,11 +1,18 @@
 """What the tests share: small data, small networks, runs that need no training."""
 
 import csv
+import hashlib
+import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from alexbench import datasets, spec  # noqa: E402
+from alexbench import datasets, download, spec  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
 # Small enough to train in milliseconds, with every kind of layer that the study has.
@@ -183,3 +190,71 @@ def finished(tmp_path_factory) -> Path:
     done = snakemake(folder, "-c2", config=SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass
+class Server:
+    """What a server holds, by path, how it answers, and what it was asked."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    # Answers that come before the files: status and headers.
+    first: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    # A transfer ends after so many bytes: all of them (None), or the first ones.
+    breaks_after: list[int | None] = field(default_factory=list)
+    seconds: float = 0
+    ranges: bool = True
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+    def url(self, path: str) -> str:
+        return f"{self.address}/{path}"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    told = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.asked.append(dict(self.headers))
+            if told.first:
+                status, headers = told.first.pop(0)
+                return self.answer(status, headers, b"no")
+            content = told.files.get(self.path.lstrip("/"))
+            if content is None:
+                return self.answer(404, {}, b"no")
+            etag = f'"{sha256(content)}"'
+            headers = {"ETag": etag} | told.headers
+            start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if not told.ranges or not start or self.headers.get("If-Range") not in (None, etag):
+                return self.answer(200, headers, content)
+            start = int(start[1])
+            if start >= len(content):
+                return self.answer(416, {"Content-Range": f"bytes */{len(content)}"}, b"")
+            return self.answer(206, headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}, content[start:])
+
+        def answer(self, status, headers, content):
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            end = told.breaks_after.pop(0) if told.breaks_after else None
+            with suppress(ConnectionError):  # a client that was killed
+                for place in range(0, len(content[:end]), 100_000):
+                    self.wfile.write(content[:end][place : place + 100_000])
+                    time.sleep(told.seconds)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        told.address = f"http://127.0.0.1:{httpd.server_address[1]}"
+        yield told
+        httpd.shutdown()

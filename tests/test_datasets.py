@@ -103,6 +103,10 @@ def spoil_zip(path):
         (spoil_flip, "damaged"),
         (spoil_html, "is an HTML page"),
         (spoil_zip, "damaged"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and so on"), "is no gzip file and no tar archive but a zip archive"),
+        (lambda path: path.write_bytes(b""), "is no gzip file and no tar archive but an empty file"),
+        (lambda path: path.write_bytes(b'{"error": "login"}'), "is no gzip file and no tar archive but JSON that starts with"),
+        (lambda path: path.write_text("  <html><title>Log in</title>", encoding="utf-8"), r"is an HTML page \('Log in'\)"),
     ],
 )
 def test_a_spoilt_archive_is_named_and_leaves_nothing_behind(members, tmp_path, spoil, says):
@@ -339,3 +343,61 @@ def test_any_byte_of_a_data_file_may_be_wrong(digits, tmp_path):
         path.write_bytes(content[:place] + bytes([content[place] ^ int(random.integers(1, 256))]) + content[place + 1 :])
         with contextlib.suppress(InputError):
             datasets.load(path)
+
+
+@pytest.mark.parametrize("folder", ["", "cifar-10-python/", "./a/b/cifar-10-batches-py/", "./"])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, folder):
+    expected = datasets.cifar10(pack(tmp_path / "usual.tar.gz", members)).sha256()
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            # macOS adds such.
+            for name_there, content_there in ((f"{folder}._{name}", b"x"), (f"{folder}{name}", content)):
+                info = tarfile.TarInfo(name_there)
+                info.size = len(content_there)
+                archive.addfile(info, io.BytesIO(content_there))
+    assert datasets.cifar10(path).sha256() == expected
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_members_of_a_name_the_right_one_counts(members, tmp_path, first):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            right, wrong = (f"{datasets.CIFAR10_FOLDER}/{name}", content), (f"old/{name}", b"old")
+            for name_there, content_there in (right, wrong) if first else (wrong, right):
+                info = tarfile.TarInfo(name_there)
+                info.size = len(content_there)
+                archive.addfile(info, io.BytesIO(content_there))
+    assert len(datasets.cifar10(path).train_labels) == 100
+
+
+def test_what_lies_there_instead_is_named(tmp_path):
+    files = {"train": b"x", "test": b"x", "meta": b"x", "file.txt~": b"x"}
+    (tmp_path / "folder").mkdir()
+    for name in files:
+        (tmp_path / "folder" / name).write_bytes(b"x")
+    says = "cifar10: .* lacks cifar-10-batches-py/data_batch_1 \\(it holds {}\\); expected the seven files"
+    with pytest.raises(InputError, match=says.format("'file.txt~', 'meta', 'test', 'train'")):
+        datasets.cifar10(tmp_path / "folder")
+    with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "folder", "cifar-100-python")
+    with pytest.raises(InputError, match=says.format("'cifar-100-python/.*")):
+        datasets.cifar10(tmp_path / "cifar-100-python.tar.gz")
+
+
+def test_a_changed_url_fetches_another_archive(members, server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server.files["one/cifar-10-python.tar.gz"] = pack(tmp_path / "a", members).read_bytes()
+    arguments = ["--output", "cifar10.npz", "--archive"]
+    prepare_data.main(["cifar10", *arguments, server.url("one/cifar-10-python.tar.gz")])
+    one = datasets.load("cifar10.npz").sha256()
+    members["data_batch_1"] = batch(20, seed=99)
+    publish(monkeypatch, members)
+    server.files["two/cifar-10-python.tar.gz"] = pack(tmp_path / "a", members).read_bytes()
+    prepare_data.main(["cifar10", *arguments, server.url("two/cifar-10-python.tar.gz")])
+    assert datasets.load("cifar10.npz").sha256() != one
+    server.files["login/cifar-10-python.tar.gz"] = b"<html><head><title>Log in</title>"
+    with pytest.raises(InputError, match=r"is an HTML page \('Log in'\), perhaps for a login; expected .* was deleted\]"):
+        prepare_data.main(["cifar10", *arguments, server.url("login/cifar-10-python.tar.gz")])

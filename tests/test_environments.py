@@ -24,8 +24,8 @@ IMPORTED_AS = {
     "markdown_it": "markdown-it-py",
     "tensorboardX": "tensorboardx",
 }
-# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX, pooch's progress bar.
-FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2", "tqdm"}}
+# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX.
+FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2"}}
 
 
 def pins(lines: list[str]) -> dict[str, str]:

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from alexbench import fingerprint
-from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
+from alexbench import fingerprint, weights
+from conftest import ROOT, SMALL, SNAKEMAKE, sha256, snakemake
+from test_weights import torchvision_weights
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -542,6 +543,17 @@ def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tm
     log = (folder / "logs/weights/alexnet_pretrained-pretrained.log").read_text(encoding="utf-8")
     assert "weights.source: cannot download" in log and "set weights.source to a file" in log
     assert not list(folder.rglob("alexnet_pretrained/seed*/*")) and not list((folder / "resources").rglob("*.safetensors"))
+
+
+def test_another_url_with_the_same_last_part_is_prepared_again(project, server):
+    """With no hash to tell them apart, in the run that finds the configuration changed."""
+    target = "resources/weights/alexnet_pretrained-fresh.safetensors"
+    server.files |= {"one/a.pth": torchvision_weights(1), "two/a.pth": torchvision_weights(2)}
+    for path, content in server.files.items():
+        source = {"source": server.url(path), "sha256": None, "classifier": "fresh"}
+        done = snakemake(project, "-c1", target, config=SMALL | {"variants": ["alexnet_pretrained"], "weights": source})
+        assert done.returncode == 0, done.stderr
+        assert weights.read(project / target)[1]["source_sha256"] == sha256(content)
 
 
 def test_a_broken_archive_ends_the_run_and_names_it(project):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexbench import arrays
+from alexbench import arrays, contents
 from alexbench.files import InputError, replacing
 
 DATASETS = ("cifar10", "digits")
@@ -205,11 +205,22 @@ def cifar10(source: Path | str) -> Dataset:
     extracted, and the unpickler knows NumPy's arrays alone. InputError names the file, what was found and what was expected.
     """
     source = Path(source)
-    members = dict(_folder_members(source) if source.is_dir() else _archive_members(source))
+    members, hashes, others = {}, {}, []
+    for path, content in _folder_members(source) if source.is_dir() else _archive_members(source):
+        name = path.rpartition("/")[2]
+        if content is None:
+            others.append(path)
+        # Whatever its folder is called; where there are two of a name, the right one.
+        elif hashes.get(name) != CIFAR10_MEMBERS[name]:
+            members[name], hashes[name] = content, hashlib.sha256(content).hexdigest()
     for name, expected in CIFAR10_MEMBERS.items():
         if name not in members:
-            raise InputError(f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name}; expected the seven files of cifar-10-python.tar.gz")
-        found = hashlib.sha256(members[name]).hexdigest()
+            there = [*members, *others]
+            holds = f"{', '.join(map(ascii, there[:5]))}{', ...' if len(there) > 5 else ''}" if there else "nothing"
+            raise InputError(
+                f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name} (it holds {holds}); expected the seven files of cifar-10-python.tar.gz"
+            )
+        found = hashes[name]
         if found != expected:
             raise InputError(
                 f"cifar10: {name} in {source} has SHA-256 {found}, expected {expected}; "
@@ -233,36 +244,49 @@ def cifar10(source: Path | str) -> Dataset:
     return Dataset("cifar10", *train, *test, classes)
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _folder_members(folder: Path) -> Iterator[tuple[str, bytes | None]]:
+    """The names in a folder; with their content, those of CIFAR-10's."""
     inner = folder / CIFAR10_FOLDER
-    for name in CIFAR10_MEMBERS:
-        path = (inner if inner.is_dir() else folder) / name
-        if path.is_file():
-            _check_size(name, path.stat().st_size, folder, _MEMBER_LIMIT_BYTES)
-            yield name, path.read_bytes()
+    for path in sorted((inner if inner.is_dir() else folder).iterdir()):
+        if path.name in CIFAR10_MEMBERS and path.is_file():
+            _check_size(path.name, path.stat().st_size, folder, _MEMBER_LIMIT_BYTES)
+            yield path.name, path.read_bytes()
+        else:
+            yield path.name, None
 
 
-def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """The names in a tar archive, packed or not; with their content, those of CIFAR-10's, whatever their folder."""
     expected = "expected cifar-10-python.tar.gz (170,498,071 bytes)"
     try:
         with path.open("rb") as file:
-            start = file.read(64)
-        if start[:2] != b"\x1f\x8b":
-            what = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "no gzip file"
-            raise InputError(f"cifar10: {path} is {what} (it starts with {start[:16]!r}); {expected}")
+            start = file.read(512)
+        packed = start[:2] == b"\x1f\x8b"
+        # Some browsers and proxies unpack what they fetch.
+        if not packed and not contents.is_tar(start):
+            kind = contents.describe(path)
+            what = f"{kind}, perhaps for a login" if contents.is_html(kind) else f"no gzip file and no tar archive but {kind}"
+            raise InputError(f"cifar10: {path} is {what}; {expected}")
         # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
-        with gzip.open(path) as unzipped, tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive:
+        with (
+            gzip.open(path) if packed else path.open("rb") as unzipped,
+            tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive,
+        ):
             for member in archive:
-                folder, _, name = member.name.rpartition("/")
-                if name in CIFAR10_MEMBERS and folder.removeprefix("./") == CIFAR10_FOLDER and member.isfile():
+                name = member.name.rpartition("/")[2]
+                if name in CIFAR10_MEMBERS and member.isfile():
                     _check_size(name, member.size, path, _MEMBER_LIMIT_BYTES)
-                    yield name, archive.extractfile(member).read()
+                    yield member.name, archive.extractfile(member).read()
+                elif not member.isdir():
+                    yield member.name, None
             # tarfile takes a damaged header for the end; reading on to the real end has gzip check length and CRC.
             while content.read(1 << 20):
                 pass
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises them all
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cifar10: {path} cannot be read ({error.strerror}); mend that, and the same command goes on") from None
         size = path.stat().st_size
         raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
 
