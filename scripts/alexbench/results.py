@@ -198,7 +198,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
     off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
     "Wilson", for a single run, of its test images.
-    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
+    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure, which is a single run's,
+    lies within the 95 % prediction interval of a further run (`_run_low`, `_run_high`); None for one run, which has no such interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
     rows = []
@@ -212,6 +213,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
             if measure == "accuracy" and len(values) == 1:
                 found = stats.wilson(round(found.value * first.test_images), first.test_images)
             row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
+            further = _possible(measure, stats.prediction_interval(values))
+            row |= {f"{measure}_run_low": further.low, f"{measure}_run_high": further.high}
         row["accuracy_interval"] = {0: None, 1: "Wilson"}.get(len(completed), "t")
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
@@ -227,7 +230,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
     for measure in MEASURES:
         reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
-        low, high = table[f"{measure}_low"], table[f"{measure}_high"]
+        low, high = table[f"{measure}_run_low"], table[f"{measure}_run_high"]
         table[f"{measure}_minus_study"] = table[measure] - reference
         table[f"{measure}_study_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
     return table
@@ -335,7 +338,8 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
     if table.study_accuracy.notna().any():
         text += " Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
         if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
-            text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
+            text += "; in parentheses ours minus the study's and, where n > 1, whether the study's lies within the 95 % prediction "
+            text += "interval of a further run of ours"
             text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
         text += "."
     text += f" {comparison(table)}"

@@ -111,9 +111,8 @@ def difference_interval(a: Sequence[float], b: Sequence[float], paired: bool = F
 
 def _variance(runs: Sequence[np.ndarray], statistic: Callable) -> float:
     """Variance of a statistic of runs by the bootstrap, those in one place resampled together; as if they had been divided by n - 1."""
-    found = stats.bootstrap(
-        runs, statistic, paired=len(runs) > 1, n_resamples=RESAMPLES, method="percentile", random_state=np.random.default_rng(0)
-    )
+    random = np.random.default_rng(0)
+    found = stats.bootstrap(runs, statistic, paired=len(runs) > 1, n_resamples=RESAMPLES, method="percentile", random_state=random)
     n = len(runs[0])
     return float(n / (n - 1) * found.standard_error**2)
 
