@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
+from alexbench import datasets, provenance, stats
 from alexbench.files import InputError
 
 STATUSES = ("completed", "collapsed", "diverged")
@@ -51,6 +51,8 @@ _EXPECTED = {
     "threads": (int, 1, None),
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
+# None where a run had all images.
+_LIMITS = ("train_limit", "test_limit")
 
 # Columns of tables that are text, whatever they look like, and those of every history.
 _TEXTS = ("made_with", "code", "network", "git_commit")
@@ -87,7 +89,9 @@ def read_metrics(run: Run) -> dict:
     status = metrics.get("status")
     if status not in STATUSES:
         raise InputError(f"results: {path}: status is {status!r}; expected one of {', '.join(STATUSES)}")
-    for key, (kind, least, most) in (_EXPECTED | (_OF_COMPLETED if status == "completed" else {})).items():
+    expected = _EXPECTED | (_OF_COMPLETED if status == "completed" else {})
+    expected |= {key: (int, 1, None) for key in _LIMITS if metrics.get(key) is not None}
+    for key, (kind, least, most) in expected.items():
         value = metrics.get(key)
         number = isinstance(value, _NUMBER)
         # Neither NaN nor infinite, nor an integer that no float can hold.
@@ -266,6 +270,33 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
         there = ", ".join(f"{f} {v}" for f, v in runs[provenance.CELL].drop_duplicates().itertuples(index=False))
         raise InputError(f"results: no run of {framework} {variant}; there are {there}")
     return found
+
+
+def limits_of(run: pd.Series) -> tuple[int | None, int | None]:
+    """A run's train_limit and test_limit; None where it had all images."""
+    return tuple(None if pd.isna(run.get(key)) else int(run[key]) for key in _LIMITS)
+
+
+def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
+    """Load the whole data set in `file`; InputError where a run, whatever became of it, saw other images, within its limits."""
+    dataset = datasets.load(file)
+    hashes = {}
+    for _, run in runs.iterrows():
+        limits = limits_of(run)
+        if limits not in hashes:
+            try:
+                hashes[limits] = f"data_sha256 {dataset.limited(*limits).sha256()}"
+            except InputError as error:
+                hashes[limits] = str(error)
+        if hashes[limits] != f"data_sha256 {run.data_sha256}":
+            limited = "".join(f", {key} {limit}" for key, limit in zip(_LIMITS, limits, strict=True) if limit)
+            raise InputError(
+                f"results: the predictions in {run.folder} are not of the test images in {file}, or the run had other training images:\n"
+                f"  the run: {run.dataset}{limited}: data_sha256 {run.data_sha256}\n"
+                f"  the file: {dataset.name}{limited}: {hashes[limits]}\n"
+                "Give the file that the run was trained on, or delete the run's folder and run its cell again"
+            )
+    return dataset
 
 
 def read_study(path: Path | str) -> pd.DataFrame:
