@@ -62,8 +62,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
 def prediction_interval(values: Sequence[float]) -> Interval:
     """Mean of runs, and the 95 % interval in which a single further run will lie: mean ± t s sqrt(1 + 1/n), n - 1 degrees of freedom.
 
-    A single run of somebody else's is compared with this one. `mean_interval` is narrower: it says where the mean of many runs lies, and
-    one run in six lies outside of it with three runs, one in two with ten, were nothing different.
+    A single run of somebody else's is compared with this one. `mean_interval` is narrower: it says where the mean of many runs lies. In
+    simulations where nothing differs, a further run lies outside of that in 9 % of cases with two runs, 16 % with three, 32 % with five,
+    51 % with ten, and outside of this one in 5 %.
     """
     middle, low, high = mean_interval(values)
     # s sqrt(1/n) is in it already.
@@ -85,10 +86,11 @@ def difference_interval(a: Sequence[float], b: Sequence[float], paired: bool = F
 
     The spread comes from the bootstrap, widened by sqrt(n / (n - 1)), and the interval is that many standard errors to either side as
     Student's t gives it (Hesterberg, The American Statistician 69:4, 2015): with n - 1 degrees of freedom where runs are paired, with
-    Welch's and Satterthwaite's where they are not. The usual percentile interval cannot reach beyond the runs at hand: it holds the truth
-    in 48 % of cases with two runs, 73 % with three, 90 % with ten. The weakness of this one is its width: with two pairs of runs it
-    reaches 13 standard errors, so that only the largest of differences shows. No method makes more of two runs. Welch's degrees of
-    freedom are an approximation on the safe side: of two unpaired runs each, spread alike, the interval holds the truth in 98 % of cases.
+    Welch's and Satterthwaite's where they are not. The usual percentile interval cannot reach beyond the runs at hand: in simulations of
+    normal runs it holds the truth in 50 % of cases with two runs, 75 % with three, 91 % with ten. This one, paired, does so in 95 %, of
+    medians in 98 %. Unpaired, Welch's degrees of freedom are an approximation: 98 % with two runs each, 96 % with three, 95 % with ten,
+    but 90 % with two against ten. Its weakness is its width: with two pairs of runs it reaches 13 standard errors, so that only the
+    largest of differences shows. No method makes more of two runs.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if min(len(a), len(b)) == 0:
