@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import comparisons, numeric, results
+from alexbench import comparisons, numeric, provenance, results
 from alexbench.files import replacing, run_program
 
 
@@ -19,7 +19,10 @@ def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, see
     equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
-    return pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
+    runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
+    # Each was checked by itself; data of two kinds may still be in one folder each.
+    provenance.check(runs)
+    return runs
 
 
 def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:

@@ -89,6 +89,10 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.shown:
         start, _ = weights.read(path.with_suffix(".safetensors"))
         shown[path.stem] = read(path) | {"weights_sha256": np.array(weights.sha256(start))}
+        first = next(iter(shown.values()))
+        for name in ("images", "labels", "input_images"):
+            if not np.array_equal(shown[path.stem][name], first[name]):
+                raise InputError(f"parity: {path} and {args.shown[0]} differ in their {name}: measure both alike, on the same data")
     names = list(shown)
     shown["float64 NumPy"] = reference_of(args.variant, shown[names[0]], start)
     pairs = [*combinations(names, 2), *((name, "float64 NumPy") for name in names)]

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from alexbench import datasets, figures, results, stats
+from alexbench import figures, results, stats
 from alexbench.files import run_program
 
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = results.read_runs(args.runs)
     cell = results.cell(runs, args.framework, args.variant)
     completed = cell[cell.status == "completed"]
-    classes = datasets.load(args.data).classes
+    classes = results.data_of(cell, args.data).classes
     matrices = []
     for folder in completed.folder:
         logits, labels = results.read_predictions(folder)

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = results.read_runs(args.runs)
     cell = results.cell(runs, args.framework, args.variant)
     first = cell.iloc[0]
-    dataset = datasets.load(args.data).limited(None, int(first.test_images))
+    dataset = results.data_of(cell, args.data).limited(None, int(first.test_images))
     completed = cell[cell.status == "completed"]
     shares = []
     for folder in completed.folder:

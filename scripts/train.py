@@ -180,18 +180,18 @@ def check(settings: recipe.Recipe, how: execution.Execution, as_long_as: Path | 
         raise InputError(f"recipe.schedule: {settings.schedule} has to know the number of epochs, --as-long-as does not; choose constant")
 
 
-def budget_seconds(other: Path, hardware: dict) -> float:
-    """Training seconds of the run whose metrics.json is `other`; InputError where its `hardware` was not this run's."""
+def budget_seconds(other: Path, alike: dict) -> float:
+    """Training seconds of the run whose metrics.json is `other`; InputError where it differs from this run in what is to be `alike`."""
     try:
         metrics = json.loads(other.read_bytes())
-        seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in hardware}
+        seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
-    for key, value in hardware.items():
+    for key, value in alike.items():
         if theirs[key] != value:
             raise InputError(
                 f"--as-long-as: {other} is of {key} {theirs[key]!r}, this run of {value!r}: their times say nothing of one another; "
-                "run both on the same kind of machine"
+                "run both on the same kind of machine, on the same data"
             )
     return seconds
 
@@ -222,12 +222,12 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         held.release()  # a framework that does not see it
     device_name = described["device_name"] or host["cpu_name"]
     hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
-    budget = budget_seconds(args.as_long_as, hardware) if args.as_long_as else None
+    data_sha256 = dataset.sha256()
+    budget = budget_seconds(args.as_long_as, hardware | {"data_sha256": data_sha256}) if args.as_long_as else None
     say(
         f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({device_name}, {threads} threads)"
     )
-    data_sha256 = dataset.sha256()
     identity = {
         "framework": args.framework,
         "variant": fingerprint.of_variant(variant),

@@ -50,8 +50,7 @@ def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, fo
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     """The data set as the runs had it: its size and its classes with their images."""
-    first = runs.iloc[0]
-    limits = [None if pd.isna(first[key]) else int(first[key]) for key in ("train_limit", "test_limit")]
+    limits = results.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
     titles = {"cifar10": "CIFAR-10", "digits": _("scikit-learn’s digits")}
@@ -61,7 +60,7 @@ def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
         "title": titles.get(dataset.name, dataset.name),
         "train": len(used.train_labels),
         "test": len(used.test_labels),
-        "is_subset": limits != [None, None],
+        "is_subset": limits != (None, None),
         "classes": list(zip(dataset.classes, *counts, strict=True)),
     }
 
@@ -180,7 +179,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(datasets.load(data), runs, language),
+        "dataset": of_data(results.data_of(runs, data), runs, language),
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
@@ -267,7 +266,7 @@ def _columns(runs: pd.DataFrame, prefix: str) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds the tables and figures that the workflow made")
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
     p.add_argument("--language", choices=LANGUAGES, default="en", help="of the page (%(default)s)")
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)

@@ -87,6 +87,27 @@ def digits_file(tmp_path_factory) -> Path:
     return path
 
 
+# The data that the runs of `write_run` say they were trained on.
+_random = np.random.default_rng(0)
+IMAGES = datasets.Dataset(
+    name="cifar10",
+    train_images=_random.integers(0, 256, (100, 32, 32, 3), np.uint8),
+    train_labels=np.arange(100) % 10,
+    test_images=_random.integers(0, 256, (100, 32, 32, 3), np.uint8),
+    test_labels=np.arange(100) % 10,
+    classes=tuple("0123456789"),
+)
+IMAGES_SHA256 = IMAGES.sha256()
+
+
+@pytest.fixture(scope="session")
+def images_file(tmp_path_factory) -> Path:
+    """IMAGES, as prepare_data.py writes them."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    datasets.save(IMAGES, path)
+    return path
+
+
 def write_run(folder: Path, **changes) -> dict:
     """The files of one run as train.py writes them, with made-up figures; `changes` go into its metrics."""
     metrics = {
@@ -102,7 +123,7 @@ def write_run(folder: Path, **changes) -> dict:
         "dataset": "cifar10",
         "train_images": 50000,
         "test_images": 100,
-        "data_sha256": "0" * 64,
+        "data_sha256": IMAGES_SHA256,
         "epochs": 2,
         "batch_size": 64,
         "recipe": {"epochs": 2},

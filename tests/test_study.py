@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,7 +24,7 @@ from alexbench import charts, datasets, pages, study, variants
 from alexbench.files import InputError
 from alexbench.language import Language
 from alexbench.stats import Interval
-from conftest import ROOT, write_run
+from conftest import IMAGES, ROOT, write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
 OWN = {
@@ -90,7 +89,7 @@ def slower_tensorflow(framework, variant, seed) -> dict:
 def data(tmp_path_factory):
     """Pictures with CIFAR-10's name: the study stands beside them."""
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
-    datasets.save(replace(datasets.digits().limited(100, 100), name="cifar10"), path)
+    datasets.save(IMAGES, path)
     return path
 
 

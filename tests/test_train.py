@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import train
-from alexbench import loop
+from alexbench import loop, stats
 from alexbench.files import InputError
 from conftest import ROOT
 
@@ -107,12 +107,29 @@ def test_an_untrained_network_counts_as_collapsed(digits_file, tmp_path):
     assert metrics["status"] == "collapsed" and metrics["loss"] == pytest.approx(np.log(10), abs=0.01)
 
 
-def test_collapse_is_guessing_or_one_class_for_all():
-    labels = np.arange(20) % 10
-    good = 3 * np.eye(10, dtype=np.float32)[labels]
-    assert not loop.has_collapsed(good, labels)
-    assert loop.has_collapsed(good * 1e-3, labels)
-    assert loop.has_collapsed(np.tile(good[:1], (20, 1)), labels)
+def predictions(labels, right: int, scale: float = 3.0):
+    """Logits, float32 (n, 10), that name the true class of the first `right` images and the next one of all others."""
+    return scale * np.eye(10, dtype=np.float32)[(labels + (np.arange(len(labels)) >= right)) % 10]
+
+
+def test_collapse_is_accuracy_at_chance_or_one_class_for_all_whatever_the_loss():
+    labels = np.arange(1000) % 10
+    # Right and unsure; wrong and sure.
+    unsure, sure = predictions(labels, 646, 1e-4), predictions(labels, 75, 1e8)
+    assert loop.cross_entropy(unsure, labels) == pytest.approx(2.3026, abs=1e-3) and not loop.has_collapsed(unsure, labels)
+    assert loop.cross_entropy(sure, labels) > 9e7 and loop.has_collapsed(sure, labels)
+    # Wilson's lower limit of 121 of 1,000 is 0.1022, of 118 it is 0.0995.
+    assert not loop.has_collapsed(predictions(labels, 121), labels) and loop.has_collapsed(predictions(labels, 118), labels)
+    assert loop.has_collapsed(predictions(labels, 1000)[[0] * 1000], labels)
+    # Where 900 of 1,000 are of one class, 0.9 is chance.
+    labels = np.array([0] * 900 + [1] * 100)
+    assert loop.has_collapsed(predictions(labels, 900), labels) and not loop.has_collapsed(predictions(labels, 950), labels)
+    assert loop.has_collapsed(predictions(labels, 0)[:, ::-1], labels)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 20), (5, 20), (81, 263), (1000, 1000)])
+def test_wilsons_lower_limit_is_that_of_the_tables(correct, n):
+    assert loop.wilson_lower(correct, n) == pytest.approx(stats.wilson(correct, n).low, abs=1e-12)
 
 
 def test_cross_entropy_is_exact_for_large_logits():

@@ -224,7 +224,7 @@ BACKEND = "scripts/alexbench/backends/pytorch.py"
         ({BACKEND: ("# Adam's constants", "# The constants of Adam")}, set()),
         ({BACKEND: ('"""See `alexbench.backends.Backend`."""', '"""Another text."""')}, set()),
         ({BACKEND: ("betas=(0.9, 0.999)", "betas=(0.9, 0.99)")}, {"pytorch"}),
-        ({"scripts/alexbench/loop.py": ("COLLAPSE_MARGIN = 0.01", "COLLAPSE_MARGIN = 0.02")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/loop.py": ("inv_cdf(0.975)", "inv_cdf(0.995)")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),
         ({"scripts/alexbench/variants.py": ('title="AlexNet mod. (32)"', 'title="Small AlexNet"')}, set()),

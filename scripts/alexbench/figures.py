@@ -88,7 +88,7 @@ def parser(description: str, runs: bool = True, language: bool = False, cell: bo
     if runs:
         p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
     if cell:
-        p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images and their classes; made by prepare_data.py")
+        p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images that the runs were trained on")
         p.add_argument("--framework", required=True, metavar="NAME")
         p.add_argument("--variant", required=True, metavar="NAME")
     if language:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import arrays, provenance, stats, tables
+from alexbench import arrays, datasets, provenance, stats, tables
 from alexbench.files import InputError
 from alexbench.tables import Column
 
@@ -50,6 +50,8 @@ _EXPECTED = {
     "threads": (int, 1, None),
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
+# None where a run had all images.
+_LIMITS = ("train_limit", "test_limit")
 
 # Columns of tables that are text, whatever they look like: version 3.10 is no number, nor is a hash of digits.
 _TEXTS = ("made_with", "code", "network", "git_commit")
@@ -114,7 +116,9 @@ def read_metrics(run: Run) -> dict:
     status = metrics.get("status")
     if status not in STATUSES:
         raise InputError(f"results: {path}: status is {status!r}; expected one of {', '.join(STATUSES)}")
-    for key, (kind, least, most) in (_EXPECTED | (_OF_COMPLETED if status == "completed" else {})).items():
+    expected = _EXPECTED | (_OF_COMPLETED if status == "completed" else {})
+    expected |= {key: (int, 1, None) for key in _LIMITS if metrics.get(key) is not None}
+    for key, (kind, least, most) in expected.items():
         value = metrics.get(key)
         number = isinstance(value, _NUMBER)
         # Neither NaN nor infinite, nor an integer that no float can hold.
@@ -218,7 +222,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
     off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
     "Wilson", for a single run, of its test images.
-    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
+    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure, which is a single run's,
+    lies within the 95 % prediction interval of a further run (`_run_low`, `_run_high`); None for one run, which has no such interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
     rows = []
@@ -232,6 +237,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
             if measure == "accuracy" and len(values) == 1:
                 found = stats.wilson(round(found.value * first.test_images), first.test_images)
             row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
+            further = _possible(measure, stats.prediction_interval(values))
+            row |= {f"{measure}_run_low": further.low, f"{measure}_run_high": further.high}
         row["accuracy_interval"] = {0: None, 1: "Wilson"}.get(len(completed), "t")
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
@@ -247,7 +254,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
     for measure in MEASURES:
         reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
-        low, high = table[f"{measure}_low"], table[f"{measure}_high"]
+        low, high = table[f"{measure}_run_low"], table[f"{measure}_run_high"]
         table[f"{measure}_minus_study"] = table[measure] - reference
         table[f"{measure}_study_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
     return table
@@ -304,6 +311,33 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
         there = ", ".join(f"{f} {v}" for f, v in runs[provenance.CELL].drop_duplicates().itertuples(index=False))
         raise InputError(f"results: no run of {framework} {variant}; there are {there}")
     return found
+
+
+def limits_of(run: pd.Series) -> tuple[int | None, int | None]:
+    """A run's train_limit and test_limit; None where it had all images."""
+    return tuple(None if pd.isna(run.get(key)) else int(run[key]) for key in _LIMITS)
+
+
+def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
+    """Load the whole data set in `file`; InputError where a run, whatever became of it, saw other images, within its limits."""
+    dataset = datasets.load(file)
+    hashes = {}
+    for _, run in runs.iterrows():
+        limits = limits_of(run)
+        if limits not in hashes:
+            try:
+                hashes[limits] = f"data_sha256 {dataset.limited(*limits).sha256()}"
+            except InputError as error:
+                hashes[limits] = str(error)
+        if hashes[limits] != f"data_sha256 {run.data_sha256}":
+            limited = "".join(f", {key} {limit}" for key, limit in zip(_LIMITS, limits, strict=True) if limit)
+            raise InputError(
+                f"results: the predictions in {run.folder} are not of the test images in {file}, or the run had other training images:\n"
+                f"  the run: {run.dataset}{limited}: data_sha256 {run.data_sha256}\n"
+                f"  the file: {dataset.name}{limited}: {hashes[limits]}\n"
+                "Give the file that the run was trained on, or delete the run's folder and run its cell again"
+            )
+    return dataset
 
 
 def read_study(path: Path | str) -> pd.DataFrame:
@@ -376,7 +410,8 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
     if table.study_accuracy.notna().any():
         text += " Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
         if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
-            text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
+            text += "; in parentheses ours minus the study's and, where n > 1, whether the study's lies within the 95 % prediction "
+            text += "interval of a further run of ours"
             text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
         text += "."
     text += f" {comparison(table)}"
