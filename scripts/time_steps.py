@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(args: argparse.Namespace, how: Execution) -> dict:
     """One arm, in this process."""
+    how.check(args.device)
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported

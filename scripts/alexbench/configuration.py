@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from alexbench import backends, variants
+from alexbench import backends, execution, variants
 from alexbench.download import is_url
 from alexbench.files import InputError
 
@@ -79,6 +79,10 @@ def errors(config: dict) -> list[str]:
         if isinstance(value, str) and value not in names:
             noun = kind.removesuffix("s")
             lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
+    if not found:
+        # Which switches there are is a framework's to know; a configuration names none.
+        excluded = execution.contradictions(config["execution"], config["device"], recipe=config["recipe"])
+        lines += [f"config: {line}" for line in excluded]
     return lines
 
 
