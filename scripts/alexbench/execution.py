@@ -131,8 +131,8 @@ def contradictions(
         return
     if how.input != "resident" and (recipe["flips"] or recipe["crop_padding"]):
         yield (
-            f"recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone, not with {how.input}; "
-            "say input: resident, or flips: false and crop_padding: 0"
+            f"recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone, not with "
+            f"{how.input}; say input: resident, or flips: false and crop_padding: 0"
         )
     epochs, warm_up = recipe["epochs"], recipe["warm_up_epochs"]
     if warm_up > epochs:
