@@ -168,8 +168,9 @@ def run_part(args: argparse.Namespace, part: str, items: list[Item], records: di
             # It had less than its time; as the first one of the next call it has more.
             return [item.key for item in todo[number:]]
         status = "failed" if status == "late" else status
-        record = {"key": item.key, "part": part, "framework": item.framework, "name": item.name, "status": status, "about": item.about}
-        record |= {"device_name": device, "wall_seconds": round(time.monotonic() - started, 1), **dict(item.place), **answer}
+        about = {"key": item.key, "part": part, "framework": item.framework, "name": item.name, "status": status, "about": item.about}
+        about |= {"device_name": device, "wall_seconds": round(time.monotonic() - started, 1), **dict(item.place)}
+        record = answer | about
         records[item.key] = record
         with kept.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -463,7 +464,8 @@ def check_compiled(framework: str, device: str, precision: str, step: str) -> di
         # With dynamic shapes the second batch size would be the last graph.
         graphs = dynamo.counters["stats"]["unique_graphs"]
         dynamic = graphs < 2
-    says = f"{step}: {seconds:.0f} s with compiling, losses within {off:.1e} of the plain step's{', one graph for two sizes' if dynamic else ''}"
+    says = f"{step}: {seconds:.0f} s with compiling, losses within {off:.1e} of the plain step's"
+    says += ", one graph for two batch sizes" if dynamic else ""
     return verdict(off < 1e-3 and not dynamic, says, seconds=seconds, largest_difference=off)
 
 
@@ -598,7 +600,7 @@ def timings(records: dict[str, dict]) -> list[dict]:
 
 
 def factors(rows: list[dict], framework: str, precision: str) -> dict[str, dict[str, list[float]]]:
-    """By switch and variant: how many times as fast it makes the step, by round: on top of the fast step where it is not in it, else alone."""
+    """By switch and variant: how many times as fast it makes the step, each round: on top of the fast step where not in it, else alone."""
     seconds = {
         (row["variant"], row["round"], row["step"]): row["together_seconds"]
         for row in rows
