@@ -15,6 +15,7 @@ Exit status: 0 all done and well, 1 something failed or there is no GPU, 75 some
 import argparse
 import contextlib
 import csv
+import ctypes
 import importlib.util
 import json
 import os
@@ -427,7 +428,7 @@ def placed_by_pytorch(build: Callable) -> dict[str, set[str]]:
 
 
 def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
-    # Its log, written by C++ to the process's own standard error; the level counts before the import.
+    # Its log, which C++ writes to the process's own output and errors; the level counts before the import.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import tensorflow as tf
 
@@ -435,12 +436,17 @@ def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
     backend = build()
     tf.debugging.set_log_device_placement(True)
     with tempfile.TemporaryFile() as log:
-        before = os.dup(2)
-        os.dup2(log.fileno(), 2)
+        sys.stdout.flush()
+        kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        for descriptor in kept:
+            os.dup2(log.fileno(), descriptor)
         try:
             losses(backend, [plan(2)])
         finally:
-            os.dup2(before, 2)
+            # What C has buffered belongs to the log too.
+            ctypes.CDLL(None).fflush(None)
+            for descriptor, before in kept.items():
+                os.dup2(before, descriptor)
         log.seek(0)
         text = log.read().decode("utf-8", "replace")
     found: dict[str, set[str]] = {}
