@@ -432,8 +432,8 @@ def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import tensorflow as tf
 
+    # Before the first operation: TensorFlow reads the second one no more.
     tf.config.set_soft_device_placement(False)
-    backend = build()
     tf.debugging.set_log_device_placement(True)
     with tempfile.TemporaryFile() as log:
         sys.stdout.flush()
@@ -441,7 +441,7 @@ def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
         for descriptor in kept:
             os.dup2(log.fileno(), descriptor)
         try:
-            losses(backend, [plan(2)])
+            losses(build(), [plan(2)])
         finally:
             # What C has buffered belongs to the log too.
             ctypes.CDLL(None).fflush(None)
