@@ -45,6 +45,17 @@ def test_switches_that_exclude_each_other_are_refused(framework, device, asked, 
     assert all(part in line for part in both) and "leave one of them out" in line and "\n" not in line
 
 
+def test_a_compiled_step_with_wrong_gradients_is_refused():
+    line = told("pytorch", "cpu", step="plain+compiled")
+    assert line.startswith("execution.step: +compiled needs +channels_last on a CPU (") and line.endswith(
+        "say plain+compiled+channels_last"
+    )
+    for step in ("plain+compiled+channels_last", "plain+channels_last+compiled", "fast+compiled"):
+        assert told("pytorch", "cpu", step=step) == ""
+    # There it is another compiler; `make gpu-check` looks.
+    assert told("pytorch", "cuda", step="plain+compiled") == ""
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_goes_together_is_taken(framework, device):
@@ -53,7 +64,8 @@ def test_what_goes_together_is_taken(framework, device):
             assert told(framework, device, step=step, **asked) == ""
     for name, switch in backends.load(framework).switches.items():
         if device in switch.devices:
-            assert told(framework, device, step=f"fast+{name}") == told(framework, device, step=f"plain+{name}") == ""
+            needed = "".join(f"+{other}" for other in switch.needs.get(device, ()))
+            assert told(framework, device, step=f"fast+{name}") == told(framework, device, step=f"plain+{name}{needed}") == ""
 
 
 def test_fast_leaves_out_what_the_rest_excludes_and_says_so():
@@ -161,7 +173,8 @@ def rows() -> list[str]:
                 return "expected" if device in switch.expected else "no"
 
             others = [*switch.excludes, *(other for other, theirs in backend.switches.items() if name in theirs.excludes)]
-            excluded = ", ".join(TEXT.get(other, f"`{other}`") for other in others)
+            without = [f"without `{other}` on a CPU" for other in switch.needs.get("cpu", ())]
+            excluded = ", ".join([*(TEXT.get(other, f"`{other}`") for other in others), *without])
             found.append(f"| {backend.title} | `{name}` | {switch.title} | {where('cpu')} | {where('cuda')} | {excluded} |")
     return found
 

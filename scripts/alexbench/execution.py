@@ -23,6 +23,7 @@ class Switch:
     `fast`: where it was measured to help and so belongs to the fast step: by device, the precisions. docs/benchmarks.md has the figures.
     `expected`: devices whose fast step has it although nobody measured it there yet: it leaves out work and cannot cost anything.
     `excludes`: what it cannot be combined with, and why: another switch, "deterministic", or an input. One of two switches says it.
+    `needs`: by device, the switches without which it computes something else, and why.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Switch:
     fast: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     excludes: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def in_fast(self, device: str, precision: str) -> bool:
         """Whether the fast step has it."""
@@ -70,12 +72,13 @@ class Execution:
                 f"choose fast or plain, then any of {', '.join(f'+{name}' for name in there)}"
             )
         self.check(device, known)
-        given = [*self._conditions(), *extra]
+        return {name: self._turns_on(name, known, device) for name in there}
 
-        def fast(name: str, switch: Switch) -> bool:
-            return switch.in_fast(device, self.precision) and not any(_reason(name, other, known) for other in given)
-
-        return {name: name in extra or (base == "fast" and fast(name, switch)) for name, switch in there.items()}
+    def _turns_on(self, name: str, known: Mapping[str, Switch], device: str) -> bool:
+        """Whether a switch is named, or belongs to the fast step and goes with all that was asked for."""
+        base, *extra = self.step.split("+")
+        fast = base == "fast" and known[name].in_fast(device, self.precision)
+        return name in extra or (fast and not any(_reason(name, other, known) for other in [*self._conditions(), *extra]))
 
     def _conditions(self) -> dict[str, str]:
         """What a switch may exclude besides other switches, each with the setting that asks for it."""
@@ -127,6 +130,10 @@ def contradictions(
             if reason := _reason(name, other, known or {}):
                 yield f"execution.step: +{name} and {label} exclude each other ({reason}); leave one of them out"
         given[name] = f"+{name}"
+        needs = known[name].needs.get(device, {}) if known and name in known else {}
+        for other, reason in needs.items():
+            if not how._turns_on(other, known, device):
+                yield f"execution.step: +{name} needs +{other} on a {device.upper()} ({reason}); say {how.step}+{other}"
     if recipe is None:
         return
     if how.input != "resident" and (recipe["flips"] or recipe["crop_padding"]):

@@ -118,7 +118,10 @@ class Backend:
             "a step in one CUDA graph", devices=("cuda",), excludes={"per_image": "a graph finds its images where they always are"}
         ),
         # On a CPU slower than without.
-        "compiled": Switch("torch.compile"),
+        "compiled": Switch(
+            "torch.compile",
+            needs={"cpu": {"channels_last": "otherwise its max-pooling has zeros for gradients where few pixels come out"}},
+        ),
     }
     extra_steps: ClassVar = {
         "cpu": ("fast+compiled",),
