@@ -255,7 +255,8 @@ def items_of_checks(args: argparse.Namespace, framework: str, skipped: list[str]
         return Item("checks", framework, name, check_command(args, check, framework, *options), about)
 
     there = [precision for precision in args.precisions if args.device == "cuda" or precision != "tf32"]
-    compiler = {"pytorch": "plain+compiled", "tensorflow": "plain+xla"}[framework]
+    # On a CPU, whose torch.compile needs it, with channels last.
+    compiler = "plain+xla" if framework == "tensorflow" else "plain+compiled" if args.device == "cuda" else "fast+compiled"
     items = [item("placement", (1, 7), "--precisions", p, "--steps", s) for p in there for s in ("plain", "fast", "per_image")]
     items += [item("compiled", (3, 12), "--steps", compiler)]
     items += [item("precision", (5, 10), "--precisions", p) for p in there if p != "bf16"]
@@ -268,7 +269,8 @@ def steps_of(framework: str, device: str) -> list[str]:
     known = backends.load(framework).switches
     there = [name for name, switch in known.items() if device in switch.devices]
     fast = Execution().switches(known, device)
-    steps = ["plain", *(f"plain+{name}" for name in there), "fast"]
+    needed = {name: "".join(f"+{other}" for other in known[name].needs.get(device, ())) for name in there}
+    steps = ["plain", *(f"plain{needed[name]}+{name}" for name in there), "fast"]
     for name in there:
         # What does not go with the fast step would be measured as something else.
         with_it = Execution(step=f"fast+{name}").switches(known, device)
