@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from alexbench import recipe as recipes
 from alexbench.backends import Backend
-from alexbench.execution import Execution
+from alexbench.execution import Execution, contradictions
 from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
 from alexbench.recipe import Plan, Recipe
 
@@ -63,10 +63,10 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
     for step in backend.extra_steps[device]:
         name = step.partition("+")[2]
         extra.append(Arm(name, "extra", f"{step.partition('+')[0]} step, {backend.switches[name].title}", Execution(step=step)))
-    found = [*rungs, *others, *extra]
-    for arm in found:
+    for arm in (*rungs, *others):
         arm.execution.check(device, backend.switches)
-    return found
+    # What does not go with this fast step cannot be tried on top of it.
+    return [*rungs, *others, *(arm for arm in extra if not any(contradictions(vars(arm.execution), device, backend.switches)))]
 
 
 def measure(backend: Backend, images: int, recipe: Recipe, seed: int, seconds: float) -> dict:
