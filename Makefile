@@ -54,8 +54,9 @@ bench: .venv/installed ## what the workflow itself costs as the grid grows; then
 	python tests/benchmarks/scale.py
 	$(SNAKEMAKE) --cores $(CORES) timing
 
-gpu-check: .venv/installed ## first contact with a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims for 9 minutes each
-	python tests/benchmarks/gpu_check.py $(if $(PART),--part $(PART))
+# With the frameworks that this machine's Python has, where there is no .venv: a borrowed GPU may have no network to make one.
+gpu-check: ## first contact with a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims for 9 minutes each
+	$(if $(wildcard .venv/bin/python),python,$(PYTHON)) tests/benchmarks/gpu_check.py $(if $(PART),--part $(PART))
 
 dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
 	@mkdir -p $(RESULTS)

@@ -30,15 +30,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts")]
 
-from alexbench import backends, datasets, environment, variants, weights  # noqa: E402
-from alexbench.execution import PRECISIONS, Execution  # noqa: E402
-from alexbench.files import InputError, replacing, write_json  # noqa: E402
-from alexbench.recipe import Plan, Recipe  # noqa: E402
+try:
+    import numpy as np
+
+    from alexbench import backends, datasets, environment, variants, weights
+    from alexbench.execution import PRECISIONS, Execution
+    from alexbench.files import InputError, replacing, write_json
+    from alexbench.recipe import Plan, Recipe
+except ModuleNotFoundError as missing:
+    sys.exit(f"gpu-check: {missing.name} is not installed for {sys.executable}; make one of envs/, or say make PYTHON=another")
 
 PARTS = ("tests", "checks", "switches", "aims")
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
