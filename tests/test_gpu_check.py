@@ -33,6 +33,13 @@ def test_without_a_gpu_it_ends_with_one_line_that_says_who_sees_none(tmp_path, m
     assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
+def test_a_python_without_the_libraries_says_so_in_one_line():
+    command = [sys.executable, "-I", "-S", gpu_check.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("gpu-check: ") and "is not installed for" in done.stderr
+
+
 def item(name: str, code: str, **more) -> Item:
     return Item("checks", "pytorch", name, [sys.executable, "-c", code], **more)
 
