@@ -96,7 +96,7 @@ def test_a_deterministic_fast_step_has_neither_xla_nor_autotuning(device):
 MISTAKES = [
     ({"execution.precision": "tf32", "device": "cpu"}, "execution.precision: tf32 is a GPU's number format, and device is cpu; say"),
     ({"execution.workers": 2}, "execution.workers: 2 workers have nothing to do with input: resident; say workers: 0, or input: per_image"),
-    ({"execution.resize": "image"}, "execution.resize: image by image is not how input: resident resizes"),
+    ({"execution.resize": "image"}, "execution.resize: image does not go with execution.input: resident"),
     ({"execution.input": "per_image", "recipe.flips": True}, "recipe.flips, recipe.crop_padding: images are mirrored and cropped with"),
     ({"execution.input": "per_image", "recipe.crop_padding": 4}, "say input: resident, or flips: false and crop_padding: 0"),
     ({"recipe.warm_up_epochs": 20}, "recipe.warm_up_epochs: 20 is more than the 15 epochs of recipe.epochs; lower it"),

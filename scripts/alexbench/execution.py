@@ -121,7 +121,7 @@ def contradictions(
             yield f"execution.workers: {how.workers} workers have nothing to do with input: resident; say workers: 0, or input: per_image"
         if how.resize == "image":
             yield (
-                "execution.resize: image by image is not how input: resident resizes, which takes a batch at a time; "
+                "execution.resize: image does not go with execution.input: resident, which resizes a batch at a time; "
                 "say resize: framework, or input: per_image"
             )
     given = how._conditions()
