@@ -12,7 +12,7 @@ PROFILE ?= profiles/slurm
 # Tests run beside each other; each process may hold both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
+.PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -54,8 +54,9 @@ bench: .venv/installed ## what the workflow itself costs as the grid grows; then
 	python tests/benchmarks/scale.py
 	$(SNAKEMAKE) --cores $(CORES) timing
 
-bench-gpu: .venv/installed ## every network's 15 epochs on this machine's GPU, beside the aims
-	python tests/benchmarks/gpu.py
+# With the frameworks that this machine's Python has, where there is no .venv: a borrowed GPU may have no network to make one.
+gpu-check: ## first contact with a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims for 9 minutes each
+	$(if $(wildcard .venv/bin/python),python,$(PYTHON)) tests/benchmarks/gpu_check.py $(if $(PART),--part $(PART))
 
 dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
 	@mkdir -p $(RESULTS)

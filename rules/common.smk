@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import configuration, files, fingerprint, presence, variants
+from alexbench import configuration, execution, files, fingerprint, presence, variants
 from alexbench.download import is_url
 
 # A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
@@ -174,6 +174,13 @@ def run_files(folder):
     if config["outputs"]["model"]:
         files["model"] = "model.safetensors"
     return {name: f"{folder}/{CELL}/{file}" for name, file in files.items()}
+
+
+def as_long_as(wildcards):
+    """metrics.json of the run, of the same framework and seed, whose time a training gets; refused where that contradicts the recipe."""
+    for problem in execution.contradictions(config["execution"], config["device"], recipe=config["recipe"], as_long_as=True):
+        raise WorkflowError(f"config: {problem}")
+    return f"{RESULTS}/{CELL}/metrics.json".format(**dict(wildcards) | {"variant": config["equal_time"]["as_long_as"]})
 
 
 def every_run(file):

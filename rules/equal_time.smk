@@ -1,8 +1,6 @@
 # `snakemake equal_time`: what does the small network come to, given as much time as the large one took? Not part of the default run.
 
 EQUAL = config["equal_time"]
-# The run that a training lasts as long as: of the same framework and seed.
-MODEL = f"{RESULTS}/{CELL.replace('{variant}', EQUAL['as_long_as'])}/metrics.json"
 
 
 rule equal_time:
@@ -17,7 +15,7 @@ use rule train as train_as_long with:
         data_sha256=DATA_SHA256,
         weights=ancient(starting_weights),
         weights_sha256=starting_weights_sha256,
-        model=MODEL,
+        model=as_long_as,
     output:
         **run_files(f"{RESULTS}/equal_time"),
     log:

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
     """One arm, in this process, on the GPU that is `held`."""
+    how.check(args.device)
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported

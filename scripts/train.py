@@ -170,16 +170,6 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
         return False
 
 
-def check(settings: recipe.Recipe, how: execution.Execution, as_long_as: Path | None) -> None:
-    """InputError where parts of what was asked for exclude each other."""
-    if settings.augments and how.input != "resident":
-        raise InputError("recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone")
-    if settings.warm_up_epochs > settings.epochs:
-        raise InputError(f"recipe.warm_up_epochs: {settings.warm_up_epochs:g} is more than the {settings.epochs} epochs; lower it")
-    if as_long_as and settings.schedule != "constant":
-        raise InputError(f"recipe.schedule: {settings.schedule} has to know the number of epochs, --as-long-as does not; choose constant")
-
-
 def budget_seconds(other: Path, alike: dict) -> float:
     """Training seconds of the run whose metrics.json is `other`; InputError where it differs from this run in what is to be `alike`."""
     try:
@@ -198,6 +188,10 @@ def budget_seconds(other: Path, alike: dict) -> float:
 
 def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
     """Train, evaluate and write the files of one cell, on the GPU that is `held`."""
+    how = execution.Execution.from_options(args)
+    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
+    for line in execution.contradictions(vars(how), args.device, recipe=chosen.as_dict(), as_long_as=args.as_long_as is not None):
+        raise InputError(line)
     stop = Stop().listen()
     whole, variant = options.load_network(args)
     dataset = whole.limited(args.train_limit, args.test_limit)
@@ -208,9 +202,6 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
-    how = execution.Execution.from_options(args)
-    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
-    check(chosen, how, args.as_long_as)
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)

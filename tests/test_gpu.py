@@ -3,31 +3,38 @@
 import numpy as np
 import pytest
 
-from alexbench import loop
+from alexbench import backends, loop
 from alexbench.execution import Execution
 from test_backends import FRAMEWORKS, LARGER, MEAN, STD, assert_same_steps, losses_of, plan_of, take_steps
 
-torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
+MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
 STEPS = {
     "pytorch": [
         "fast",
         "fast+cuda_graph",
         "fast+compiled",
         "fast+cuda_graph+compiled",
+        "fast+channels_last+autotuned",
         "plain+channels_last",
         "plain+fused_adam",
         "plain+autotuned",
     ],
-    "tensorflow": ["fast", "plain+asynchronous", "plain+xla"],
+    "tensorflow": ["fast", "fast+xla", "plain+asynchronous", "plain+xla", "plain+eager"],
 }
 WAYS = [(framework, step) for framework, steps in STEPS.items() for step in steps]
 
 
+@pytest.fixture(autouse=True)
+def needs_a_gpu(framework) -> None:
+    """Skip where the framework is not installed or sees no GPU."""
+    pytest.importorskip(MODULES[framework])
+    if not backends.load(framework).probe()[1]:
+        pytest.skip(f"needs a GPU that {framework} sees")
+
+
 def on_gpu(framework: str, execution: Execution, **recipe):
     """A backend on the GPU, with its weights and without data."""
-    from alexbench import backends, weights
+    from alexbench import weights
     from alexbench.recipe import Recipe
 
     settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved("torch", "imagenet")
@@ -45,6 +52,37 @@ def losses(backend, digits) -> list[float]:
 def test_every_way_gives_the_same_losses(framework, step, epsilon, digits):
     plain = losses(on_gpu(framework, Execution(step="plain"), dropout=0.0, adam_epsilon=epsilon), digits)
     assert_same_steps(losses(on_gpu(framework, Execution(step=step), dropout=0.0, adam_epsilon=epsilon), digits), plain)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("resize", ["framework", "image", "batch"])
+@pytest.mark.parametrize("step", ["plain", "fast"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_image_by_image_gives_the_same_losses_on_the_gpu(framework, step, resize, workers, digits):
+    plain = losses(on_gpu(framework, Execution(step="plain"), dropout=0.0), digits)
+    backend = on_gpu(framework, Execution("per_image", workers, resize, step), dropout=0.0)
+    found = losses(backend, digits)
+    if (framework, backend.describe()["settings"]["resize"]) == ("pytorch", "image"):
+        # PIL rounds each resized pixel to a whole number of 255.
+        assert found[:5] == pytest.approx(plain[:5], abs=2e-3)
+    else:
+        assert_same_steps(found, plain)
+    (batch,) = backend.load([plan_of(np.arange(16)[np.newaxis])])
+    assert all("cuda" in str(tensor.device) or "GPU" in str(tensor.device) for tensor in batch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("framework", ["tensorflow"])
+def test_tensorflow_needs_no_operation_that_a_gpu_has_not(framework, precision, digits):
+    """What has no kernel there would go to the CPU without a word: not with soft placement off."""
+    import tensorflow as tf
+
+    tf.config.set_soft_device_placement(False)
+    try:
+        for asked in ({}, {"step": "plain"}, {"step": "plain", "input": "per_image"}):
+            assert len(losses(on_gpu(framework, Execution(precision=precision, **asked)), digits)) == 20
+    finally:
+        tf.config.set_soft_device_placement(True)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

@@ -65,6 +65,13 @@ def test_equal_time_trains_both_networks_and_the_first_once_more(project):
     assert (jobs["train"], jobs["train_as_long"], jobs["compare_equal_time"]) == (2 * 2 * 2, 2 * 2, 1)
 
 
+def test_equal_time_is_refused_before_any_job_where_the_schedule_has_to_know_its_end(project):
+    config = SMALL | {"recipe": {"epochs": 2, "schedule": "one_cycle"}}
+    done = snakemake(project, "equal_time", "-n", config=config)
+    assert done.returncode and "config: recipe.schedule: one_cycle has to know the number of epochs" in done.stdout + done.stderr
+    assert snakemake(project, "-n", config=config).returncode == 0
+
+
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 4), (1, 3, 2)])
 def test_frameworks_times_variants_times_seeds(project, grid):
     frameworks, variants, seeds = grid
@@ -86,6 +93,7 @@ def test_the_demo_needs_no_weights_until_it_is_given_some(project):
     [
         ({"variants": ["alexnett"]}, "config: variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from"),
         ({"recipe": {"epochs": 0}}, "config: recipe.epochs: 0 is out of range; give a number at least 1"),
+        ({"execution": {"workers": 2}}, "config: execution.workers: 2 workers have nothing to do with input: resident; say"),
         ({"sedes": [1]}, "config: unknown key 'sedes', did you mean 'seeds'?; choose from results, frameworks,"),
         ({"data": {"archive": "no/such.tar.gz"}}, "config: data.archive: 'no/such.tar.gz' does not exist; give the path of"),
         ({"weights": {"source": "no/such.pth"}}, "config: weights.source: 'no/such.pth' does not exist; give the path of"),

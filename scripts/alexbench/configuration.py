@@ -15,7 +15,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from alexbench import backends, variants
+from alexbench import backends, execution, variants
 from alexbench.download import is_url
 from alexbench.files import InputError
 
@@ -114,6 +114,10 @@ def errors(config: dict) -> list[str]:
             lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
     if isinstance(pair, dict) and pair.get("variant") == pair.get("as_long_as") is not None:
         lines.append(f"config: equal_time: variant and as_long_as are both {_short(pair['variant'])}; name two networks to compare")
+    if not found:
+        # Which switches there are is a framework's to know; a configuration names none.
+        excluded = execution.contradictions(config["execution"], config["device"], recipe=config["recipe"])
+        lines += [f"config: {line}" for line in excluded]
     return lines
 
 

@@ -176,7 +176,7 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
     else:
         slower = framework if factors[largest] > 1 else to
         text += f"what weighs most is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
-    return text + f"With everything done that was measured to help, {framework} {_compared(fast, to)}."
+    return text + f"With their fast steps, {framework} {_compared(fast, to)}."
 
 
 def _compared(row: pd.Series, to: str) -> str:
@@ -239,7 +239,7 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
         interval = "" if itself or np.isnan(arm.factor_low) else f" ({arm.factor_low:.2f} to {arm.factor_high:.2f})"
         row = {
             "Framework": arm.framework_title,
-            "Arm": {"ladder": "", "precision": "last rung, ", "extra": "apart: "}[arm.kind] + arm.change,
+            "Arm": {"ladder": "", "precision": "fast step, ", "extra": "apart: "}[arm.kind] + arm.change,
             "Epoch (s)": f"{arm.epoch_seconds:,.1f}",
             "Saves (s)": "" if np.isnan(arm.saved_seconds) else f"{arm.saved_seconds:,.1f}",
             "Factor": "" if np.isnan(arm.factor) else f"{arm.factor:.2f}{interval}",

@@ -43,7 +43,7 @@ class Backend(Protocol):
     """What the framework raises where the device's memory does not suffice."""
 
     switches: dict[str, Switch]
-    """What it can do to make a step faster, in the order in which the timing experiment turns it on."""
+    """What it can do to make a step faster, in the order in which the timing experiment turns it on, with what each excludes."""
 
     extra_steps: dict[str, tuple[str, ...]]
     """Steps (`Execution.step`) that the timing experiment tries besides, by device."""

@@ -123,16 +123,26 @@ class Backend:
     out_of_memory = (torch.OutOfMemoryError,)
     tutorial_resize = "image"
     switches: ClassVar = {
-        "asynchronous": Switch("no waiting for each step's loss", fast=("cpu", "cuda")),
-        "channels_last": Switch("channels last in memory", fast=("cpu", "cuda")),
-        "fused_adam": Switch("Adam in one kernel", fast=("cpu", "cuda")),
-        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast=("cpu",)),
-        "autotuned": Switch("convolutions autotuned", devices=("cuda",), fast=("cuda",)),
-        # Neither has been run on a GPU yet, so neither belongs to the fast step there. On a CPU torch.compile is slower than without.
-        "cuda_graph": Switch("a step in one CUDA graph", devices=("cuda",)),
-        "compiled": Switch("torch.compile"),
+        "asynchronous": Switch("no waiting for each step's loss", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "channels_last": Switch("channels last in memory", fast={"cpu": ("fp32", "bf16")}),
+        "fused_adam": Switch("Adam in one kernel", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
+        "autotuned": Switch(
+            "convolutions autotuned", devices=("cuda",), excludes={"deterministic": "what is tried out may be chosen otherwise next time"}
+        ),
+        "cuda_graph": Switch(
+            "a step in one CUDA graph", devices=("cuda",), excludes={"per_image": "a graph finds its images where they always are"}
+        ),
+        # On a CPU slower than without.
+        "compiled": Switch(
+            "torch.compile",
+            needs={"cpu": {"channels_last": "otherwise its max-pooling has zeros for gradients where few pixels come out"}},
+        ),
     }
-    extra_steps: ClassVar = {"cpu": ("fast+compiled",), "cuda": ("fast+cuda_graph", "fast+compiled")}
+    extra_steps: ClassVar = {
+        "cpu": ("fast+compiled",),
+        "cuda": ("fast+channels_last", "fast+autotuned", "fast+cuda_graph", "fast+compiled"),
+    }
 
     def __init__(
         self,
@@ -152,7 +162,6 @@ class Backend:
                 "check the driver (nvidia-smi) and the job's GPU request, or set device to cpu"
             )
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-        execution.check(self.device.type)
         self.execution = execution
         self.on = execution.switches(self.switches, self.device.type)
         self.resident = execution.input == "resident"
@@ -163,12 +172,13 @@ class Backend:
         # PyTorch's own default is TF32 in convolutions and not in matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
-        # What is tried out for speed may come out otherwise the next time.
-        torch.backends.cudnn.benchmark = self.on.get("autotuned", False) and not execution.deterministic
+        torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
         if execution.deterministic:
             # cuBLAS reads it when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(execution.deterministic)
+        # A debugging aid that comes with it: it would write to every new tensor first.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.manual_seed(seed)
 
         self.variant, self.recipe = variant, recipe

@@ -11,9 +11,10 @@ from alexbench.execution import Execution, Switch
 
 # All must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
 # faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
-if "no_onednn" in backends.requested.step:
+_base, *_named = backends.requested.step.split("+")
+if "no_onednn" in _named:
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-elif backends.requested.step.startswith("fast") or "+onednn" in backends.requested.step:
+elif _base == "fast" or "onednn" in _named:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # `set_memory_growth` for every GPU: by default TensorFlow takes all of a GPU's memory at once, and NVML's figure then means nothing.
@@ -135,14 +136,20 @@ class Backend:
     out_of_memory = (tf.errors.ResourceExhaustedError,)
     tutorial_resize = "batch"
     switches: ClassVar = {
-        "asynchronous": Switch("many steps an execution", fast=("cpu", "cuda")),
-        "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast=("cpu",)),
+        "asynchronous": Switch("many steps an execution", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
         # On a CPU it would take the place of oneDNN's kernels, which are faster.
-        "xla": Switch("XLA", fast=("cuda",)),
-        "eager": Switch("eager, without tf.function"),
-        "no_onednn": Switch("without oneDNN's kernels", devices=("cpu",)),
+        "xla": Switch("XLA", excludes={"deterministic": "the gradient of max-pooling has no deterministic form in XLA"}),
+        "eager": Switch(
+            "eager, without tf.function",
+            excludes={
+                "asynchronous": "many steps are one execution in a tf.function alone",
+                "xla": "XLA compiles a tf.function",
+            },
+        ),
+        "no_onednn": Switch("without oneDNN's kernels", devices=("cpu",), excludes={"onednn": "one is the other's opposite"}),
     }
-    extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager",)}
+    extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager", "fast+xla")}
 
     def __init__(
         self,
@@ -166,7 +173,6 @@ class Backend:
             tf.config.set_visible_devices([], "GPU")
         self.gpu = gpus[0] if gpus and device != "cpu" else None
         self.device = "cuda" if self.gpu else "cpu"
-        execution.check(self.device)
         self.execution = execution
         self.on = execution.switches(self.switches, self.device)
         self.resident = execution.input == "resident"
