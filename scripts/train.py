@@ -292,7 +292,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "versions": host["versions"] | described["versions"],
     }
     with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]))
+        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:
