@@ -75,7 +75,7 @@ def _escaped(letter: str) -> str:
 
 
 def _is_picture(entry: os.DirEntry) -> bool:
-    return Path(entry.name).suffix.lower() in _endings() and not entry.name.startswith(".") and not entry.is_dir()
+    return Path(entry.name).suffix.lower() in _endings() and not entry.name.startswith(".") and not Path(entry.path).is_dir()
 
 
 @cache
@@ -83,8 +83,11 @@ def _endings() -> frozenset[str]:
     """Of the files in a folder that are taken for pictures."""
     endings = Image.registered_extensions()
     # Data and films, which Pillow knows by name alone.
-    others = {name for name, (factory, _) in Image.OPEN.items() if issubclass(factory, ImageFile.StubImageFile)} | {"MPEG"}
-    return frozenset(ending for ending, name in endings.items() if name in Image.OPEN and name not in others) | {".heic", ".heif"}
+    readers = {name: factory for name, (factory, _) in Image.OPEN.items()}
+    others = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)} | {
+        "MPEG"
+    }
+    return frozenset(ending for ending, name in endings.items() if name in readers.keys() - others) | {".heic", ".heif"}
 
 
 @cache
