@@ -45,7 +45,7 @@ def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] 
             source = _source(path)
             _register_heic()
             with Image.open(source) as image:
-                return np.asarray(ImageOps.fit(_flattened(path, image, ground), (side, side), Image.Resampling.BILINEAR))
+                return np.array(ImageOps.fit(_flattened(path, image, ground), (side, side), Image.Resampling.BILINEAR))
     except Unreadable:
         raise
     except Exception as error:  # a damaged file leads Pillow's plugins to nearly any: RuntimeError, struct.error, ZeroDivisionError ...
