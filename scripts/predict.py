@@ -12,15 +12,11 @@ Exit status 1 where a picture could not be read; it is named on stderr, and the 
 
 import argparse
 import csv
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import ImageColor
-
-# TensorFlow's notes on the processor say nothing about a picture; it reads this when it is imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from alexbench import backends, network, options
 from alexbench.files import run_program

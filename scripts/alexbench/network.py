@@ -1,8 +1,11 @@
 """A trained network as one file: its weights, with all that is needed to use them, in whichever framework is at hand."""
 
 import json
+import os
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,25 +81,51 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
     backend_class = _backend(framework, about["framework"], path)
     recipe = Recipe().resolved(backend_class.conventions, variant.normalisation)
     mean, std = np.float32(about["mean"]), np.float32(about["std"])
-    backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
-    backend.set_weights(tensors)
+    with _quiet():
+        backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
+        backend.set_weights(tensors)
     return Network(backend, about)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what TensorFlow's C++ says of processors and GPUs, which no setting turns off; it is written where the block raises."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed, so that nothing is seen anyway
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, InputError):
+                said.seek(0)
+                os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _backend(asked: str | None, trained_by: str, path: Path | str) -> type[backends.Backend]:
     """The framework asked for; else the one that trained the network, or where that is not installed, another one, which is said."""
-    if asked:
-        return backends.load(asked, Execution())
     try:
-        return backends.load(trained_by, Execution())
+        return _imported(asked or trained_by)
     except backends.MissingError as missing:
-        for other in backends.FRAMEWORKS:
+        for other in () if asked else backends.FRAMEWORKS:
             if other != trained_by:
                 with suppress(backends.MissingError):
-                    found = backends.load(other, Execution())
+                    found = _imported(other)
                     print(f"{path} was trained in {trained_by}, which is not installed here; using --framework {other}", file=sys.stderr)
                     return found
         raise missing from None
+
+
+def _imported(framework: str) -> type[backends.Backend]:
+    with _quiet():
+        return backends.load(framework, Execution())
 
 
 def _checked(path: Path | str, metadata: dict[str, str]) -> dict:

@@ -134,7 +134,7 @@ def _reason(source: str | os.PathLike | io.BytesIO, error: Exception) -> str:
         if head[4:8] == b"ftyp" and head[8:] in _HEIC:
             return "it is HEIC, which Pillow does not read; convert it to JPEG or PNG, or `pip install pillow-heif`"
         return "it is in no format that Pillow reads, or damaged; save it as PNG or JPEG"
-    return shown(str(error)) or type(error).__name__
+    return (shown(str(error)) if error.args else "") or type(error).__name__
 
 
 def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[int, int, int]) -> Image.Image:
