@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(f"{shown(path)}: {', '.join(f'{name} {share:.1%}' for name, share in likeliest)}")
         # Whoever reads them need not wait for the last one.
-        sys.stdout.flush()
+        print(end="", flush=True)
     return status
 
 

@@ -29,7 +29,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     """
     try:
         status = main()
-        sys.stdout.flush()
+        print(end="", flush=True)
         sys.exit(status)
     except BrokenPipeError:
         # Python flushes once more at the end.

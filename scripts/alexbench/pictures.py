@@ -64,7 +64,7 @@ def found(names: Iterable[str]) -> Iterator[str]:
 def shown(text: str | os.PathLike) -> str:
     """A name in one line that can be printed: what would end the line, move the cursor or is no text is escaped as Python does it."""
     safe = "".join(_escaped(letter) if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in os.fsdecode(text))
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return safe.encode(encoding, "backslashreplace").decode(encoding)
 
 
