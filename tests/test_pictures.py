@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -301,6 +302,9 @@ def test_each_picture_is_answered_when_it_is_read(good, model):
     reader, writer = os.pipe()
     command = [sys.executable, ROOT / "scripts/predict.py", good, f"/dev/fd/{reader}", "--model", model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[reader]) as process:
+        # Rather than wait for ever for an answer that comes after the last picture.
+        late = threading.Timer(60, process.kill)
+        late.start()
         try:
             assert process.stdout.readline().startswith(os.fsencode(good) + b": ")
             os.write(writer, good.read_bytes())
@@ -308,6 +312,7 @@ def test_each_picture_is_answered_when_it_is_read(good, model):
             assert process.stdout.readline().startswith(f"/dev/fd/{reader}: ".encode())
             assert process.wait() == 0 and process.stderr.read() == b""
         finally:
+            late.cancel()
             process.kill()
             os.close(reader)
 
