@@ -8,6 +8,7 @@ python scripts/describe_model.py --metrics results/runs/pytorch/alexnet_mod/seed
 import argparse
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -30,19 +31,16 @@ USE = """How to use it, in either framework:
 ```python
 import sys
 
-import numpy as np
-from PIL import Image
-
 sys.path.insert(0, "scripts")
-from alexbench import network
+from alexbench import network, pictures
 
-model = network.load("{model}", framework="{framework}")  # or "{other}"
-image = Image.open("picture.jpg").convert("RGB").resize((model.side, model.side))
-probabilities = model.predict(np.array(image)[np.newaxis])[0]
+model = network.load({model}, framework="{framework}")  # or "{other}"
+image = pictures.read("picture.jpg", model.side)
+probabilities = model.predict(image[None])[0]
 print(model.classes[probabilities.argmax()], probabilities.max())
 ```
 
-or `python scripts/predict.py picture.jpg --model {model}`."""
+or `python scripts/predict.py picture.jpg --model {quoted}`."""
 
 
 def accuracy(metrics: dict, table: pd.DataFrame) -> str:
@@ -87,7 +85,9 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
         "These weights: the project's (MIT), as far as they are its own. "
         + (IMAGENET if pretrained else "They were trained on the data above alone."),
         "## Use",
-        USE.format(model=model, framework=metrics["framework"], other=other),
+        USE.format(
+            model=json.dumps(str(model), ensure_ascii=False), quoted=shlex.quote(str(model)), framework=metrics["framework"], other=other
+        ),
     ]
     return "\n\n".join(lines) + "\n"
 

@@ -131,7 +131,8 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
         rows[arm.name] = measure_in_a_process(argv, arm, held)
     place = {"round": args.round, "framework": args.framework, "variant": args.variant}
     with replacing(args.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)], restval="")
+        names = [*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)]
+        writer = csv.DictWriter(file, fieldnames=names, restval="", lineterminator="\n")
         writer.writeheader()
         for arm in arms:
             writer.writerow(place | {"arm": arm.name, "kind": arm.kind, "change": arm.change} | rows[arm.name])

@@ -304,7 +304,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         "versions": host["versions"] | described["versions"],
     }
     with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]))
+        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:

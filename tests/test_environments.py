@@ -71,10 +71,10 @@ def test_this_environment_is_the_pinned_one():
 
 
 def programs() -> dict[str, set[str]]:
-    """The programs that rules run in each environment."""
+    """The programs that rules run in each environment, and what a person may run by hand in any framework's."""
     from alexbench.backends import FRAMEWORKS
 
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {name: {"predict.py"} for name in FRAMEWORKS}
     for path in (ROOT / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,9 +23,18 @@ class InputError(Exception):
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
-    """Run a program and exit with its status; for an InputError, with its message and status 1."""
+    """Run a program and exit with its status; for an InputError, with its message and status 1.
+
+    Where nobody reads what it prints any more (`| head -1`), it ends without a word, with the status that a shell gives to such an end.
+    """
     try:
-        sys.exit(main())
+        status = main()
+        print(end="", flush=True)
+        sys.exit(status)
+    except BrokenPipeError:
+        # Python flushes once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         sys.exit(str(error))
 

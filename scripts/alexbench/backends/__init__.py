@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alexbench.execution import Execution
+from alexbench.files import InputError
 
 if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be installed
     import numpy as np
@@ -28,6 +29,10 @@ PREDICT_BATCH_SIZE = 256
 
 # What `load` was asked for: some of it a framework must know before it is imported.
 requested = Execution()
+
+
+class MissingError(InputError):
+    """A framework that is not installed, or cannot be imported."""
 
 
 class Backend(Protocol):
@@ -124,9 +129,14 @@ class Backend(Protocol):
 
 
 def load(name: str, execution: Execution = requested) -> type[Backend]:
-    """The backend of that name; imports its framework, for `execution`. ValueError with the choices where there is none."""
+    """The backend of that name; imports its framework, for `execution`. ValueError with the choices where there is none, MissingError
+    where its framework is not installed."""
     global requested
     if name not in FRAMEWORKS:
         raise ValueError(f"unknown framework {name!r}; choose from {', '.join(FRAMEWORKS)}")
     requested = execution
-    return importlib.import_module(f"alexbench.backends.{name}").Backend
+    try:
+        return importlib.import_module(f"alexbench.backends.{name}").Backend
+    except ImportError as error:
+        others = " or ".join(f"--framework {other}" for other in FRAMEWORKS if other != name)
+        raise MissingError(f"framework: {name} cannot be imported here ({error}); install it (requirements.txt), or use {others}") from None
