@@ -32,6 +32,7 @@ rule all:
 
 onstart:
     check_executor()
+    keep_jobs()
 
 
 onsuccess:

@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import configuration, files, fingerprint, presence, variants
+from alexbench import configuration, files, fingerprint, patience, presence, variants
 from alexbench.download import is_url
 
 # A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
@@ -126,6 +126,11 @@ def training_options(wildcards):
     ]
 
 
+def at_each_attempt(resource, first, share=1):
+    """`first` of a resource, twice that at the second attempt, and so on, up to the largest job, which `share` jobs have together."""
+    return lambda wildcards, attempt: min(first * attempt, max(1, config["largest_job"][resource] // share))
+
+
 def run_files(folder):
     """What a run in `folder` leaves, by name."""
     files = {"metrics": "metrics.json", "history": "history.csv", "predictions": "predictions.npz"}
@@ -173,6 +178,12 @@ def check_executor():
             f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's "
             "module; to train on this machine leave --profile out and say --cores all"
         )
+
+
+def keep_jobs():
+    """From here on, no job is lost where SLURM does not answer for a while, and each job's cost is noted."""
+    if workflow.executor_plugin.name == "slurm":
+        patience.Guard(workflow.scheduler._executor, Path(RESULTS) / "costs.csv")
 
 
 def cancel_jobs_left():
