@@ -109,9 +109,7 @@ class Guard:
         for job in known.values():
             if job.never and job.id not in self.told:
                 self.told.add(job.id)
-                say(
-                    f"SLURM job {job.id} ({job.comment}) can never start: {slurm.in_words(job)}. scancel {job.id}; make doctor says what to set"
-                )
+                say(f"SLURM job {job.id} ({job.comment}) can never start: {slurm.in_words(job)}. scancel {job.id}; make doctor tells more")
         return known
 
     def submitted(self, info) -> None:

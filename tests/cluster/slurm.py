@@ -299,6 +299,14 @@ class Cluster:
                 SAVED_CONF.rename(SYSTEM_CONF)
         self._remove()
 
+    def stop_controller(self) -> None:
+        """As when its machine restarts: jobs run on, nobody answers."""
+        self._end("slurmctld")
+
+    def start_controller(self) -> None:
+        """With the state that it left."""
+        self._start("slurmctld", "-f", self.conf)
+
     def status(self) -> str:
         """Folder, daemons, partitions and queue, to be read."""
         daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in self._daemons())
