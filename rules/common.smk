@@ -183,7 +183,7 @@ def check_executor():
 def keep_jobs():
     """From here on, no job is lost where SLURM does not answer for a while, and each job's cost is noted."""
     if workflow.executor_plugin.name == "slurm":
-        patience.Guard(workflow.scheduler._executor, Path(RESULTS) / "costs.csv")
+        patience.Guard(workflow.scheduler._executor, Path(RESULTS))
 
 
 def cancel_jobs_left():

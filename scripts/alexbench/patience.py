@@ -25,7 +25,9 @@ SILENCE = re.compile(
 HOURS = 24
 PAUSE_SECONDS = 10
 
-COLUMNS = ["job", "rule", "cell", "attempt", "state", "submitted", "started", "ended", "queue_seconds", "seconds", "gpus", "gpu_hours"]
+# Of each job that was submitted, and of each that has ended.
+SUBMITTED = ["run", "job", "rule", "cell", "attempt"]
+COSTS = [*SUBMITTED[1:], "state", "submitted", "started", "ended", "queue_seconds", "seconds", "gpus", "gpu_hours_asked", "gpu_hours"]
 
 
 def say(text: str) -> None:
@@ -35,9 +37,9 @@ def say(text: str) -> None:
 class Guard:
     """Stands around an executor of Snakemake's for SLURM, from the start of a run to its end."""
 
-    def __init__(self, executor, costs: Path):
+    def __init__(self, executor, results: Path):
         self.executor = executor
-        self.costs = costs
+        self.results = results
         self.reported: set[str] = set()
         # The attempt that each submitted job is.
         self.claimed: dict[str, int] = {}
@@ -115,6 +117,7 @@ class Guard:
     def submitted(self, info) -> None:
         with self.lock:
             self.claimed[info.external_jobid] = info.job.attempt
+            append(self.results / "slurm_jobs.csv", SUBMITTED, [{"run": self.executor.run_uuid} | self._of(info.external_jobid, info.job)])
         self._submitted(info)
 
     def not_submitted(self, info, msg: str) -> None:
@@ -135,7 +138,7 @@ class Guard:
             else:
                 say(f"SLURM had taken it, as job {taken}")
                 log = next(self.executor.slurm_logdir.rglob(f"{taken}.log"), self.executor.slurm_logdir)
-                self._submitted(type(info)(info.job, external_jobid=taken, aux={"slurm_logfile": log}))
+                self.submitted(type(info)(info.job, external_jobid=taken, aux={"slurm_logfile": log}))
             return
         self._failed(info, msg)
 
@@ -152,16 +155,25 @@ class Guard:
         """A row of the costs for each job that has ended since the last look."""
         jobs = {info.external_jobid: info.job for info in active}
         ended = [job for number, job in known.items() if number in jobs and number in self.reported]
-        if not ended:
-            return
-        self.costs.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.costs.exists()
-        with self.costs.open("a", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                table.writeheader()
-            for job in ended:
-                table.writerow(cost(job, jobs[job.id], self.claimed[job.id]))
+        append(self.results / "costs.csv", COSTS, [self._of(job.id, jobs[job.id]) | cost(job) for job in ended])
+
+    def _of(self, number: str, job) -> dict:
+        """What a job is, by Snakemake's names."""
+        cell = "" if job.is_group() else "/".join(map(str, job.wildcards))
+        return {"job": number, "rule": job.name, "cell": cell, "attempt": self.claimed[number]}
+
+
+def append(path: Path, columns: list[str], rows: list[dict]) -> None:
+    """Add rows to a table, which is begun where there is none."""
+    if not rows:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            table.writeheader()
+        table.writerows(rows)
 
 
 def comment_of(job) -> str:
@@ -172,17 +184,12 @@ def comment_of(job) -> str:
     return f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
 
 
-def cost(job: slurm.Job, of, attempt: int) -> dict:
-    """What a job took, as a row of the costs."""
+def cost(job: slurm.Job) -> dict:
+    """What a job took, as a part of a row of the costs; seconds of wall time, hours of GPUs."""
     started = job.start if job.end and job.start and job.start <= job.end else None
     seconds = (job.end - started).total_seconds() if started else 0.0
     waited = (started - job.submitted).total_seconds() if started and job.submitted else None
-    cell = "/".join(map(str, of.wildcards)) if not of.is_group() else ""
     return {
-        "job": job.id,
-        "rule": of.name,
-        "cell": cell,
-        "attempt": attempt,
         "state": job.state,
         "submitted": when(job.submitted),
         "started": when(started),
@@ -190,6 +197,7 @@ def cost(job: slurm.Job, of, attempt: int) -> dict:
         "queue_seconds": "" if waited is None else round(waited),
         "seconds": round(seconds),
         "gpus": job.gpus,
+        "gpu_hours_asked": "" if job.limit_minutes is None else round(job.gpus * job.limit_minutes / 60, 4),
         "gpu_hours": round(job.gpus * seconds / 3600, 4),
     }
 
