@@ -36,9 +36,9 @@ onstart:
 
 
 onsuccess:
-    print(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+    end(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
 
 
 onerror:
     cancel_jobs_left()
-    print("How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")
+    end("Not finished. How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

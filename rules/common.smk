@@ -180,6 +180,13 @@ def check_executor():
         )
 
 
+def end(words):
+    """Print the last words, and hand them to the command that the configuration names for it."""
+    print(words)
+    if config["at_end"]:
+        subprocess.run(config["at_end"], shell=True, input=f"{words}\n", text=True, encoding="utf-8", check=False)
+
+
 def keep_jobs():
     """From here on, no job is lost where SLURM does not answer for a while, and each job's cost is noted."""
     if workflow.executor_plugin.name == "slurm":

@@ -156,3 +156,22 @@ def test_a_job_that_can_never_start_is_named_once(cluster, accounting, project):
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
+
+
+def test_snakemake_in_a_job_survives_its_own_time_limit(cluster, accounting, project):
+    """submit.sh is told as SLURM tells it near the limit; it goes back into the queue, and ends what it began."""
+    told = project / "told.txt"
+    (project / "mine.yaml").write_text(yaml.safe_dump(FOUR | {"at_end": f"cat > {told}"}), encoding="utf-8")
+    account = [f"--account={slurm.ACCOUNT}"] if accounting else []
+    arguments = [TABLE, "--jobs", "2", "--slurm-init-seconds-before-status-checks", "2", *ON_CLUSTER[2:]]
+    command = ["sbatch", "--parsable", "--partition=cpu", *account, "profiles/slurm/submit.sh", *arguments]
+    done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=True)
+    number = int(done.stdout)
+    assert slurm.wait_until(lambda: list(project.glob("results/four/runs/pytorch/alexnet_mod/seed*/progress.json")), seconds=120)
+    slurm.command("scancel", "--batch", "--signal=TERM", number)
+    assert slurm.wait_until(lambda: slurm.job(number).restarts == 1, seconds=120), (project / f"slurm-{number}.out").read_text(
+        encoding="utf-8"
+    )
+    slurm.start_now(number)
+    slurm.wait_for_state(number, "COMPLETED", seconds=300)
+    assert (project / TABLE).exists() and told.read_text(encoding="utf-8").startswith("The study: results/four/study.html")
