@@ -12,7 +12,7 @@ PROFILE ?= profiles/slurm
 # Tests run beside each other; each process may hold both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
+.PHONY: help site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,6 +46,9 @@ prefetch: .venv/installed ## fetch what CONFIG needs on a machine without intern
 
 doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
 	python scripts/doctor.py --config $(CONFIG) --profile $(PROFILE)
+
+site: .venv/installed ## write a SLURM profile for this cluster: profiles/site/, checked
+	python scripts/write_profile.py --config $(CONFIG)
 
 status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
 	@python scripts/status.py --config $(CONFIG)

@@ -32,12 +32,13 @@ rule all:
 
 onstart:
     check_executor()
+    keep_jobs()
 
 
 onsuccess:
-    tell_what_was_made()
+    end(what_was_made())
 
 
 onerror:
     cancel_jobs_left()
-    print("How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")
+    end("Not finished. How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

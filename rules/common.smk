@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import configuration, execution, files, fingerprint, presence, variants
+from alexbench import configuration, execution, files, fingerprint, patience, presence, variants
 from alexbench.download import is_url
 
 # A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
@@ -168,6 +168,11 @@ def threads_of(name, besides=0):
     return told
 
 
+def at_each_attempt(resource, first, share=1):
+    """`first` of a resource, twice that at the second attempt, and so on, up to the largest job, which `share` jobs have together."""
+    return lambda wildcards, attempt: min(first * attempt, max(1, config["largest_job"][resource] // share))
+
+
 def run_files(folder):
     """What a run in `folder` leaves, by name."""
     files = {"metrics": "metrics.json", "history": "history.csv", "predictions": "predictions.npz"}
@@ -215,8 +220,8 @@ def code_files():
     return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
 
 
-def tell_what_was_made():
-    """Name the files that one opens first, of those that this run made; where it made others only, say nothing."""
+def what_was_made():
+    """The files that one opens first, of those that this run made, in a line; where it made others only, nothing."""
     made = {str(file) for job in workflow.dag.finished_jobs for file in job.output}
     parity = [f"parity/{variant}.md" for variant in config["variants"]]
     kinds = {
@@ -226,8 +231,7 @@ def tell_what_was_made():
     }
     found = {kind: [f"{RESULTS}/{name}" for name in names if f"{RESULTS}/{name}" in made] for kind, names in kinds.items()}
     found["Figures"] = [f"{RESULTS}/figures/"] if any(file.startswith(f"{RESULTS}/figures/") for file in made) else []
-    if any(found.values()):
-        print("  ".join(f"{kind}: {', '.join(files)}" for kind, files in found.items() if files))
+    return "  ".join(f"{kind}: {', '.join(files)}" for kind, files in found.items() if files)
 
 
 def check_executor():
@@ -238,6 +242,20 @@ def check_executor():
             f"executor: slurm, as the profile says, needs {', '.join(absent)}, not found on PATH; start on a login node, or load SLURM's "
             "module; to train on this machine leave --profile out and say --cores all"
         )
+
+
+def end(words):
+    """Print the last words, and hand them to the command that the configuration names for it."""
+    if words:
+        print(words)
+    if words and config["at_end"]:
+        subprocess.run(config["at_end"], shell=True, input=f"{words}\n", text=True, encoding="utf-8", check=False)
+
+
+def keep_jobs():
+    """From here on, no job is lost where SLURM does not answer for a while, and each job's cost is noted."""
+    if workflow.executor_plugin.name == "slurm":
+        patience.Guard(workflow.scheduler._executor, Path(RESULTS))
 
 
 def cancel_jobs_left():

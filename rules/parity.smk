@@ -22,8 +22,8 @@ rule measure_parity:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        runtime=at_each_attempt("runtime", 30),
     params:
         script=script("measure_parity.py"),
         options=[*options("execution"), f"--device={config['device']}"],

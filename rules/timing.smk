@@ -43,8 +43,8 @@ rule time_steps:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        runtime=at_each_attempt("runtime", 15, share=len(MEASUREMENTS)),
     params:
         script=script("time_steps.py"),
         threads=threads_of("time_steps"),

@@ -19,8 +19,9 @@ rule train:
     resources:
         attempt=lambda wildcards, attempt: attempt,
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        # A retry goes on from the checkpoint.
+        runtime=min(240, config["largest_job"]["runtime"]),
     params:
         script=script("train.py"),
         options=training_options,
