@@ -243,7 +243,7 @@ def resources_of(profile: dict) -> dict:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
-    p.add_argument("--profile", type=Path, metavar="FOLDER", help="check it against SLURM as well")
+    p.add_argument("--profile", type=lambda path: Path(path).expanduser(), metavar="FOLDER", help="check it against SLURM as well")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     if args.profile and "SLURM_JOB_ID" in os.environ:
