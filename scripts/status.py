@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from alexbench import configuration
-from alexbench.files import run_program
+from alexbench.files import check_open, run_program
 
 # A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
 SILENT_SECONDS = 900
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         for variant in config["variants"]:
             for seed in config["seeds"]:
                 cell = Path("runs", framework, variant, f"seed{seed}")
+                check_open("results", results / cell, (logs / cell).parent)
                 word, detail = state(results / cell, logs / f"{cell}.log")
                 counts[word] += 1
                 print(f"{framework:<11} {variant:<19} seed {seed:<4} {word:<12} {detail}".rstrip())

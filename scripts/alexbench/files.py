@@ -182,6 +182,21 @@ def refusal(folder: Path | str) -> str | None:
     return None
 
 
+def check_open(about: str, *paths: Path | str) -> None:
+    """InputError where a folder on the way to one of `paths`, which need not exist, may not be entered: it names the folder."""
+    for path in map(Path, paths):
+        for folder in reversed((path, *path.parents)):
+            try:
+                shut = stat.S_ISDIR(folder.stat().st_mode) and not os.access(folder, os.R_OK | os.X_OK)
+            except PermissionError:  # a link into a folder that is shut
+                shut = True
+            except OSError:
+                break
+            if shut:
+                refused = OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+                raise_refusal(refused, about, folder)
+
+
 def write_json(path: Path | str, content: dict) -> None:
     """Write `content` as indented JSON. NaN and infinities, which JSON lacks, are a ValueError: say None for what was not measured."""
     with replacing(path) as temporary:
