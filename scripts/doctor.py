@@ -143,7 +143,12 @@ def inputs(config: dict) -> Iterator[Finding]:
             path = Path(f"resources/weights/{name}-{config['weights']['classifier']}.safetensors")
             wanted[f"weights of {name}"] = (path, config["weights"]["source"])
     for check, (path, source) in wanted.items():
-        if path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            yield Finding(FAILURE, check, f"{path} cannot be read: {error.strerror}", f"ask its owner for access (chmod {path.parent})")
+            continue
+        if there:
             yield Finding(OK, check, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
         elif is_url(source) and not (check == "data" and config["data"]["dataset"] == "digits"):
             yield Finding(WARNING, check, f"{path} is not there yet", f"it will be fetched from {source}, where the workflow is started")

@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     how = Execution.from_options(args)
+    if args.output.suffix == ".safetensors":
+        raise InputError(f"--output: {args.output} is where the weights go; end it in .npz")
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
@@ -74,8 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     random = np.random.default_rng(SEED)
     backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
     shown["twin_losses"] = _losses(backend, plans)
-    with replacing(args.output) as temporary:
-        np.savez(temporary, **shown)
+    # Through a file of ours, since NumPy adds .npz to a name without.
+    with replacing(args.output) as temporary, temporary.open("wb") as file:
+        np.savez(file, **shown)
     return 0
 
 

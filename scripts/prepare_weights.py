@@ -17,7 +17,7 @@ import numpy as np
 
 from alexbench import spec, variants, weights
 from alexbench.download import local_copy
-from alexbench.files import InputError, run_program
+from alexbench.files import InputError, raise_refusal, run_program
 
 TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
@@ -31,6 +31,7 @@ def read_source(path: Path) -> weights.Weights:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what an unpickler stumbles over in a damaged file may be anything
+        raise_refusal(error, "weights", path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"weights: {path} is not a PyTorch file of tensors alone ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):

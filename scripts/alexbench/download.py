@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from alexbench.files import InputError
+from alexbench.files import InputError, RefusedError
 
 
 def is_url(source: str) -> bool:
@@ -45,6 +45,8 @@ def local_copy(source: str, downloads: Path, key: str) -> Iterator[Path]:
         ) from None
     try:
         yield path
+    except RefusedError:  # it may be whole
+        raise
     except InputError as error:
         path.unlink(missing_ok=True)
         raise InputError(f"{error} [the download from {source} was deleted]") from None

@@ -36,6 +36,10 @@ class InputError(Exception):
     """Something the user gave is wrong. The message names the thing, the value and the way out; no traceback is shown."""
 
 
+class RefusedError(InputError):
+    """The operating system does not let a file be read. What it holds may be whole: nobody is told to delete it."""
+
+
 def run_program(main: Callable[[], int]) -> NoReturn:
     """Run a program and exit with its status; for an InputError or what the operating system refuses, with one line and status 1."""
     for stream in (sys.stdout, sys.stderr):
@@ -66,10 +70,11 @@ def cause(error: Exception) -> str:
 
 
 def raise_refusal(error: Exception, about: str, path: Path | str) -> None:
-    """InputError, `about` first, where the operating system refused to have `path` read: its content may be whole all the same."""
-    if isinstance(error, OSError) and error.errno:
+    """RefusedError, which starts with `about`, where `error` is the operating system's and not one of the content of `path`."""
+    # Readers of a damaged file look for a place before its start, which is an invalid argument.
+    if isinstance(error, OSError) and error.errno not in (None, 0, errno.EINVAL):
         name = _name(error) or path
-        raise InputError(f"{about}: {name} cannot be read ({error.strerror}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
+        raise RefusedError(f"{about}: {name} cannot be read ({error.strerror}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
 
 
 def _name(error: OSError) -> str:
@@ -86,9 +91,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        if path.is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if _is_special(path):
+        if _is_special(path, mode):
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
@@ -114,13 +120,21 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written ({error.strerror}{where}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
 
 
-def _is_special(path: Path) -> bool:
+def _mode(path: Path) -> int:
+    """What kind of file a path leads to, as `stat` has it; 0 where there is none."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _is_special(path: Path, mode: int) -> bool:
     """Whether a path is written to and not replaced: a device, a pipe, a process's open file as /dev/stdout is."""
     place = path.parent.resolve() / path.name
     link = place.readlink() if place.is_symlink() else Path()
     if any(text.startswith("/proc/") for text in map(str, (place, link))):
         return True
-    return path.exists() and not stat.S_ISREG(path.stat().st_mode)
+    return mode != 0 and not stat.S_ISREG(mode)
 
 
 def _prefix(path: Path) -> str:

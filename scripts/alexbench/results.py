@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alexbench import provenance, stats
-from alexbench.files import InputError
+from alexbench.files import InputError, raise_refusal
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What frameworks do differently when they are left alone.
@@ -80,7 +80,8 @@ def read_metrics(run: Run) -> dict:
     path = run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
     if not isinstance(metrics, dict):
         raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
@@ -110,6 +111,7 @@ def read_history(folder: Path | str) -> pd.DataFrame:
     try:
         history = pd.read_csv(path)
     except (OSError, ValueError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not a whole history ({error}); {again}") from None
     absent = [name for name in _HISTORY if name not in history]
     if absent:
@@ -136,6 +138,7 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             logits, labels = file["logits"], file["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not a whole file of predictions ({error}); {again}") from None
     images = beside["test_images"]
     if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int64 or not len(logits) == len(labels) == images:
@@ -159,6 +162,7 @@ def _metrics_beside(folder: Path | str) -> dict:
         found = json.loads(path.read_bytes())
         return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent))
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None
 
 

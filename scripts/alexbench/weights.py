@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexbench.files import InputError, replacing
+from alexbench.files import InputError, raise_refusal, replacing
 from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
 
 Weights = dict[str, np.ndarray]
@@ -120,12 +120,14 @@ def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
 def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
     """Arrays and metadata of a safetensors file; InputError where it is none."""
     try:
+        Path(path).open("rb").close()  # of whatever cannot be opened, safetensors says that it does not exist
         with safe_open(path, framework="numpy") as file:
             names = file.keys()  # the file itself cannot be iterated over
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"weights: {path} does not exist") from None
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
+        raise_refusal(error, "weights", path)
         raise InputError(f"weights: {path} is not a whole safetensors file ({error})") from None
     except TypeError as error:  # bfloat16, say
         raise InputError(f"weights: {path} holds numbers that NumPy has not ({error}); store them as float32") from None
