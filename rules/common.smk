@@ -1,6 +1,7 @@
 # What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
 
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -25,6 +26,13 @@ if workflow.is_main_process:
     refusal = files.refusal(config["results"])
     if refusal:
         sys.exit(f"config: results: {config['results']} cannot be written ({refusal}); mend that or name another folder")
+    # Snakemake takes what it may not see for absent, and would make it again.
+    cells = itertools.product(config["frameworks"], config["variants"], map("seed{}".format, config["seeds"]))
+    try:
+        files.check_open("config: results", *(Path(config["results"], "runs", *cell) for cell in cells))
+        files.check_open("resources", "resources/data", "resources/weights")
+    except files.InputError as error:
+        sys.exit(str(error))
     # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and
     # the same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs
     # too: what it is going to do is not known yet when this is read.)

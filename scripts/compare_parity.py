@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from alexbench import arrays, reference, variants, weights
-from alexbench.files import InputError, replacing, run_program
+from alexbench.files import InputError, raise_refusal, replacing, run_program
 
 # Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
 # convolution sums over a whole image, where the order of the sum counts most. Losses: rounding grows from step to step, by how much a
@@ -42,6 +42,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         found = arrays.read(path)
     except (OSError, ValueError) as error:
+        raise_refusal(error, "parity", path)
         raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
     absent = [name for name in SHOWN if name not in found]
     if absent:

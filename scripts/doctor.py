@@ -143,7 +143,12 @@ def inputs(config: dict) -> Iterator[Finding]:
             path = Path(f"resources/weights/{name}-{config['weights']['classifier']}.safetensors")
             wanted[f"weights of {name}"] = (path, config["weights"]["source"])
     for check, (path, source) in wanted.items():
-        if path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            yield Finding(FAILURE, check, f"{path} cannot be read: {error.strerror}", f"ask its owner for access (chmod {path.parent})")
+            continue
+        if there:
             yield Finding(OK, check, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
         elif is_url(source) and not (check == "data" and config["data"]["dataset"] == "digits"):
             yield Finding(WARNING, check, f"{path} is not there yet", f"it will be fetched from {source}, where the workflow is started")
@@ -329,7 +334,7 @@ def read_profile(profile: Path) -> dict:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
-    p.add_argument("--profile", type=Path, metavar="FOLDER", help="check it against SLURM as well")
+    p.add_argument("--profile", type=lambda path: Path(path).expanduser(), metavar="FOLDER", help="check it against SLURM as well")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     if args.profile and "SLURM_JOB_ID" in os.environ:

@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> None:
     """Write what the framework computes."""
     how = Execution.from_options(args)
+    if args.output.suffix == ".safetensors":
+        raise InputError(f"--output: {args.output} is where the weights go; end it in .npz")
     dataset, variant = options.load_network(args)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
@@ -84,8 +86,9 @@ def measure(args: argparse.Namespace) -> None:
     random = stream(SEED, Use.ROUNDING)
     backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
     shown["twin_losses"] = _losses(backend, plans)
-    with replacing(args.output) as temporary:
-        np.savez(temporary, **shown)
+    # Through a file of ours, since NumPy adds .npz to a name without.
+    with replacing(args.output) as temporary, temporary.open("wb") as file:
+        np.savez(file, **shown)
 
 
 def _losses(backend: backends.Backend, plans: list[recipe.Plan]) -> np.ndarray:

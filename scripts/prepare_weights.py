@@ -21,7 +21,7 @@ import numpy as np
 
 from alexbench import contents, fingerprint, spec, variants, weights
 from alexbench.download import file_name, local_copy
-from alexbench.files import InputError, run_program
+from alexbench.files import InputError, raise_refusal, run_program
 
 TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
@@ -56,6 +56,7 @@ def read_source(path: Path) -> weights.Weights:
         with path.open("rb") as file:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what an unpickler stumbles over in a damaged file may be anything
+        raise_refusal(error, "weights", path)
         raise InputError(f"weights: {path} is not a PyTorch file of tensors alone: {_why_not(path, error)}") from None
     tensors = dict(_tensors(state, seen=set()))
     if not tensors:

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from alexbench import configuration, slurm
-from alexbench.files import run_program
+from alexbench.files import check_open, run_program
 
 # A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
 SILENT_SECONDS = 900
@@ -135,6 +135,7 @@ def show(config: dict) -> None:
         for variant in config["variants"]:
             for seed in config["seeds"]:
                 cell = Path("runs", framework, variant, f"seed{seed}")
+                check_open("results", results / cell, (logs / cell).parent)
                 word, detail = state(results / cell, logs / f"{cell}.log")
                 job = jobs.pop(("train", f"{framework}/{variant}/{seed}"), None)
                 if job and word != "done":

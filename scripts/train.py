@@ -40,7 +40,7 @@ from alexbench import (
     spec,
     weights,
 )
-from alexbench.files import InputError, replacing, write_json
+from alexbench.files import InputError, raise_refusal, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
 # EX_TEMPFAIL of sysexits.h: not done, try again.
@@ -166,7 +166,7 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
     """Whether a run of this identity has ended here: that of a job that outlived its Snakemake, and that a new one was to repeat."""
     try:
         return json.loads(metrics.read_bytes())["identity_sha256"] == identity_sha256
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -176,6 +176,7 @@ def budget_seconds(other: Path, alike: dict) -> float:
         metrics = json.loads(other.read_bytes())
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_refusal(error, "--as-long-as", other)
         raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
     for key, value in alike.items():
         if theirs[key] != value:

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--title", required=True)
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)
-    absent = [str(path) for path in args.files if not path.is_file()]
+    absent = [str(path) for path in args.files if not (path.exists() or path.is_symlink())]
     if absent:
         raise InputError(f"page: {', '.join(absent)} does not exist; the workflow makes tables, scripts/ and envs/ hold the code")
     parts = [{"name": path.name if len(args.files) > 1 else "", "content": shown(path)} for path in args.files]

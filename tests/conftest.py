@@ -279,3 +279,15 @@ def server(monkeypatch):
         told.address = f"http://127.0.0.1:{httpd.server_address[1]}"
         yield told
         httpd.shutdown()
+
+
+# Root may read everything, unless it gives up these two of its capabilities; then file modes count for it as for anybody.
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+def run_script(name: str, *arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run a program of scripts/ as somebody for whom file modes count."""
+    command = [*AS_ANYBODY, sys.executable, ROOT / "scripts" / name, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import status
-from conftest import write_run
+from conftest import run_script, write_run
 
 
 @pytest.fixture
@@ -96,3 +96,12 @@ def test_finished_cells_tell_their_result(experiment, capsys):
     assert said[0].endswith("done         accuracy 0.6000, trained 1 min 40 s")
     assert said[1].endswith("done         diverged, trained 1 min 40 s")
     assert said[-1] == "6 cells: 4 waiting, 2 done"
+
+
+@pytest.mark.parametrize("shut", ["results/mine", "results/mine/runs/pytorch", "logs/mine"])
+def test_a_folder_that_one_may_not_enter_is_named(experiment, shut):
+    (experiment / shut).mkdir(parents=True)
+    (experiment / shut).chmod(0)
+    done = run_script("status.py", "--config", "mine.yaml", cwd=experiment)
+    assert done.returncode == 1
+    assert done.stderr == f"results: {shut} cannot be read (Permission denied); ask its owner for access (chmod), or name another one\n"

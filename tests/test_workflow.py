@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alexbench import fingerprint, weights
-from conftest import ROOT, SMALL, SNAKEMAKE, sha256, snakemake
+from conftest import AS_ANYBODY, ROOT, SMALL, SNAKEMAKE, sha256, snakemake
 from test_weights import torchvision_weights
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -642,3 +642,14 @@ def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
     names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]
     elsewhere = {name for name, block in zip(names, blocks, strict=True) if "    localrule: True\n" not in block}
     assert elsewhere == {"train", "train_as_long", "measure_parity", "time_steps"}
+
+
+@pytest.mark.parametrize("shut", ["results/small", "results/small/runs/pytorch", "resources/data"])
+def test_a_folder_that_one_may_not_enter_is_named_and_nothing_is_planned_again(project, shut):
+    (project / shut).mkdir(parents=True)
+    (project / shut).chmod(0)
+    (project / "mine.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    command = [*AS_ANYBODY, SNAKEMAKE, "-n", "--configfile", "mine.yaml"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "train" not in done.stdout + done.stderr
+    assert f"{shut} cannot be " in done.stderr and "(Permission denied)" in done.stderr

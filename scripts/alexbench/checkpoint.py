@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alexbench import weights
-from alexbench.files import InputError
+from alexbench.files import InputError, RefusedError
 
 _LOGITS = "logits"
 
@@ -69,6 +69,8 @@ def load(path: Path, identity: dict, say: Callable[[str], None]) -> tuple[Progre
         different = _differences(identity, theirs)
         reason = f"it is of another run ({different})" if different else ""
         progress = Progress(**content | {"clocks": Clocks(**content["clocks"]), "logits": state.pop(_LOGITS)})
+    except RefusedError:  # it may be whole
+        raise
     except (InputError, KeyError, TypeError, ValueError) as error:
         reason = f"it is damaged ({error})"
     if reason:

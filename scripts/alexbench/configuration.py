@@ -1,10 +1,12 @@
 """The configuration checked: one line an error, naming key, value and choices."""
 
 import difflib
+import errno
+import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -17,7 +19,7 @@ from jsonschema.validators import extend
 
 from alexbench import backends, execution, variants
 from alexbench.download import is_url
-from alexbench.files import InputError
+from alexbench.files import InputError, cause, raise_refusal
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
 
@@ -34,10 +36,11 @@ _KINDS = Draft202012Validator.TYPE_CHECKER.redefine_many(
 def load(*overlays: Path | str) -> dict:
     """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it, and checked."""
     config = _defaults()
-    for path in overlays:
+    for path in paths(overlays):
         try:
-            overlay = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8")) or {}
-        except (OSError, RuntimeError, ValueError, yaml.YAMLError) as error:  # RuntimeError: the home of nobody
+            overlay = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise_refusal(error, "config", path)
             raise InputError(f"config: {path} cannot be read ({' '.join(str(error).split())})") from None
         if not isinstance(overlay, dict):
             raise InputError(f"config: {path} holds no keys; config/config.yaml shows them")
@@ -46,6 +49,14 @@ def load(*overlays: Path | str) -> dict:
     if mistakes:
         raise InputError("\n".join(mistakes))
     return config
+
+
+def paths(given: Iterable[Path | str]) -> list[Path]:
+    """The configuration files that a user named, ~ and all; one that is not to be had is left for `load` to refuse."""
+    try:
+        return [Path(path).expanduser() for path in given]
+    except RuntimeError as error:  # the home of nobody
+        raise InputError(f"config: {', '.join(map(str, given))}: {error}; give the whole path") from None
 
 
 def complete(config: dict) -> None:
@@ -232,15 +243,22 @@ def missing_files(config: dict) -> list[str]:
     for key, source, what in needed:
         if is_url(source):
             continue
-        if not _exists(source):
-            lines.append(f"config: {key}: {_short(source)} does not exist; give the path of {what} or a URL")
+        refused = _refusal(source)
+        if refused:
+            lines.append(f"config: {key}: {_short(source)} {refused}; give the path of {what} or a URL")
         elif "{" in source or "}" in source:
             lines.append(f"config: {key}: {_short(source)} has braces, which Snakemake takes for wildcards; give the file another name")
     return lines
 
 
-def _exists(path: str) -> bool:
+def _refusal(path: str) -> str:
+    """Why a path cannot be read, as far as is known without opening it: "does not exist"; "" where nothing stands in the way."""
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, not text that can be a path
-        return False
+        place = Path(path).expanduser()
+        if not place.exists():
+            return "does not exist"
+        return "" if os.access(place, os.R_OK) else f"cannot be read ({os.strerror(errno.EACCES)})"
+    except OSError as error:  # no access to its folder, too long
+        return f"cannot be read ({cause(error)})"
+    except (RuntimeError, ValueError):  # the home of nobody, not text that can be a path
+        return "does not exist"

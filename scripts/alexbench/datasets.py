@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from alexbench import arrays, contents
-from alexbench.files import InputError, replacing
+from alexbench.files import InputError, raise_refusal, replacing
 
 DATASETS = ("cifar10", "digits")
 
@@ -100,9 +100,10 @@ class Dataset:
 
 def save(dataset: Dataset, path: Path | str) -> None:
     """Write `dataset` as .npz, uncompressed: it is read by every cell."""
-    with replacing(path) as temporary:
+    # Through a file of ours, since NumPy adds .npz to a name without.
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
-            temporary,
+            file,
             name=np.array(dataset.name),
             train_images=dataset.train_images,
             train_labels=dataset.train_labels,
@@ -122,9 +123,8 @@ def load(path: Path | str) -> Dataset:
         read = arrays.read(path, (field.name for field in fields(Dataset)))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
-    except OSError as error:
-        raise InputError(f"data: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
+        raise_refusal(error, "data", path)
         raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
     name, classes = read["name"], read["classes"]
     if name.dtype.kind != "U" or name.ndim or not str(name).strip():
@@ -285,8 +285,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises them all
-        if isinstance(error, OSError) and error.errno:
-            raise InputError(f"cifar10: {path} cannot be read ({error.strerror}); mend that, and the same command goes on") from None
+        raise_refusal(error, "cifar10", path)
         size = path.stat().st_size
         raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
 

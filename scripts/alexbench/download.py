@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from alexbench.files import InputError
+from alexbench.files import InputError, RefusedError
 
 # Seconds until a connection stands, and until the next bytes arrive.
 _TIMEOUT = (15, 60)
@@ -99,6 +99,8 @@ def local_copy(source: str, downloads: Path, key: str, sha256: str | None = None
                 path, new = kept, True
     try:
         yield path
+    except RefusedError:  # it may be whole
+        raise
     except InputError as error:
         if not new:
             raise InputError(f"{error} [delete {path} to have {source} fetched again]") from None

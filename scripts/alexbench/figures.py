@@ -82,6 +82,12 @@ def about(runs: pd.DataFrame, _: Language | None = None) -> str:
     return text + (_("; runs of a cell differ in %(what)s", what=", ".join(mixed)) if mixed else "")
 
 
+def _png(name: str) -> Path:
+    if Path(name).suffix != ".png":
+        raise argparse.ArgumentTypeError(f"{name!r} does not end in .png; name it so, and an SVG is written beside it")
+    return Path(name)
+
+
 def parser(description: str, runs: bool = True, language: bool = False, cell: bool = False) -> argparse.ArgumentParser:
     """The options that the plotting programs share; `cell`: those of the ones that draw a single cell."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,5 +99,5 @@ def parser(description: str, runs: bool = True, language: bool = False, cell: bo
         p.add_argument("--variant", required=True, metavar="NAME")
     if language:
         p.add_argument("--language", choices=LANGUAGES, default="en", help="of the figure's texts (%(default)s)")
-    p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
+    p.add_argument("--output", required=True, type=_png, metavar="PNG", help="the figure; an SVG is written beside it")
     return p

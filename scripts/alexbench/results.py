@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alexbench import arrays, datasets, provenance, stats, tables
-from alexbench.files import InputError
+from alexbench.files import InputError, raise_refusal
 from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
@@ -109,7 +109,8 @@ def read_metrics(run: Run) -> dict:
     path = run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
     if not isinstance(metrics, dict):
         raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
@@ -160,6 +161,7 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
     try:
         logits, labels = arrays.read(path, ("logits", "labels")).values()
     except (OSError, ValueError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not a whole file of predictions ({error}); {again}") from None
     images = beside["test_images"]
     if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int64 or not len(logits) == len(labels) == images:
@@ -183,6 +185,7 @@ def _metrics_beside(folder: Path | str) -> dict:
         found = json.loads(path.read_bytes())
         return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent))
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None
 
 

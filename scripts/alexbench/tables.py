@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench.files import InputError
+from alexbench.files import InputError, raise_refusal
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def _text(path: Path | str, again: str, what: str) -> str:
     except FileNotFoundError:
         raise InputError(f"table: {path} does not exist; {again}") from None
     except OSError as error:
-        raise InputError(f"table: {path} cannot be read ({error.strerror or error}); mend that, and the same command goes on") from None
+        raise_refusal(error, "table", path)
+        raise
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexbench.files import InputError, replacing
+from alexbench.files import InputError, raise_refusal, replacing
 from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
 from alexbench.streams import Use, stream
 
@@ -127,14 +127,14 @@ def opened(path: Path | str) -> Iterator[safe_open]:
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise InputError(f"weights: {path} is a folder or a device; give a safetensors file")
+        Path(path).open("rb").close()  # of whatever cannot be opened, safetensors says that it does not exist
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
         raise InputError(f"weights: {path} does not exist") from None
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
+        raise_refusal(error, "weights", path)
         raise InputError(f"weights: {path} is not a whole safetensors file ({error})") from None
-    except OSError as error:
-        raise InputError(f"weights: {path} cannot be read ({error.strerror or error})") from None
 
 
 def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
