@@ -40,6 +40,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
     axes.plot([], [], "|", markersize=13, label=_("one run"), **grey)
     if table.accuracy_minus_study.notna().any():
         axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the study of 2025"))
+    if (table.accuracy_minus_study.notna() & table.accuracy_run_low.notna()).any():
         axes.plot([], [], color=figures.GREY, linewidth=0.8, label=_("95 %% prediction interval of a further run"))
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
     counts = _.either([str(n) for n in sorted(table.n.unique())])
