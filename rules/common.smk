@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -275,3 +276,12 @@ def cancel_jobs_left():
         # The plugin gives all jobs of a run one name that no other run has.
         name = workflow.scheduler._executor.run_uuid
         subprocess.run(["scancel", f"--name={name}"], check=False, timeout=60)
+
+
+def show_failed_logs(snakemake_logs):
+    """Print the last lines of every log that Snakemake's own logs name for a failed job: a notebook's user sees no other."""
+    said = "\n".join(Path(name).read_text(encoding="utf-8", errors="replace") for name in snakemake_logs)
+    for name in dict.fromkeys(re.findall(r"^ +log: (.+?) \(check log file", said, re.MULTILINE)):
+        path = Path(name)
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if path.is_file() else []
+        print(f"{path} ends:", *(f"    {line}" for line in lines[-5:] or ["(it says nothing)"]), sep="\n", file=sys.stderr)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Collect the runs of a grid into tables: runs.csv, a row a run; table.csv, table.md and table.tex, a row a framework and variant.
 
-python scripts/collect.py --runs results/runs --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3 --output results
+python scripts/collect.py --results results --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3
 """
 
 import argparse

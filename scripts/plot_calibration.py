@@ -4,11 +4,11 @@
 python scripts/plot_calibration.py --runs results/runs.csv --output results/figures/calibration.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from alexbench import figures, results, stats
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 BINS = 15

@@ -5,11 +5,11 @@
         --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from alexbench import figures, results, stats
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 

@@ -4,10 +4,10 @@
 python scripts/plot_clocks.py --runs results/runs.csv --output results/figures/clocks.png
 """
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 

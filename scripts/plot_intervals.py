@@ -6,10 +6,10 @@ python scripts/plot_intervals.py --runs results/runs.csv --table results/table.c
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from alexbench import figures, results, study
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 

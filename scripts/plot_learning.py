@@ -4,13 +4,13 @@
 python scripts/plot_learning.py --runs results/runs.csv --output results/figures/learning.png
 """
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 

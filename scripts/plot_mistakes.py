@@ -5,10 +5,10 @@
         --framework pytorch --variant alexnet_mod --output results/figures/mistakes/pytorch-alexnet_mod.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from alexbench import datasets, figures, numeric, results, stats
+from alexbench.figures import plt
 from alexbench.files import InputError, run_program
 
 

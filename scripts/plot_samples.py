@@ -6,10 +6,10 @@ python scripts/plot_samples.py --data resources/data/cifar10.npz --output result
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from alexbench import datasets, figures, numeric
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 

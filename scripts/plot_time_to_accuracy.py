@@ -4,13 +4,13 @@
 python scripts/plot_time_to_accuracy.py --runs results/runs.csv --output results/figures/time_to_accuracy.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 # Accuracies for which times are found.

@@ -9,11 +9,11 @@ python scripts/plot_timing.py roofline --arms results/timing.csv --device cuda -
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.lines import Line2D
 
 from alexbench import figures, timing_results
+from alexbench.figures import plt
 from alexbench.files import InputError, run_program
 
 KEPT, SAVED, LOST, APART = "#555555", "#009E73", "#D55E00", "#bbbbbb"

@@ -16,7 +16,7 @@ import plot_time_to_accuracy
 import plot_tradeoff
 from alexbench import datasets, figures, results, stats, variants
 from alexbench.files import InputError
-from conftest import write_run
+from conftest import run_script, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
 
@@ -186,3 +186,13 @@ def test_an_accuracy_is_reached_when_it_first_is_and_never_where_it_is_not():
     history = pd.DataFrame({"seconds": [10.0, 20.0, 30.0], "accuracy": [0.3, 0.5, 0.4]})
     found = plot_time_to_accuracy.times_to(history, np.array([0.1, 0.3, 0.45, 0.5, 0.6]))
     assert found == pytest.approx([10, 10, 20, 20, np.nan], nan_ok=True)
+
+
+def test_a_notebooks_backend_and_a_users_matplotlibrc_have_no_say(tmp_path, digits_file):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nsavefig.facecolor: red\n", encoding="utf-8")
+    drawn = []
+    for name, surroundings in (("a.png", {}), ("b.png", {"MPLBACKEND": "module://no_such.backend", "MATPLOTLIBRC": str(tmp_path)})):
+        done = run_script("plot_samples.py", "--data", digits_file, "--output", tmp_path / name, **surroundings)
+        assert done.returncode == 0, done.stderr
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]

@@ -1,5 +1,6 @@
 """The study's page says what the runs say and no more, whole and by itself, in both languages; and so does its PDF."""
 
+import io
 import re
 import shutil
 from html.parser import HTMLParser
@@ -305,3 +306,11 @@ def test_tables_texts_and_code_as_pages(tmp_path):
 
 def test_no_script_ends_early():
     assert "</script" not in pages.inline_json({"a": "</script><script>alert(1)</script>"})
+
+
+def test_the_recipe_for_a_new_variant_says_its_description_in_spanish():
+    """CONTRIBUTING.md's two blocks: what the variant says of itself is what the catalogue is told to translate."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    described = re.search(r'description="([^"]+)"', recipe)[1]
+    added = pofile.read_po(io.BytesIO(re.search(r"```po\n(.*?)```", recipe, re.DOTALL)[1].encode()), locale="es")
+    assert [(message.id, bool(message.string)) for message in added if message.id] == [(described, True)]

@@ -31,7 +31,7 @@ import write_study
 from alexbench import comparisons, datasets, results, tables, timing_results
 from alexbench.files import InputError
 from alexbench.tables import Column
-from conftest import write_run
+from conftest import IMAGES, write_run
 from test_timing import write_round
 
 RUN = Path("runs/pytorch/alexnet_mod/seed1")
@@ -146,7 +146,7 @@ def made(tmp_path_factory) -> Path:
         for number in (1, 2):
             arms = {"notebook": ("ladder", 0.01), "resident": ("ladder", 0.004), "fast": ("ladder", 0.002 * number)}
             write_round(root / f"timing/{framework}/round{number}.csv", framework, number, arms)
-    datasets.save(datasets.digits().limited(100, 100), root / "data.npz")
+    datasets.save(IMAGES, root / "data.npz")
     assert collect.main(["--results", str(root), *GRID]) == 0
     assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "data.npz"), "--output", str(root)]) == 0
     assert collect_timing.main([*rounds_of(root), "--output", str(root)]) == 0

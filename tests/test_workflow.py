@@ -570,6 +570,7 @@ def test_a_broken_archive_ends_the_run_and_names_it(project):
     assert done.returncode == 1
     log = (project / "logs/data/cifar10.log").read_text(encoding="utf-8")
     assert log.startswith("cifar10: cifar-10-python.tar.gz is an HTML page") and "Traceback" not in log
+    assert f"logs/data/cifar10.log ends:\n    {log.splitlines()[-1]}\n" in done.stderr
     assert not list((project / "resources").rglob("*.npz"))
 
 

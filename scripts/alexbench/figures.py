@@ -24,7 +24,8 @@ GREY = "#555555"
 
 
 def style() -> None:
-    """Set fonts, grid and sizes for every figure that follows."""
+    """Set fonts, grid and sizes for every figure that follows; a matplotlibrc of the user's, which may ask for TeX, has no say."""
+    matplotlib.rcdefaults()
     sns.set_theme(
         context="paper",
         style="whitegrid",
