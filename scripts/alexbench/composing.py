@@ -109,7 +109,11 @@ def _compose(scheduler) -> Iterator[Composed]:
                 continue
             known.add(asked)
             found.clear(), refusals.clear()
-            executor.run_job(submitted)
+            try:
+                executor.run_job(submitted)
+            except AttributeError as error:
+                # To tell why it refuses a group, the plugin asks for the group's rule, which it has not.
+                refusals.append(str(error.__context__))
             reason = refusals[0].removeprefix("Job submission failed with exception: ") if refusals else ""
             # Without the name, the log and the comment, which no limit concerns, and without the command that the job is to run.
             request = shlex.split(re.split(r" --wrap=| /dev/stdin", found[0])[0])[1:] if found else []

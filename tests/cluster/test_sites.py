@@ -21,7 +21,7 @@ SMALL = {
     "variants": ["alexnet_mod"],
     "seeds": [1],
     "data": {"dataset": "digits"},
-    "equal_time": {"variant": "alexnet_mod", "as_long_as": "alexnet"},
+    "largest_job": {"mem_mb": 64000, "runtime": 240},
 }
 
 
@@ -64,12 +64,11 @@ def test_every_rule_that_asks_for_a_gpu_is_asked_about(place):
     [
         ("    mem_mb: 9000000\n", "mem_mb"),
         ("    runtime: 20000\n", "asks for 20000 minutes, partition mig allows 240: it would wait for ever -> set runtime"),
-        ("    threads: 64\n", ""),
+        ("set-threads:\n  train: 64\n", "-> set "),
         ("    slurm_extra: \"'--mem=9000'\"\n", "slurm_extra may not hold --memory, which Snakemake's executor sets itself: --mem=9000"),
         ("    slurm_extra: \"'--reservation=nobodys'\"\n", "Requested reservation is invalid -> set slurm_extra"),
         (f"    gres: \"'gpu:{MIG}:1'\"\n", f"gpu: 0 and slurm_extra: \"'--gpus-per-node={MIG}:1'\""),
         (f"    gpu_model: {MIG}\n", f"gpu: 0 and slurm_extra: \"'--gpus-per-node={MIG}:1'\""),
-        ("    qos: nobodys\n", ""),
         ("    slurm_partition: mig,short\n", None),
         (f"    gpu: 0\n    slurm_extra: \"'--gpus-per-node={MIG}:1'\"\n", None),
         ("    mem_mb: 0\n", None),
@@ -80,7 +79,7 @@ def test_what_a_site_asks_for(place, new, says):
     text = (place / "profiles/slurm/config.yaml").read_text(encoding="utf-8")
     key = new.split(":")[0]
     lines = [line for line in text.splitlines(True) if not line.startswith(f"{key}:")]
-    place_of = lines.index("  train: &gpu\n") + 1
+    place_of = lines.index("  train: &gpu\n") + 1 if new.startswith(" ") else 0
     (place / "profiles/slurm/config.yaml").write_text("".join([*lines[:place_of], new, *lines[place_of:]]), encoding="utf-8")
     found = next(finding for finding in findings() if finding.check.startswith("job of train"))
     if says is None:
