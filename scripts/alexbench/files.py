@@ -91,10 +91,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        mode = _mode(path)
-        if stat.S_ISDIR(mode):
+        if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if _is_special(path, mode):
+        if is_special(path):
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
@@ -128,12 +127,13 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _is_special(path: Path, mode: int) -> bool:
+def is_special(path: Path) -> bool:
     """Whether a path is written to and not replaced: a device, a pipe, a process's open file as /dev/stdout is."""
     place = path.parent.resolve() / path.name
     link = place.readlink() if place.is_symlink() else Path()
     if any(text.startswith("/proc/") for text in map(str, (place, link))):
         return True
+    mode = _mode(path)
     return mode != 0 and not stat.S_ISREG(mode)
 
 

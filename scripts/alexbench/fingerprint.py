@@ -5,7 +5,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from alexbench.files import replacing
+from alexbench.files import is_special, replacing
 from alexbench.spec import Variant
 
 LIBRARY = Path(__file__).parent
@@ -100,7 +100,9 @@ def of_content(path: Path) -> str | None:
 
 
 def note(path: Path) -> None:
-    """Write the SHA-256 of a prepared file beside it, as sha256sum does, for `of_prepared`."""
+    """Write the SHA-256 of a prepared file beside it, as sha256sum does, for `of_prepared`; nothing beside a device or a pipe."""
+    if is_special(path):
+        return
     with replacing(_beside(path)) as temporary:
         temporary.write_text(f"{_sha256(path)}  {path.name}\n", encoding="utf-8")
 
