@@ -126,6 +126,7 @@ def show(config: dict) -> None:
     results = Path(config["results"])
     logs = Path("logs", *results.parts[1:])
     silence = ""
+    check_open("results", results / "runs")
     try:
         jobs = live_jobs(results)
     except slurm.NoAnswer as error:

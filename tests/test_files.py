@@ -167,7 +167,7 @@ def test_an_output_that_cannot_be_written_is_told_in_one_line(tmp_path):
 
 def test_a_name_without_npz_is_kept(tmp_path):
     assert run_script("prepare_data.py", "digits", "--output", "mine", cwd=tmp_path).returncode == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.sha256"]
     refused = run_script("plot_samples.py", "--data", "mine", "--output", "samples", cwd=tmp_path)
     assert refused.returncode == 2 and "'samples' does not end in .png" in refused.stderr
 

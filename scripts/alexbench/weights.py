@@ -9,7 +9,6 @@ width). Files of it are safetensors.
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import sqrt
@@ -19,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexbench.files import InputError, raise_refusal, replacing
+from alexbench.files import InputError, RefusedError, raise_refusal, replacing
 from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
 from alexbench.streams import Use, stream
 
@@ -125,8 +124,9 @@ def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
 def opened(path: Path | str) -> Iterator[safe_open]:
     """A safetensors file of which only the header has been read; InputError where it is none."""
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise InputError(f"weights: {path} is a folder or a device; give a safetensors file")
+        if not (Path(path).is_file() or Path(path).is_dir()) and Path(path).exists():
+            # Opening a pipe would wait for its writer.
+            raise RefusedError(f"weights: {path} is a device or a pipe; give a safetensors file")
         Path(path).open("rb").close()  # of whatever cannot be opened, safetensors says that it does not exist
         with safe_open(path, framework="numpy") as file:
             yield file
