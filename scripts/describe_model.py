@@ -99,10 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)
+    metrics = json.loads(args.metrics.read_text(encoding="utf-8"))
     table = results.read_cells(args.table, ("framework", "variant", "n"))
     if (table.n > 1).any():
         table = results.read_cells(args.table)  # with what several seeds came to
-    text = card(json.loads(args.metrics.read_text(encoding="utf-8")), table, args.model)
+    text = card(metrics, table, args.model)
     with replacing(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return 0
