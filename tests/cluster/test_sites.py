@@ -65,7 +65,7 @@ def test_every_rule_that_asks_for_a_gpu_is_asked_about(place):
         ("    mem_mb: 9000000\n", "mem_mb"),
         ("    runtime: 20000\n", "asks for 20000 minutes, partition mig allows 240: it would wait for ever -> set runtime"),
         ("set-threads:\n  train: 64\n", "-> set "),
-        ("    slurm_extra: \"'--mem=9000'\"\n", "slurm_extra may not hold --memory, which Snakemake's executor sets itself: --mem=9000"),
+        ("    slurm_extra: \"'--mem=9000'\"\n", "slurm_extra may not hold memory, which Snakemake's executor sets itself: --mem=9000"),
         ("    slurm_extra: \"'--reservation=nobodys'\"\n", "Requested reservation is invalid -> set slurm_extra"),
         (f"    gres: \"'gpu:{MIG}:1'\"\n", f"gpu: 0 and slurm_extra: \"'--gpus-per-node={MIG}:1'\""),
         (f"    gpu_model: {MIG}\n", f"gpu: 0 and slurm_extra: \"'--gpus-per-node={MIG}:1'\""),
