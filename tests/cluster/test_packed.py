@@ -40,9 +40,9 @@ def uncommented(project: Path, *changes: tuple[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-SHARED = ("  train: &gpu\n", "  train: &gpu\n    gpu: 0\n    gres: \"'gpu:1'\"\n    mem_mb: 2000\n    runtime: 30\n")
+SHARED = ("  train: &gpu\n", "  train: &gpu\n    gpu: 0\n    gres: \"'gpu:1'\"\n    mem_mb: 2000 * attempt\n    runtime: 30\n")
 IN_TURN = [
-    ("  train: &gpu\n", "  train: &gpu\n    mem_mb: 2000\n    runtime: 30\n"),
+    ("  train: &gpu\n", "  train: &gpu\n    mem_mb: 2000 * attempt\n    runtime: 30\n"),
     ("# set-resource-scopes: gpu", "set-resource-scopes: gpu"),
     ("  gpu: 20\n", "  gpu: 1\n"),
 ]
