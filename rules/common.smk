@@ -41,10 +41,10 @@ if workflow.is_main_process:
     if others:
         print(f"Another Snakemake is at work in this folder: {', '.join(others)}. Do not --unlock before it has ended.", file=sys.stderr)
 
-# A training is timed: on this machine one at a time, unless the user says how many GPUs there are (`--resources gpu=2`). On a
-# cluster, where Snakemake counts nodes, each job has its own. (The executor itself is not known yet when this is read.)
+# A training is timed: on this machine one at a time, or as many as are to share a GPU, unless the user says how many there are to be
+# (`--resources gpu=2`). On a cluster, where Snakemake counts nodes, each job has its own. (The executor itself is not known yet when this is read.)
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+    workflow.register_resource("gpu", config["runs_per_gpu"])
 
 RESULTS = config["results"]
 LOGS = RESULTS.replace("results", "logs", 1)

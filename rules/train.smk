@@ -22,6 +22,8 @@ rule train:
         mem_mb=at_each_attempt("mem_mb", 8000),
         # A retry goes on from the checkpoint.
         runtime=min(240, config["largest_job"]["runtime"]),
+        # Here, since what is under `params` would train again what is there.
+        runs_per_gpu=config["runs_per_gpu"],
     params:
         script=script("train.py"),
         options=training_options,
@@ -37,4 +39,5 @@ rule train:
     shell:
         "{params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --data {input.data:q} {params.weights:q} {params.options:q} --threads={params.threads} --attempt {resources.attempt}"
+        " --runs-per-gpu {resources.runs_per_gpu}"
         " --output {params.folder:q} 2> {log:q}"

@@ -81,13 +81,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def live_jobs(results: Path) -> dict[tuple[str, str], slurm.Job]:
-    """What SLURM has of this experiment's jobs now, by rule and cell. Raises `slurm.NoAnswer`."""
+    """What SLURM has of this experiment's jobs now, by rule and cell; a job of several cells for each. Raises `slurm.NoAnswer`."""
     submitted = rows(results / "slurm_jobs.csv")
     if not submitted:
         return {}
     names = list(dict.fromkeys(row["run"] for row in submitted))[-50:]
     known = {job.id: job for job in slurm.jobs(f"--name={','.join(names)}")}
-    return {(row["rule"], row["cell"]): known[row["job"]] for row in submitted if row["job"] in known and known[row["job"]].live}
+    live = [(row, known[row["job"]]) for row in submitted if row["job"] in known and known[row["job"]].live]
+    return {(row["rule"], cell): job for row, job in live for cell in row["cell"].split() or [""]}
 
 
 def of_job(job: slurm.Job, seconds_left: float | None = None) -> str:
@@ -125,12 +126,14 @@ def show(config: dict) -> None:
     """Print a line a cell, then the sums."""
     results = Path(config["results"])
     logs = Path("logs", *results.parts[1:])
+    check_open("results", results)
     silence = ""
     check_open("results", results / "runs")
     try:
         jobs = live_jobs(results)
     except slurm.NoAnswer as error:
         jobs, silence = {}, f"SLURM does not answer ({error}): from files alone"
+    sizes = Counter(job.id for job in jobs.values())
     counts: Counter[str] = Counter()
     for framework in config["frameworks"]:
         for variant in config["variants"]:
@@ -146,10 +149,17 @@ def show(config: dict) -> None:
                         word = "waiting"
                     else:
                         detail = f"{detail}; {of_job(job, time_needed(results / cell))}".removeprefix("; ")
+                    if sizes[job.id] > 1:
+                        detail += f" (one job of {sizes[job.id]} cells)"
                 counts[word] += 1
                 print(f"{framework:<11} {variant:<19} seed {seed:<4} {word:<12} {detail}".rstrip())
+    # What is not a cell of the grid, a line a job.
+    besides: dict[tuple[str, slurm.Job], list[str]] = {}
     for (rule, cell), job in jobs.items():
-        print(f"{rule:<43} {'waiting' if job.state == 'PENDING' else 'running':<12} {of_job(job)} {cell}".rstrip())
+        besides.setdefault((rule, job), []).append(cell)
+    for (rule, job), cells in besides.items():
+        what = cells[0] if len(cells) == 1 else f"{cells[0]} and {len(cells) - 1} more"
+        print(f"{rule:<43} {'waiting' if job.state == 'PENDING' else 'running':<12} {of_job(job)} {what}".rstrip())
     print(f"{counts.total()} cells: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()))
     for line in (costs(results), silence):
         if line:

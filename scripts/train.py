@@ -119,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
         "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
     )
     execution.add_options(p)
+    p.add_argument(
+        "--runs-per-gpu",
+        type=numeric.positive(int),
+        default=1,
+        metavar="N",
+        help="share a GPU with others that say the same, N in all; their seconds are compared with one another alone (%(default)s)",
+    )
     return p
 
 
@@ -155,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
 
     with keeper.alone(say):
         try:
-            with lease.one_gpu(args.device, waiting) as held:
+            with lease.one_gpu(args.device, waiting, args.runs_per_gpu) as held:
                 return run(args, keeper, held)
         finally:
             # Whoever reads the folder shall not take this run for one that is still going.
@@ -173,7 +180,8 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
 def budget_seconds(other: Path, alike: dict) -> float:
     """Training seconds of the run whose metrics.json is `other`; InputError where it differs from this run in what is to be `alike`."""
     try:
-        metrics = json.loads(other.read_bytes())
+        # Those of before there was this choice had a GPU each.
+        metrics = {"runs_per_gpu": 1} | json.loads(other.read_bytes())
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise_refusal(error, "--as-long-as", other)
@@ -215,7 +223,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     device_name = described["device_name"] or host["cpu_name"]
     hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
     data_sha256 = dataset.sha256()
-    budget = budget_seconds(args.as_long_as, hardware | {"data_sha256": data_sha256}) if args.as_long_as else None
+    budget = None
+    if args.as_long_as:
+        budget = budget_seconds(args.as_long_as, hardware | {"runs_per_gpu": args.runs_per_gpu, "data_sha256": data_sha256})
     say(
         f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({device_name}, {threads} threads)"
@@ -244,7 +254,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         setup_seconds = time.perf_counter() - STARTED - held.waited_seconds
         folder = args.output / "events" if args.tensorboard else None
         with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
-            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget, written)
+            words = (setup_seconds, stop, say, budget, written, args.runs_per_gpu)
+            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, *words)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
             raise  # more may be had: the retry asks for it
@@ -299,6 +310,8 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         "gpu": gpu.summary(),
         # Which of the machine's it was.
         "gpu_uuid": held.gpu,
+        # How many shared it, or were to; at any time, where an interrupted run was started again with another number.
+        "runs_per_gpu": progress.runs_per_gpu,
         "threads": threads,
         "settings": described["settings"],
         **host,

@@ -24,7 +24,7 @@ FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
 # Texts among the results that are told otherwise in the page.
 KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
 # What of a run's metrics tells how it was made, besides its settings and versions.
-MADE_WITH = ("device_name", "device", "threads", "platform", "git_commit", "data_sha256", "weights_sha256")
+MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
 # What the page tells of runs, and other tables and figures do not need.
 NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
@@ -246,6 +246,7 @@ def provenance_titles(_: Language) -> dict[str, str]:
         "device_name": _("Hardware"),
         "device": _("Device"),
         "threads": _("CPU threads"),
+        "runs_per_gpu": _("Runs at a time on a GPU"),
         "platform": _("System"),
         "git_commit": _("Code (commit)"),
         "data_sha256": _("Data (SHA-256)"),

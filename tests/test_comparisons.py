@@ -142,6 +142,7 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
     ("changes", "made_with"),
     [
         ({"threads": 8}, "threads 8"),
+        ({"runs_per_gpu": 4}, "runs_per_gpu 4"),
         ({"versions": {"python": "3.12"}}, "versions.python 3.12"),
         ({"settings": {"precision": "fp32", "input": "per_image"}}, "settings.input per_image"),
         ({"code": "abc"}, "code abc"),

@@ -70,11 +70,11 @@ def nvmlDeviceGetMigDeviceHandleByIndex(handle, number):
 HOLDER = """
 import os, sys, time
 from alexbench import lease
-if len(sys.argv) > 2:
-    os.setgid(int(sys.argv[2]))
-    os.setuid(int(sys.argv[2]))
+if len(sys.argv) > 3:
+    os.setgid(int(sys.argv[3]))
+    os.setuid(int(sys.argv[3]))
     os.umask(0o077)
-with lease.one_gpu(sys.argv[1], lambda line: print(line, flush=True)) as held:
+with lease.one_gpu(sys.argv[1], lambda line: print(line, flush=True), int(sys.argv[2])) as held:
     print("has", held.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
     time.sleep(60)
 """
@@ -83,8 +83,8 @@ with lease.one_gpu(sys.argv[1], lambda line: print(line, flush=True)) as held:
 class Holder:
     """A process that asks for a GPU and keeps it, as another user where one is given. Its output is read line by line."""
 
-    def __init__(self, environment: dict[str, str], device: str = "auto", user: int | None = None) -> None:
-        command = [sys.executable, "-c", HOLDER, device, *([] if user is None else [str(user)])]
+    def __init__(self, environment: dict[str, str], device: str = "auto", user: int | None = None, runs_per_gpu: int = 1) -> None:
+        command = [sys.executable, "-c", HOLDER, device, str(runs_per_gpu), *([] if user is None else [str(user)])]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8")
 
     def says(self) -> str:
@@ -116,8 +116,8 @@ def hold() -> Iterator[Callable[..., Holder]]:
     """Start a Holder; all are ended with the test."""
     started = []
 
-    def start(*arguments: object) -> Holder:
-        started.append(Holder(*arguments))
+    def start(*arguments: object, **more: int) -> Holder:
+        started.append(Holder(*arguments, **more))
         return started[-1]
 
     yield start
@@ -138,6 +138,44 @@ def test_each_process_has_a_gpu_of_its_own_and_the_last_one_waits(machine, hold)
     assert third.says() == f"has {B} {B}"
     # What does not ask for a GPU waits for none.
     assert hold(two, "cpu").says() == "has None None"
+
+
+def test_as_many_as_they_say_share_a_gpu(machine, hold):
+    one = machine(A)
+    first, second = (hold(one, runs_per_gpu=2) for _ in range(2))
+    assert first.says() == second.says() == f"has {A} {A}"
+    third = hold(one, runs_per_gpu=2)
+    assert third.says().startswith(f"other processes hold every GPU that this one may use ({A}); waiting for one.")
+    first.end(signal.SIGKILL)
+    assert third.says() == f"has {A} {A}"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_a_gpu_is_not_shared_with_who_said_another_number(machine, hold, ours, theirs):
+    """Nor with who said none: either has seconds of its own kind."""
+    two = machine(A, B)
+    first = hold(two, runs_per_gpu=ours)
+    assert first.says() == f"has {A} {A}"
+    assert hold(two, runs_per_gpu=theirs).says() == f"has {B} {B}"
+    waiting = hold(machine(A), runs_per_gpu=theirs)
+    assert waiting.says().startswith("other processes hold every GPU")
+    first.end()
+    assert waiting.says() == f"has {A} {A}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be other users")
+def test_users_share_a_gpu_too(machine, hold):
+    place = Path(tempfile.mkdtemp())
+    try:
+        place.chmod(0o755)
+        (place / "tmp").mkdir()
+        (place / "tmp").chmod(0o1777)
+        shared = machine(A, locks=place / "tmp" / "locks")
+        for user in (12345, 54321):
+            assert hold(shared, "auto", user, runs_per_gpu=2).says() == f"has {A} {A}"
+        assert hold(shared, "auto", 12345, runs_per_gpu=2).says().startswith("other processes hold every GPU")
+    finally:
+        shutil.rmtree(place)
 
 
 @pytest.mark.parametrize(

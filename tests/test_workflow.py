@@ -265,6 +265,12 @@ def test_another_recipe_trains_again(finished, tmp_path):
     assert trained_again(finished, tmp_path, {}, SMALL | {"recipe": {"epochs": 2, "batch_size": 16}}) == {"pytorch", "tensorflow"}
 
 
+def test_a_gpu_that_is_shared_from_now_on_trains_nothing_again(finished):
+    done = snakemake(finished, "-n", "-p", "--resources", "gpu=2", config=SMALL | {"seeds": [1, 2], "runs_per_gpu": 2})
+    assert planned(done)["train"] == 2 and done.stdout.count("--runs-per-gpu 2 ") == 2
+    assert "Nothing to be done" in snakemake(finished, "-n", config=SMALL | {"runs_per_gpu": 2}).stdout
+
+
 def test_one_more_seed_trains_that_seed_alone(finished):
     jobs = planned(snakemake(finished, "-n", config=SMALL | {"seeds": [1, 2]}))
     assert jobs["train"] == 2

@@ -34,7 +34,7 @@ class Progress:
 
     `epochs_run`: whole epochs; `steps_run`: steps of the epoch after these, and `epoch_seconds` their time; `history`: a dict a
     whole epoch; `logits`: float32 (n, 10) of the test images after the last whole epoch; `interruptions`: how often the run was resumed;
-    `device_names`: what it has run on.
+    `device_names`: what it has run on; `runs_per_gpu`: how many shared a GPU of these at most.
     """
 
     clocks: Clocks = field(default_factory=Clocks)
@@ -45,6 +45,7 @@ class Progress:
     logits: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     interruptions: int = 0
     device_names: list[str] = field(default_factory=list)
+    runs_per_gpu: int = 1
 
 
 def save(path: Path, identity: dict, progress: Progress, state: dict[str, np.ndarray]) -> None:

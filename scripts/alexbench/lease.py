@@ -2,13 +2,17 @@
 
 Each GPU, or part of one (MIG), has a lock file in a folder that all users of the machine share. The kernel releases a lock when its process
 ends, however that ends. Only this workflow's programs look at these locks.
+
+Who shares a GPU says with how many: that many then have a place on it each. They hold the GPU's lock together, so that nobody has it alone
+meanwhile, and one lock a place; those who say another number, and whose seconds are of another kind, take another GPU or wait.
 """
 
 import fcntl
+import glob
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,23 +28,21 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 @dataclass
 class Lease:
-    """`gpu`: the UUID of the GPU that is held, None where there was nothing to take. `waited_seconds`: until it was free."""
+    """`gpu`: the UUID of the GPU that is held, None where there was nothing to take. `waited_seconds`: until it was free.
+
+    `handles`: file descriptors to pass on to a process that works on the same GPU: the lock then lasts until the last of them ends.
+    """
 
     gpu: str | None = None
     waited_seconds: float = 0.0
-    handle: int | None = None
-
-    @property
-    def handles(self) -> tuple[int, ...]:
-        """File descriptors to pass on to a process that works on the same GPU: the lock then lasts until the last of them ends."""
-        return () if self.handle is None else (self.handle,)
+    handles: tuple[int, ...] = ()
 
     def release(self) -> None:
         """Let another process have the GPU."""
-        if self.handle is not None:
-            os.close(self.handle)
+        if self.handles:
+            _close(self.handles)
             os.environ.pop(INHERITED, None)
-        self.gpu = self.handle = None
+        self.gpu, self.handles = None, ()
 
 
 def _to_stderr(line: str) -> None:
@@ -48,21 +50,23 @@ def _to_stderr(line: str) -> None:
 
 
 @contextmanager
-def one_gpu(device: str, say: Callable[[str], None] = _to_stderr) -> Iterator[Lease]:
+def one_gpu(device: str, say: Callable[[str], None] = _to_stderr, runs_per_gpu: int = 1) -> Iterator[Lease]:
     """Hold the first free GPU of those that CUDA_VISIBLE_DEVICES leaves, for as long as the block lasts; wait where none is free.
+
+    With `runs_per_gpu`, a place on one, together with others that say the same number, up to that many.
 
     Call it before a framework looks for GPUs: CUDA_VISIBLE_DEVICES names only this one from then on, also after the block, since a
     framework looks once. `device`: "auto", "cuda", or "cpu", for which nothing is held. Nothing is held either where NVML finds no GPU.
     `say` is told of waiting.
     """
-    lease = _take(device, say)
+    lease = _take(device, say, runs_per_gpu)
     try:
         yield lease
     finally:
         lease.release()
 
 
-def _take(device: str, say: Callable[[str], None]) -> Lease:
+def _take(device: str, say: Callable[[str], None], runs_per_gpu: int) -> Lease:
     names = [] if device == "cpu" else visible_gpus()
     if not names:
         return Lease()
@@ -71,7 +75,7 @@ def _take(device: str, say: Callable[[str], None]) -> Lease:
     folder = Path(os.environ.get(FOLDER, "/tmp/alexbench-gpus"))
     started, told = time.perf_counter(), False
     try:
-        while (held := _first_free(folder, names)) is None:
+        while (held := _first_free(folder, names, runs_per_gpu)) is None:
             if not told:
                 say(
                     f"other processes hold every GPU that this one may use ({', '.join(names)}); waiting for one. "
@@ -82,26 +86,59 @@ def _take(device: str, say: Callable[[str], None]) -> Lease:
     except OSError as error:
         say(f"no GPU can be reserved in {folder} ({error.strerror}): see to it that no other training uses the same one")
         return Lease()
-    name, handle = held
+    name, handles = held
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[INHERITED] = name
-    return Lease(name, time.perf_counter() - started if told else 0.0, handle)
+    return Lease(name, time.perf_counter() - started if told else 0.0, handles)
 
 
-def _first_free(folder: Path, names: list[str]) -> tuple[str, int] | None:
-    """The first of these GPUs that no process holds, held from now on, and the descriptor that holds it."""
+def _first_free(folder: Path, names: list[str], runs_per_gpu: int) -> tuple[str, tuple[int, ...]] | None:
+    """The first of these GPUs that has room, held from now on, and the descriptors that hold it."""
     for name in names:
-        handle = _locked(folder / name.replace("/", "-"))
-        if handle is not None:
-            return name, handle
+        path = folder / name.replace("/", "-")
+        alone = _locked(path) if runs_per_gpu == 1 else None
+        handles = _place(path, runs_per_gpu) if runs_per_gpu > 1 else () if alone is None else (alone,)
+        if handles:
+            return name, handles
     return None
 
 
-def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock on a file, which is made if need be; None where another process holds it."""
+def _place(path: Path, runs_per_gpu: int) -> tuple[int, ...]:
+    """Descriptors that hold one of so many places on the GPU whose lock is `path`; () where all are taken, or others have the GPU."""
+    held: list[int] = []
+
+    def also(handle: int | None) -> bool:
+        held.extend(() if handle is None else (handle,))
+        return handle is not None
+
+    ours = path.with_name(f"{path.name}-by-{runs_per_gpu}")
+    # Both said before others are looked for: of two numbers that come at once, neither overlooks the other.
+    if also(_locked(path, fcntl.LOCK_SH)) and also(_locked(ours, fcntl.LOCK_SH)):
+        others = [other for other in path.parent.glob(f"{glob.escape(path.name)}-by-*") if other != ours]
+        free = all(_is_free(other) for other in others)
+        if free and any(also(_locked(path.with_name(f"{path.name}-place{number}"))) for number in range(runs_per_gpu)):
+            return tuple(held)
+    _close(held)
+    return ()
+
+
+def _is_free(path: Path) -> bool:
+    handle = _locked(path)
+    if handle is not None:
+        os.close(handle)
+    return handle is not None
+
+
+def _close(handles: Iterable[int]) -> None:
+    for handle in handles:
+        os.close(handle)
+
+
+def _locked(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
+    """A descriptor that holds the lock on a file, which is made if need be; None where another process holds it, and not to share."""
     while True:
         handle = _opened(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
             # Whatever cleans up /tmp may have deleted the file meanwhile: others would then lock a new one of that name.
             if os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False)):
                 return handle

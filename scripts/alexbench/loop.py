@@ -143,6 +143,7 @@ def train(
     say: Callable[[str], None] = print,
     budget_seconds: float | None = None,
     events: Events | None = None,
+    runs_per_gpu: int = 1,
 ) -> Outcome:
     """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
 
@@ -150,6 +151,7 @@ def train(
     Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
     training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
     With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says. `events` is told of each.
+    `runs_per_gpu` goes on record.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
@@ -168,6 +170,7 @@ def train(
     device_name = backend.describe()["device_name"] or environment.cpu_name()
     if device_name not in progress.device_names:
         progress.device_names.append(device_name)
+    progress.runs_per_gpu = max(progress.runs_per_gpu, runs_per_gpu)
     clocks = progress.clocks
     clocks.setup_seconds += setup_seconds
     clocks.compile_seconds += compile_seconds

@@ -146,7 +146,7 @@ class Guard:
         """The number of a live job that was submitted for `job` and that nobody has claimed; from now on it is."""
         with self.lock:
             for found in queue:
-                if found.live and found.id not in self.claimed and found.comment == comment_of(job):
+                if found.live and found.id not in self.claimed and found.comment == comment_of(job) and is_of_group(found, job):
                     self.claimed[found.id] = job.attempt
                     return found.id
         return None
@@ -159,8 +159,11 @@ class Guard:
 
     def _of(self, number: str, job) -> dict:
         """What a job is, by Snakemake's names."""
-        cell = "" if job.is_group() else "/".join(map(str, job.wildcards))
-        return {"job": number, "rule": job.name, "cell": cell, "attempt": self.claimed[number]}
+        # Several in one job: cells with a space between them.
+        jobs = sorted(job.jobs, key=lambda one: one.jobid) if job.is_group() else [job]
+        rules = " ".join(dict.fromkeys(one.rule.name for one in jobs))
+        cells = " ".join("/".join(map(str, one.wildcards)) for one in jobs)
+        return {"job": number, "rule": rules, "cell": cells, "attempt": self.claimed[number]}
 
 
 def append(path: Path, columns: list[str], rows: list[dict]) -> None:
@@ -182,6 +185,19 @@ def comment_of(job) -> str:
 
     wildcards = get_job_wildcards(job)
     return f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
+
+
+def is_of_group(found: slurm.Job, job) -> bool:
+    """Whether a job of SLURM's is to run what `job` does, where that is a group: the comments of all groups of one name are the same."""
+    if not job.is_group():
+        return True
+    from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+
+    try:
+        script = slurm.answer("scontrol", "write", "batch_script", found.id, "-")
+    except slurm.NoAnswer:
+        return False
+    return all(re.search(rf"{re.escape(target)}(?![\w.])", script) for target in encode_target_jobs_cli_args(job.get_target_spec()))
 
 
 def cost(job: slurm.Job) -> dict:

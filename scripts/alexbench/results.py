@@ -73,7 +73,7 @@ _MEASURED = _columns(_OF_COMPLETED, gaps=True) | _columns({"train_seconds": _EXP
 _RUNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | _MADE_WITH
 _RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
 _RUNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
-_RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True)}
+_RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
 # table.csv, a row a cell and group.
 _CELLS = _columns({key: _EXPECTED[key] for key in _OF_BOTH}) | _MADE_WITH
 _CELLS |= {f"{name}{part}": column for name, column in _MEASURED.items() for part in ("", "_low", "_high")}
@@ -206,6 +206,8 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
+        # Those of before there was this choice had a GPU each.
+        metrics = {"runs_per_gpu": 1} | metrics
         rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
@@ -417,6 +419,8 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
             text += "interval of a further run of ours"
             text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
         text += "."
+    if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
+        text += f" Runs shared a GPU, {' or '.join(map(str, packed))} at a time: their seconds say nothing of runs that had one each."
     text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
