@@ -43,7 +43,9 @@ lock: ## after a change of requirements.txt: write requirements.lock, every pack
 		--output-file requirements.lock requirements.txt
 
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
-	snakemake --cores "$$CORES" --rerun-incomplete --configfile config/demo.yaml
+	snakemake --cores "$$CORES" --resources gpu=2 --rerun-incomplete --configfile config/demo.yaml
+	@cat results/demo/table.md
+	@echo "Open results/demo/study.html in a browser; everything else lies beside it."
 
 test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
 	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"
