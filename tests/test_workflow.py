@@ -91,7 +91,7 @@ def test_the_demo_needs_no_weights_until_it_is_given_some(project):
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
 def test_the_demo_learns_from_other_seeds_too(project, framework):
-    """Its small network, which learns slowest; config/demo.yaml says what ten seeds of every cell came to."""
+    """Its small network, which is quick to train; config/demo.yaml says what other seeds came to in the larger one."""
     demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
     run = f"results/demo/runs/{framework}/alexnet_mod/seed31/metrics.json"
     done = snakemake(project, "-c1", run, config=demo | {"seeds": [31]})
