@@ -15,20 +15,37 @@ EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
 # Tests run beside each other; each process may hold both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
+.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-.venv/installed: requirements.txt
+# uv where there is one, which is faster; it does not read pip's configuration.
+INSTALL = $(if $(shell sh -c 'command -v uv'),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install --disable-pip-version-check) \
+	--quiet
+# Lines of requirements.lock that only a CUDA build of torch needs: gigabytes.
+CUDA = ^(cuda-|nvidia-[cn]|triton)
+
+.venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed, {sys.executable} is {v[0]}.{v[1]}; name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@# A CPU build of torch where the machine offers one, say in PIP_FIND_LINKS or UV_FIND_LINKS; PyPI has none for Linux.
+	@$(INSTALL) --no-deps "$$(sed -n 's/^torch==\([0-9.]*\).*/torch==\1+cpu/p' requirements.lock)" 2> .venv/torch.log || echo "torch: as PyPI has it"
+	awk '/^[a-z]/ {cuda = /$(CUDA)/} !cuda' requirements.lock > .venv/without_cuda.lock
+	$(INSTALL) --no-deps --require-hashes --requirement .venv/without_cuda.lock
+	! grep -qE '^Requires-Dist: (cuda|nvidia)' .venv/lib/python*/site-packages/torch-*.dist-info/METADATA || \
+		$(INSTALL) --require-hashes --requirement requirements.lock
 	touch $@
 
+lock: ## after a change of requirements.txt: write requirements.lock, every package with its hashes; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+		--output-file requirements.lock requirements.txt
+
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
-	snakemake --cores "$$CORES" --rerun-incomplete --configfile config/demo.yaml
+	snakemake --cores "$$CORES" --resources gpu=2 --rerun-incomplete --configfile config/demo.yaml
+	@cat results/demo/table.md
+	@echo "Open results/demo/study.html in a browser; everything else lies beside it."
 
 test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
 	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"

@@ -78,3 +78,18 @@ def test_the_report_of_a_configuration_elsewhere_is_made_in_its_results(finished
     done = make(folder, "report", named(folder, "../my own.yaml", SMALL))
     assert done.returncode == 0, done.stderr[-2000:]
     assert (folder / "results/small/report.html").stat().st_size > 0
+
+
+def test_the_demo_trains_two_at_a_time_and_ends_with_its_table_and_the_file_to_open(project):
+    demo = yaml.safe_load((project / "config/demo.yaml").read_text(encoding="utf-8"))
+    assert demo["threads"] == 1
+    told = make(project, "-n", "demo").stdout
+    assert "--resources gpu=2" in told
+    # The last two commands, on what a demo leaves.
+    results = project / demo["results"]
+    results.mkdir(parents=True)
+    (results / "table.md").write_text("the table\n", encoding="utf-8")
+    makefile = (project / "Makefile").read_text(encoding="utf-8").replace("\tsnakemake --cores", "\t: --cores")
+    (project / "Makefile").write_text(makefile, encoding="utf-8")
+    done = make(project, "-s", "demo")
+    assert done.returncode == 0 and done.stdout == "the table\nOpen results/demo/study.html in a browser; everything else lies beside it.\n"

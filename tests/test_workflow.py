@@ -88,6 +88,18 @@ def test_the_demo_needs_no_weights_until_it_is_given_some(project):
     assert jobs["train"] == 8 and "weights" not in jobs
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_the_demo_learns_from_other_seeds_too(project, framework):
+    """Its small network, which is quick to train; config/demo.yaml says what other seeds came to in the larger one."""
+    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
+    run = f"results/demo/runs/{framework}/alexnet_mod/seed31/metrics.json"
+    done = snakemake(project, "-c1", run, config=demo | {"seeds": [31]})
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads((project / run).read_text(encoding="utf-8"))
+    assert metrics["status"] == "completed" and metrics["accuracy"] > 0.3
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [
