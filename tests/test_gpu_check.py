@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.files import InputError
 from conftest import ROOT
@@ -126,7 +127,7 @@ def test_the_report_says_what_failed_what_was_skipped_and_what_belongs_to_the_fa
     assert len((tmp_path / "timings.csv").read_text(encoding="utf-8").splitlines()) == len(found) + 1
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_switch_is_measured_in_every_precision_and_none_that_the_gpu_has_not(framework, tmp_path):
     from alexbench import backends
 

@@ -11,10 +11,9 @@ import collect_timing
 import plot_timing
 import time_steps
 from alexbench import backends, spec, timing, timing_results, variants
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.files import InputError
-
-FRAMEWORKS = ["pytorch", "tensorflow"]
 
 
 def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, float]], variant: str = "alexnet_mod", **changes) -> None:
@@ -44,7 +43,7 @@ def rounds(tmp_path):
     for number in (1, 2, 3):
         wobble = 1 + 0.01 * number
         seconds = {"pytorch": (0.010, 0.004, 0.002), "tensorflow": (0.005, 0.004, 0.002)}
-        for framework in FRAMEWORKS:
+        for framework in seconds:
             # Not quite the same from round to round: what does not vary has no interval.
             wobble += 0.0001 * (framework == "tensorflow" and number == 2)
             arms = dict(zip(("notebook", "resident", "fast"), (("ladder", s * wobble) for s in seconds[framework]), strict=True))
@@ -191,7 +190,7 @@ def test_arms_that_all_failed_are_named_and_a_part_of_them_leaves_a_text(tmp_pat
     with pytest.raises(InputError, match=r"no arm was measured \(out of memory\)"):
         collect_timing.main([str(path), "--output", str(tmp_path)])
     paths = []
-    for framework in FRAMEWORKS:
+    for framework in ("pytorch", "tensorflow"):
         paths.append(tmp_path / f"round2/{framework}.csv")
         write_round(paths[-1], framework, 1, {"resident": ("ladder", 0.01)})
     assert collect_timing.main([*map(str, paths), "--output", str(tmp_path)]) == 0

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -380,6 +381,18 @@ def follow(document: Path, heading: str, folder: Path) -> None:
                 file.write(f"\n{code}")
 
 
+def assert_tests_pass(folder: Path, *names: str) -> None:
+    """Run these files of the tests in `folder`, a copy of the workflow that was changed, but for the slow ones among them."""
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name in ("tests", "docs", "profiles"):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.is_file() and not (folder / path.name).exists():
+            shutil.copy(path, folder)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     """CONTRIBUTING.md, to the letter: a backend, an environment, a word in the configuration; no rule, loop or plot changes."""
     folder = tmp_path / "extended"
@@ -395,6 +408,9 @@ def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     assert first["loss"] == second["loss"]
     jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
     assert jobs["train"] == 1
+    # Each test of a framework is then of this one too; here, those of what all frameworks have in common.
+    documented = "test_execution.py::test_the_documentation_says_what_is_in_the_fast_step"
+    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", "test_variants.py", documented)
 
 
 def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
