@@ -426,6 +426,32 @@ def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
     assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
 
 
+def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; trainings on other data stay."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
+    runs = pd.read_csv(folder / "results/stripes/runs.csv")
+    assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
+    assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
+    assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
+    assert_tests_pass(folder, "test_configuration.py", "test_environments.py", "test_datasets.py")
+
+
+def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; nothing is trained for it."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new figure", folder)
+    assert all((folder / f"results/small/figures/runs.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
+    jobs = planned(snakemake(folder, "-n", config=SMALL))
+    assert "plot_runs" not in jobs and "train" not in jobs
+    rules = [
+        f"test_workflow.py::{name}" for name in ("test_lint_has_nothing_to_say", "test_only_what_trains_or_measures_is_a_job_of_a_cluster")
+    ]
+    assert_tests_pass(folder, "test_conventions.py", "test_environments.py", *rules)
+
+
 def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     """README.md, to the letter; the other workflow has its own folder, configuration and rules."""
     outer = tmp_path / "outer"
