@@ -410,7 +410,7 @@ def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     assert jobs["train"] == 1
     # Each test of a framework is then of this one too; here, those of what all frameworks have in common.
     documented = "test_execution.py::test_the_documentation_says_what_is_in_the_fast_step"
-    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", "test_variants.py", documented)
+    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", documented)
 
 
 def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
@@ -435,7 +435,7 @@ def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
     assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
     assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
     assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
-    assert_tests_pass(folder, "test_configuration.py", "test_environments.py", "test_datasets.py")
+    assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
 
 
 def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
