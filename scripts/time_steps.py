@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
     """One arm, in this process, on the GPU that is `held`."""
     how.check(args.device)
+    exported = environment.surroundings()
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
@@ -80,7 +81,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
         "import_seconds": import_seconds,
         "start_seconds": ready_seconds + measured["first_step_seconds"],
         "framework_memory_bytes": framework_memory_bytes,
-        "settings": json.dumps(described["settings"]),
+        "settings": json.dumps(described["settings"] | exported),
         "versions": json.dumps(described["versions"] | host["versions"]),
     }
 

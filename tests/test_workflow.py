@@ -127,6 +127,18 @@ def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threa
     assert told == threads
 
 
+def test_what_lies_in_the_working_directory_and_a_users_pythonpath_have_no_say(project, monkeypatch):
+    """PYTHONSAFEPATH would hide the library from its programs, a PYTHONPATH with an empty part would put this folder before all."""
+    (project / "sklearn.py").write_text("raise SystemExit('the working directory was looked into')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    done = snakemake(project, "-c1", "resources/data/digits.npz", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # An environment of conda's has all that a program needs.
+    done = snakemake(project, "-n", "-p", "--use-conda", "--forcerun", "dataset", "resources/data/digits.npz", config=SMALL)
+    assert "python -E -s scripts/prepare_data.py" in done.stdout, done.stderr[-2000:]
+
+
 def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
     given = ["seeds=[1,2]", "recipe={epochs: 2, learning_rate: 1e-4, flips: true}", "data={dataset: digits, train_limit: 40}"]
     done = snakemake(project, "-n", "-p", "--config", "variants=[alexnet_mod]", *given)
