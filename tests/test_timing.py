@@ -148,7 +148,8 @@ def test_a_difference_within_the_interval_is_not_called_one():
 
 def test_rounds_of_two_machines_are_not_compared(rounds):
     write_round(rounds[0], "pytorch", 1, {"notebook": ("ladder", 0.01)}, hostname="there")
-    with pytest.raises(InputError, match=r"timing: rounds differ in hostname \(there, here\) and do not compare"):
+    says = rf"timing: rounds differ in hostname \(there in {rounds[0]}, here in {rounds[1]}\) and do not compare"
+    with pytest.raises(InputError, match=says):
         timing_results.read(rounds)
 
 
@@ -196,3 +197,11 @@ def test_arms_that_all_failed_are_named_and_a_part_of_them_leaves_a_text(tmp_pat
     assert collect_timing.main([*map(str, paths), "--output", str(tmp_path)]) == 0
     text = (tmp_path / "timing.md").read_text(encoding="utf-8")
     assert "were not both measured in notebook, fast" in text and "nan" not in text
+
+
+def test_options_that_would_not_be_obeyed_are_refused(digits_file, tmp_path):
+    options = ["--framework=pytorch", "--variant=alexnet_mod", f"--data={digits_file}", "--device=cpu"]
+    with pytest.raises(InputError, match=r"^--output measures every arm, .*: leave out --workers 2, --step plain, or say --alone"):
+        time_steps.main([*options, f"--output={tmp_path / 'a.csv'}", "--step=plain", "--workers=2"])
+    with pytest.raises(InputError, match=r"^--alone measures the one arm .*: leave out --arms fast"):
+        time_steps.main([*options, "--alone", "--arms", "fast"])
