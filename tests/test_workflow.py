@@ -134,9 +134,6 @@ def test_what_lies_in_the_working_directory_and_a_users_pythonpath_have_no_say(p
     monkeypatch.setenv("PYTHONPATH", os.pathsep)
     done = snakemake(project, "-c1", "resources/data/digits.npz", config=SMALL)
     assert done.returncode == 0, done.stderr[-2000:]
-    # An environment of conda's has all that a program needs.
-    done = snakemake(project, "-n", "-p", "--use-conda", "--forcerun", "dataset", "resources/data/digits.npz", config=SMALL)
-    assert "python -E -s scripts/prepare_data.py" in done.stdout, done.stderr[-2000:]
 
 
 def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
