@@ -50,6 +50,13 @@ RESULTS = config["results"]
 LOGS = RESULTS.replace("results", "logs", 1)
 BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 
+# Programs find the library beside them, and never what happens to lie in the working directory, where a PYTHONPATH with an empty part (as
+# "$PYTHONPATH:folder" is, where it was not set) would let them look first. The rest of PYTHONPATH may be where a cluster keeps its modules.
+os.environ.pop("PYTHONSAFEPATH", None)
+if "PYTHONPATH" in os.environ:
+    parts = os.environ["PYTHONPATH"].split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in parts if part and Path(part).absolute() != Path.cwd())
+
 # One run of one cell; logs and benchmarks have the same place in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
 
@@ -94,8 +101,9 @@ def script(name):
     With conda or in a container it is the `python` of the rule's environment; otherwise the one that runs Snakemake, which need not be on
     PATH. Snakemake does not record what a function of `input` returns, so that moving the project reruns nothing.
     """
-    interpreter = "python" if workflow.deployment_settings.deployment_method else sys.executable
-    return lambda wildcards, input: [interpreter, os.path.relpath(SCRIPTS / name)]
+    # -E, -s: an environment has all that is needed, and nothing of PYTHONPATH or the user's own packages (~/.local) comes before it.
+    interpreter = ["python", "-E", "-s"] if workflow.deployment_settings.deployment_method else [sys.executable]
+    return lambda wildcards, input: [*interpreter, os.path.relpath(SCRIPTS / name)]
 
 
 def program(name):

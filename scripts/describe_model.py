@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from alexbench import backends, results, stats, variants
-from alexbench.files import replacing, run_program
+from alexbench.files import InputError, replacing, run_program
 
 DATA = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, *Learning multiple layers of features from tiny images*, 2009), which comes without a licence "
@@ -92,6 +92,16 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def read(path: Path) -> dict:
+    """A run's metrics.json, with what a card tells of it: InputError names what is missing or of another kind."""
+    metrics = results.read_metrics_file(path)
+    if not isinstance(metrics.get("recipe"), dict):
+        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and run its cell again")
+    if metrics["variant"] not in variants.VARIANTS:
+        raise InputError(f"card: {path}: variant {metrics['variant']!r} is not declared; there are {', '.join(variants.VARIANTS)}")
+    return metrics
+
+
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--metrics", required=True, type=Path, metavar="JSON", help="metrics.json of the run")
@@ -99,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)
-    metrics = json.loads(args.metrics.read_text(encoding="utf-8"))
+    metrics = read(args.metrics)
     table = results.read_cells(args.table, ("framework", "variant", "n"))
     if (table.n > 1).any():
         table = results.read_cells(args.table)  # with what several seeds came to

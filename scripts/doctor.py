@@ -150,7 +150,7 @@ def inputs(config: dict) -> Iterator[Finding]:
             continue
         if there:
             yield Finding(OK, check, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
-        elif is_url(source) and not (check == "data" and config["data"]["dataset"] == "digits"):
+        elif is_url(source) and not (check == "data" and config["data"]["dataset"] != "cifar10"):
             yield Finding(WARNING, check, f"{path} is not there yet", f"it will be fetched from {source}, where the workflow is started")
         else:
             yield Finding(OK, check, f"{path} is not there yet; it will be made first")

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
     """One arm, in this process, on the GPU that is `held`."""
     how.check(args.device)
+    exported = environment.surroundings()
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
@@ -80,7 +81,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
         "import_seconds": import_seconds,
         "start_seconds": ready_seconds + measured["first_step_seconds"],
         "framework_memory_bytes": framework_memory_bytes,
-        "settings": json.dumps(described["settings"]),
+        "settings": json.dumps(described["settings"] | exported),
         "versions": json.dumps(described["versions"] | host["versions"]),
     }
 
@@ -140,6 +141,12 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    given, usual = Execution.from_options(args), Execution()
+    if args.output and given != usual:
+        said = ", ".join(f"--{name} {value}" for name, value in vars(given).items() if value != getattr(usual, name))
+        raise InputError(f"--output measures every arm, each executed its own way: leave out {said}, or say --alone and no --output")
+    if args.alone and args.arms:
+        raise InputError(f"--alone measures the one arm that the execution options say: leave out --arms {' '.join(args.arms)}")
     with lease.one_gpu(args.device) as held:
         if args.alone:
             print(json.dumps(measure(args, Execution.from_options(args), held)))

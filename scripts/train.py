@@ -211,6 +211,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
+    exported = environment.surroundings()
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
@@ -218,6 +219,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()
+    described["settings"] |= exported
     if described["device"] == "cpu":
         held.release()  # a framework that does not see it
     device_name = described["device_name"] or host["cpu_name"]

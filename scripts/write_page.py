@@ -23,10 +23,7 @@ def shown(path: Path) -> Markup:
     """A file's content as HTML."""
     if path.suffix == ".csv":
         return pages.from_table(tables.read(path, {}, "delete it, and the workflow makes it again"))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"page: {path} is not UTF-8 (byte {error.start}); save it as UTF-8, or make it again") from None
+    text = pages.text(path)
     if path.suffix == ".md":
         return pages.from_markdown(text)
     return Markup(highlight(text, get_lexer_for_filename(path.name), CODE))

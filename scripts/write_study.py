@@ -146,16 +146,14 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
-            path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(":")[0],
-            pages.from_markdown(path.read_text(encoding="utf-8").partition("\n")[2]),
+            pages.text(path).partition("\n")[0].removeprefix("# ").partition(":")[0],
+            pages.from_markdown(pages.text(path).partition("\n")[2]),
         )
         for path in sorted((folder / "parity").glob("*.md"))
     ]
     texts = {path.stem: path for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS}
     texts |= {path.parent.name: path for path in sorted(folder.glob("*/table.md"))}
-    further = [
-        (further_titles(language).get(name, name), pages.from_markdown(path.read_text(encoding="utf-8"))) for name, path in texts.items()
-    ]
+    further = [(further_titles(language).get(name, name), pages.from_markdown(pages.text(path))) for name, path in texts.items()]
     within = table.accuracy_study_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from alexbench import configuration
+from alexbench.backends import FRAMEWORKS
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
@@ -44,7 +45,7 @@ def test_the_default_is_right():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("frameworks", ["pytorch", "jaxx"], "frameworks: unknown framework 'jaxx'; choose from pytorch, tensorflow"),
+        ("frameworks", ["pytorch", "jaxx"], f"frameworks: unknown framework 'jaxx'; choose from {', '.join(FRAMEWORKS)}"),
         ("frameworks", ["tensorflwo"], "did you mean 'tensorflow'?"),
         ("variants", ["alexnett"], "variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from alexnet_mod, alexnet, "),
         ("data.dataset", "cifar100", "data.dataset: unknown value 'cifar100', did you mean 'cifar10'?; choose from cifar10, digits"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, run_script
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
 # Two threads at work, each result next to zero: a multiplication, a convolution, its gradients; Adam's second moment does just so.
@@ -131,3 +131,31 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@LINUX
+def test_threads_are_as_many_as_were_asked_for_whatever_is_exported():
+    """OMP_THREAD_LIMIT and OMP_DYNAMIC leave fewer, which torch does not tell."""
+    code = """
+import json, os
+from alexbench.backends import pytorch
+import torch
+torch.set_num_threads(3)
+before = len(os.listdir("/proc/self/task"))
+torch.relu(torch.ones(3_000_000))
+print(json.dumps(len(os.listdir("/proc/self/task")) - before))
+"""
+    assert json.loads(python(code, OMP_THREAD_LIMIT="1", OMP_DYNAMIC="true", OMP_NUM_THREADS="1").stdout) == 2
+
+
+def test_exported_variables_that_change_bits_or_speed_are_on_record_and_a_users_keras_json_has_no_say(digits_file, tmp_path):
+    (tmp_path / "keras.json").write_text('{"floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}', encoding="utf-8")
+    small = ["--train-limit=20", "--test-limit=10", "--epochs=1", "--batch-size=10", "--no-model", "--no-tensorboard", "--device=cpu"]
+    found = []
+    for name, exported in (("a", {}), ("b", {"KERAS_HOME": str(tmp_path), "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"})):
+        options = ["--framework=tensorflow", "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / name}", "--threads=1"]
+        done = run_script("train.py", *options, *small, **exported)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")))
+    assert found[0]["loss"] == found[1]["loss"]
+    assert found[1]["settings"] == found[0]["settings"] | {"ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"}

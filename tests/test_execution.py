@@ -10,11 +10,11 @@ import yaml
 
 import train
 from alexbench import backends, configuration, timing
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution, Switch
 from alexbench.files import InputError
 from conftest import ROOT
 
-FRAMEWORKS = ["pytorch", "tensorflow"]
 TEXT = {"deterministic": "`execution.deterministic: true`", "per_image": "`execution.input: per_image`"}
 
 
@@ -159,9 +159,9 @@ def test_the_timing_experiment_tries_on_a_gpu_what_the_fast_step_there_leaves_ou
 
 
 def rows() -> list[str]:
-    """The table of switches of docs/benchmarks.md, from the code."""
+    """The table of switches of docs/benchmarks.md, from the code: of the frameworks that the study compares."""
     found = []
-    for framework in FRAMEWORKS:
+    for framework in configuration.load()["frameworks"]:
         backend = backends.load(framework)
         for name, switch in backend.switches.items():
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from alexbench import backends, checkpoint, environment, loop, weights
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
 from conftest import NORMALISED, ROOT, TINY
 
-FRAMEWORKS = ["pytorch", "tensorflow"]
 RECIPE = Recipe(epochs=3, batch_size=16)
 # 100 digits: 7 steps an epoch, the last of 4 images.
 STEPS = 7

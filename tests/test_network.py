@@ -12,13 +12,12 @@ from safetensors.numpy import load_file, save_file
 import describe_model
 import predict
 from alexbench import datasets, network, results, stats
+from alexbench.backends import FRAMEWORKS
 from alexbench.files import InputError
 from conftest import ROOT
 from test_train import run_cell
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-FRAMEWORKS = ["pytorch", "tensorflow"]
 
 
 @pytest.fixture(scope="module")

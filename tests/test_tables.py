@@ -315,3 +315,38 @@ def test_a_page_of_a_damaged_file_names_it(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{tmp_path / name} "):
         write_page.main([str(tmp_path / name), "--title", "T", "--output", str(tmp_path / "t.html")])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "cannot be read"),
+        (b'{"framework": "pytorch"', "cannot be read"),
+        (b"[1]", "cannot be read"),
+        (b"\xff\xfe{", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        ({"recipe": None}, "recipe is None"),
+        ({"variant": "mine"}, "variant 'mine' is not declared"),
+        ({"accuracy": "high"}, "accuracy is 'high'"),
+    ],
+)
+def test_a_card_of_damaged_metrics_is_refused_in_a_line(made, tmp_path, content, says):
+    path = tmp_path / "damaged.json"
+    whole = json.loads((made / RUN / "metrics.json").read_text(encoding="utf-8"))
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(whole | content).encode())
+    with pytest.raises(InputError, match=f"{path}.*{says}"):
+        describe_model.main([f"--metrics={path}", *card(made)[1:], f"--output={tmp_path / 'card.md'}"])
+
+
+@pytest.mark.parametrize("name", ["mine.md", "parity/alexnet.md", "equal_time/table.md"])
+def test_a_study_names_the_text_that_is_not_utf_8_and_the_figure_that_is_missing(made, tmp_path, name):
+    root = tmp_path / "results"
+    shutil.copytree(made, root)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes("# Überschrift".encode("latin-1"))
+    with pytest.raises(InputError, match=f"page: {root / name} is not UTF-8 .byte 2.; save it as UTF-8"):
+        write_study.main(page(root))
+    (root / name).unlink()
+    (root / "figures/clocks.png").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"page: \S+/figures/\w+\.png does not exist; the workflow makes it"):
+        write_study.main(page(root))

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import train
-from alexbench import loop, stats
+from alexbench import backends, loop, stats
+from alexbench.backends import FRAMEWORKS
 from alexbench.files import InputError
 from conftest import ROOT
 
@@ -54,13 +55,13 @@ def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
     return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--seed=5", framework=framework)
     assert set(METRICS) <= set(metrics)
     assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)
     assert (metrics["train_images"], metrics["test_images"], metrics["train_limit"]) == (40, 20, 40)
-    assert metrics["recipe"]["initialisation"] == {"pytorch": "torch", "tensorflow": "keras"}[framework]
+    assert metrics["recipe"]["initialisation"] == backends.load(framework).conventions
     assert metrics["images_per_second"] == pytest.approx(80 / metrics["train_seconds"])
     assert metrics["versions"]["numpy"] == np.__version__ and metrics["peak_memory_bytes"] > 1e8
     history = pd.read_csv(tmp_path / "history.csv")
@@ -74,14 +75,14 @@ def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, t
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
     runs = [run_cell(digits_file, tmp_path / name, framework=framework) for name in ("a", "b")]
     assert runs[0]["loss"] == runs[1]["loss"]
     assert (tmp_path / "a" / "predictions.npz").read_bytes() == (tmp_path / "b" / "predictions.npz").read_bytes()
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, tmp_path):
     """In a process of its own: TensorFlow cannot go back. That a GPU repeats its bits is tests/test_gpu.py's."""
     usual = run_cell(digits_file, tmp_path / "usual", framework=framework)
@@ -94,7 +95,7 @@ def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, t
     assert other["loss"] == pytest.approx(usual["loss"], abs=1e-4)
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--learning-rate=1e30", "--epochs=5", framework=framework)
     assert (metrics["status"], metrics["accuracy"], metrics["loss"]) == ("diverged", None, None)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -136,6 +137,15 @@ def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threa
     assert done.returncode == 0, done.stderr[-2000:]
     told = {name: int(count) for name, count in re.findall(r"scripts/(\w+)\.py .*--threads[= ](\d+)", done.stdout)}
     assert told == threads
+
+
+def test_what_lies_in_the_working_directory_and_a_users_pythonpath_have_no_say(project, monkeypatch):
+    """PYTHONSAFEPATH would hide the library from its programs, a PYTHONPATH with an empty part would put this folder before all."""
+    (project / "sklearn.py").write_text("raise SystemExit('the working directory was looked into')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    done = snakemake(project, "-c1", "resources/data/digits.npz", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
@@ -398,6 +408,18 @@ def follow(document: Path, heading: str, folder: Path) -> None:
                 file.write(f"\n{code}")
 
 
+def assert_tests_pass(folder: Path, *names: str) -> None:
+    """Run these files of the tests in `folder`, a copy of the workflow that was changed, but for the slow ones among them."""
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name in ("tests", "docs", "profiles"):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.is_file() and not (folder / path.name).exists():
+            shutil.copy(path, folder)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     """CONTRIBUTING.md, to the letter: a backend, an environment, a word in the configuration; no rule, loop or plot changes."""
     folder = tmp_path / "extended"
@@ -413,6 +435,9 @@ def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     assert first["loss"] == second["loss"]
     jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
     assert jobs["train"] == 1
+    # Each test of a framework is then of this one too; here, those of what all frameworks have in common.
+    documented = "test_execution.py::test_the_documentation_says_what_is_in_the_fast_step"
+    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", documented)
 
 
 def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
@@ -426,6 +451,32 @@ def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
     done = snakemake(folder, "-n", config=SMALL | {"variants": ["alexnet_mod", "lenet"]})
     trained = re.findall(r"rule train:.*?wildcards: ([^\n]*)", done.stdout, re.DOTALL)
     assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
+
+
+def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; trainings on other data stay."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
+    runs = pd.read_csv(folder / "results/stripes/runs.csv")
+    assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
+    assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
+    assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
+    assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
+
+
+def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; nothing is trained for it."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new figure", folder)
+    assert all((folder / f"results/small/figures/runs.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
+    jobs = planned(snakemake(folder, "-n", config=SMALL))
+    assert "plot_runs" not in jobs and "train" not in jobs
+    rules = [
+        f"test_workflow.py::{name}" for name in ("test_lint_has_nothing_to_say", "test_only_what_trains_or_measures_is_a_job_of_a_cluster")
+    ]
+    assert_tests_pass(folder, "test_conventions.py", "test_environments.py", *rules)
 
 
 def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):

@@ -6,3 +6,5 @@ import os
 os.environ["MPLBACKEND"] = "Agg"
 # Of the backends that Keras has, the one that is meant here.
 os.environ["KERAS_BACKEND"] = "tensorflow"
+# Where Keras finds no keras.json of the user's, which may ask for float64 or for channels first, and writes none.
+os.environ["KERAS_HOME"] = os.devnull

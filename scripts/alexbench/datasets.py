@@ -16,8 +16,6 @@ import numpy as np
 from alexbench import arrays, contents
 from alexbench.files import InputError, raise_refusal, replacing
 
-DATASETS = ("cifar10", "digits")
-
 CIFAR10_FOLDER = "cifar-10-batches-py"
 # SHA-256 of the members of cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html).
 CIFAR10_MEMBERS = {

@@ -37,6 +37,28 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+# What changes bits or speed without the program's doing, and is nobody's default. Numbers of threads are not among it: options say those.
+SURROUNDINGS = (
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_DETERMINISTIC_OPS",
+    "TF_XLA_FLAGS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "XLA_FLAGS",
+)
+
+
+def surroundings() -> dict[str, str]:
+    """Exported variables that change results or speed, with their values; asked for before a framework is imported, which sets some."""
+    return {name: os.environ[name] for name in SURROUNDINGS if name in os.environ}
+
+
 def git_commit() -> str | None:
     """Commit of this code, with "-dirty" where files differ from it; None outside a repository.
 

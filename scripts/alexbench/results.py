@@ -104,9 +104,9 @@ def grid(root: Path, frameworks: Iterable[str], variants: Iterable[str], seeds: 
     return [Run(f, v, s, root / f / v / f"seed{s}") for f in frameworks for v in variants for s in seeds]
 
 
-def read_metrics(run: Run) -> dict:
-    """A run's metrics.json, checked: InputError names the file, the field, its value and what was expected."""
-    path = run.folder / "metrics.json"
+def read_metrics(run: Run, path: Path | None = None) -> dict:
+    """A run's metrics.json, or `path`, checked: InputError names the file, the field, its value and what was expected."""
+    path = path or run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -179,11 +179,14 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _metrics_beside(folder: Path | str) -> dict:
-    """The metrics.json of a run whose place in the grid is not known."""
-    path = Path(folder) / "metrics.json"
+    return read_metrics_file(Path(folder) / "metrics.json")
+
+
+def read_metrics_file(path: Path) -> dict:
+    """The metrics of a run whose place in the grid is not known, checked."""
     try:
         found = json.loads(path.read_bytes())
-        return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent))
+        return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent), path)
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise_refusal(error, "results", path)
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None

@@ -34,7 +34,8 @@ _RATIOS |= {"low": Column(float, gaps=True), "high": Column(float, gaps=True), "
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
-    rows = pd.concat([_read_round(path) for path in paths], ignore_index=True)
+    read = [(path, _read_round(path)) for path in paths]
+    rows = pd.concat([of_one for _, of_one in read], ignore_index=True)
     measured = rows[rows.error.isna()]
     twice = measured[measured.duplicated(["round", *PLACE, "arm"])] if len(measured) else measured
     if len(twice):
@@ -44,10 +45,15 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
             "give each round's file once, or delete the folder timing in the results and measure again"
         )
     for column in ("hostname", "dataset", "images", "batch_size"):
-        found = rows[column].dropna().unique()
+        # Each value with the first file that has it.
+        found = {}
+        for path, of_one in read:
+            for value in of_one[column].dropna().unique() if column in of_one else ():
+                found.setdefault(value, path)
         if len(found) > 1:
+            which = ", ".join(f"{value} in {path}" for value, path in found.items())
             raise InputError(
-                f"timing: rounds differ in {column} ({', '.join(map(str, found))}) and do not compare; "
+                f"timing: rounds differ in {column} ({which}) and do not compare; "
                 "delete their folder, timing, in the results and measure again"
             )
     return rows

@@ -143,7 +143,7 @@ def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
     """The frameworks that see a GPU, with version and the GPU's name, and a line for each that does not."""
     seen, skipped = {}, []
     for name in args.frameworks:
-        if importlib.util.find_spec(MODULES[name]) is None:
+        if importlib.util.find_spec(MODULES.get(name, name)) is None:
             skipped.append(f"{name} is not installed")
             continue
         status, answer = run_process(check_command(args, "probe", name), 120)

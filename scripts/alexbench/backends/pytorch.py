@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 # its core busy for milliseconds, and beside any other busy process two threads may become slower than one. Other systems go without.
 if sys.platform == "linux" and "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Fewer threads than were asked for, which torch itself does not notice.
+for _name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):
+    os.environ.pop(_name, None)
 
 import numpy as np
 import torch
