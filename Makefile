@@ -68,7 +68,7 @@ doctor: .venv/installed ## what would stand in the way of a campaign: frameworks
 	python scripts/doctor.py --config "$$CONFIG" --profile "$$PROFILE"
 
 site: .venv/installed ## write a SLURM profile for this cluster: profiles/site/, checked
-	python scripts/write_profile.py --config $(CONFIG)
+	python scripts/write_profile.py --config "$$CONFIG"
 
 status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
 	@python scripts/status.py --config "$$CONFIG"
