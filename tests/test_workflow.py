@@ -176,7 +176,7 @@ def test_jobs_need_no_python_on_the_path(project):
     done = subprocess.run(
         [*command, "-n", "-p", "--use-conda", "--forceall"], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
-    assert "python scripts/prepare_data.py" in done.stdout and "/python scripts" not in done.stdout
+    assert "python -E -s scripts/prepare_data.py" in done.stdout and "/python " not in done.stdout
 
 
 def test_graphs_are_drawn_with_nothing_installed(project):
