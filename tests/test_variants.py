@@ -6,6 +6,9 @@ import pytest
 
 from alexbench import backends, spec, variants
 
+# Building a network starts TensorFlow, whose number of threads then stays for the process.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # The layer tables that the study prints: output shape and parameters.
 MOD = {
     "conv1": ((22, 22, 96), 34_944),
