@@ -53,9 +53,8 @@ BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 # Programs find the library beside them, and never what happens to lie in the working directory, where a PYTHONPATH with an empty part (as
 # "$PYTHONPATH:folder" is, where it was not set) would let them look first. The rest of PYTHONPATH may be where a cluster keeps its modules.
 os.environ.pop("PYTHONSAFEPATH", None)
-if "PYTHONPATH" in os.environ:
-    parts = os.environ["PYTHONPATH"].split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in parts if part and Path(part).absolute() != Path.cwd())
+parts = os.environ.pop("PYTHONPATH", "").split(os.pathsep)
+os.environ.update(PYTHONPATH=os.pathsep.join(part for part in parts if part and Path(part).absolute() != Path.cwd()))
 
 # One run of one cell; logs and benchmarks have the same place in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
