@@ -1,4 +1,5 @@
 # The few commands that a person types. `make help` lists them; CONFIG=FILE names another configuration, CORES=N the cores.
+# Make splits names at blanks and knows no ~: what CONFIG leads to is found in Python, and recipes hand its text on unread.
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -6,26 +7,45 @@ CORES ?= all
 
 # Rules call `python`: the one of .venv, not the machine's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-SNAKEMAKE = snakemake --configfile $(CONFIG)
-RESULTS = $(shell cd scripts && python -c "from alexbench.configuration import load; print(load('../$(CONFIG)')['results'])")
 PROFILE ?= profiles/slurm
+override export CONFIG := $(value CONFIG)
+override export CORES := $(value CORES)
+override export PROFILE := $(value PROFILE)
+EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
 # Tests run beside each other; each process may hold both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help demo test cluster-test conda-test fault-test prefetch doctor status bench bench-gpu dag tensorboard study report lint format clean-demo
+.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-.venv/installed: requirements.txt
+# uv where there is one, which is faster; it does not read pip's configuration.
+INSTALL = $(if $(shell sh -c 'command -v uv'),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install --disable-pip-version-check) \
+	--quiet
+# Lines of requirements.lock that only a CUDA build of torch needs: gigabytes.
+CUDA = ^(cuda-|nvidia-[cn]|triton)
+
+.venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed, {sys.executable} is {v[0]}.{v[1]}; name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@# A CPU build of torch where the machine offers one, say in PIP_FIND_LINKS or UV_FIND_LINKS; PyPI has none for Linux.
+	@$(INSTALL) --no-deps "$$(sed -n 's/^torch==\([0-9.]*\).*/torch==\1+cpu/p' requirements.lock)" 2> .venv/torch.log || echo "torch: as PyPI has it"
+	awk '/^[a-z]/ {cuda = /$(CUDA)/} !cuda' requirements.lock > .venv/without_cuda.lock
+	$(INSTALL) --no-deps --require-hashes --requirement .venv/without_cuda.lock
+	! grep -qE '^Requires-Dist: (cuda|nvidia)' .venv/lib/python*/site-packages/torch-*.dist-info/METADATA || \
+		$(INSTALL) --require-hashes --requirement requirements.lock
 	touch $@
 
+lock: ## after a change of requirements.txt: write requirements.lock, every package with its hashes; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+		--output-file requirements.lock requirements.txt
+
 demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
-	snakemake --cores $(CORES) --rerun-incomplete --configfile config/demo.yaml
+	snakemake --cores "$$CORES" --resources gpu=2 --rerun-incomplete --configfile config/demo.yaml
+	@cat results/demo/table.md
+	@echo "Open results/demo/study.html in a browser; everything else lies beside it."
 
 test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
 	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"
@@ -41,42 +61,37 @@ conda-test: .venv/installed ## make every environment of envs/ and run in them, 
 	python -m pytest -m conda
 
 prefetch: .venv/installed ## fetch what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
-	$(SNAKEMAKE) --cores $(CORES) prefetch
-	python scripts/prefetch_packages.py --config $(CONFIG)
+	$(EXPERIMENT) prefetch
+	python scripts/prefetch_packages.py --config "$$CONFIG"
 
 doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
-	python scripts/doctor.py --config $(CONFIG) --profile $(PROFILE)
+	python scripts/doctor.py --config "$$CONFIG" --profile "$$PROFILE"
+
+site: .venv/installed ## write a SLURM profile for this cluster: profiles/site/, checked
+	python scripts/write_profile.py --config "$$CONFIG"
 
 status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
-	@python scripts/status.py --config $(CONFIG)
+	@python scripts/status.py --config "$$CONFIG"
 
 bench: .venv/installed ## what the workflow itself costs as the grid grows; then which framework is faster, and why (snakemake timing)
 	python tests/benchmarks/scale.py
-	$(SNAKEMAKE) --cores $(CORES) timing
+	$(EXPERIMENT) timing
 
-bench-gpu: .venv/installed ## every network's 15 epochs on this machine's GPU, beside the aims
-	python tests/benchmarks/gpu.py
+# With the frameworks that this machine's Python has, where there is no .venv: a borrowed GPU may have no network to make one.
+gpu-check: ## first contact with a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims for 9 minutes each
+	$(if $(wildcard .venv/bin/python),python,$(PYTHON)) tests/benchmarks/gpu_check.py $(if $(PART),--part $(PART))
 
 dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
-	@mkdir -p $(RESULTS)
-	@for graph in dag rulegraph; do \
-		$(SNAKEMAKE) --quiet all --forceall --$$graph mermaid-js > $(RESULTS)/$$graph.mmd && echo $(RESULTS)/$$graph.mmd; \
-		if command -v dot > /dev/null; then \
-			$(SNAKEMAKE) --quiet all --forceall --$$graph dot | dot -Tsvg > $(RESULTS)/$$graph.svg && echo $(RESULTS)/$$graph.svg; \
-		else \
-			echo "$$graph.svg needs Graphviz (apt-get install graphviz); $$graph.mmd shows on mermaid.live and in Markdown on many sites"; \
-		fi; \
-	done
+	@$(EXPERIMENT) dag
 
 tensorboard: .venv/installed ## curves of every run in the browser, also while it trains
-	tensorboard --logdir $(RESULTS)
+	$(EXPERIMENT) tensorboard
 
 study: .venv/installed ## the study as a page and a PDF, after a run (or with one): study.html, study.pdf
-	$(SNAKEMAKE) --cores $(CORES) study
+	$(EXPERIMENT) study
 
 report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing, parity and equal_time where they were run
-	$(SNAKEMAKE) --report $(RESULTS)/report.html --report-stylesheet rules/captions/report.css all \
-		$(foreach page,timing parity equal_time,$(if $(wildcard $(RESULTS)/pages/$(page) $(RESULTS)/pages/$(page).html),$(page)))
+	$(EXPERIMENT) report
 
 lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
 	ruff check .

@@ -32,12 +32,14 @@ rule all:
 
 onstart:
     check_executor()
+    keep_jobs()
 
 
 onsuccess:
-    print(f"The study: {RESULTS}/study.html  Table: {RESULTS}/table.md  Figures: {RESULTS}/figures/  Every run: {RESULTS}/runs.csv")
+    end(what_was_made())
 
 
 onerror:
     cancel_jobs_left()
-    print("How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")
+    show_failed_logs(log)
+    end("Not finished. How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

@@ -52,7 +52,7 @@ rule collect:
         variants=config["variants"],
         seeds=config["seeds"],
     shell:
-        "python {params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
+        "{params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
         " --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
 
 
@@ -74,7 +74,7 @@ rule compare:
         **program("compare.py"),
         folder=subpath(output.table, parent=True),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        "{params.script:q} --runs {input.runs:q} --data {input.data:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule describe_model:
@@ -92,7 +92,7 @@ rule describe_model:
     params:
         **program("describe_model.py"),
     shell:
-        "python {params.script:q} --metrics {input.metrics:q} --model {input.model:q} --table {input.table:q} --output {output.card:q} 2> {log:q}"
+        "{params.script:q} --metrics {input.metrics:q} --model {input.model:q} --table {input.table:q} --output {output.card:q} 2> {log:q}"
 
 
 rule environment:
@@ -109,7 +109,7 @@ rule environment:
         **program("record_environment.py"),
         snakemake=SNAKEMAKE_VERSION,
     shell:
-        "python {params.script:q} --runs {input.runs:q} --snakemake {params.snakemake} --output {output.json:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --snakemake {params.snakemake} --output {output.json:q} 2> {log:q}"
 
 
 rule plot_tradeoff:
@@ -132,7 +132,7 @@ rule plot_tradeoff:
     params:
         **program("plot_tradeoff.py"),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --study {input.study:q} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --study {input.study:q} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_learning:
@@ -156,7 +156,7 @@ rule plot_learning:
         **program("plot_learning.py"),
         language=config["language"],
     shell:
-        "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_calibration:
@@ -179,7 +179,7 @@ rule plot_calibration:
     params:
         **program("plot_calibration.py"),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_time_to_accuracy:
@@ -202,7 +202,7 @@ rule plot_time_to_accuracy:
     params:
         **program("plot_time_to_accuracy.py"),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_samples:
@@ -225,7 +225,7 @@ rule plot_samples:
         **program("plot_samples.py"),
         language=config["language"],
     shell:
-        "python {params.script:q} --data {input.data:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --data {input.data:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_architectures:
@@ -248,7 +248,7 @@ rule plot_architectures:
         variants=config["variants"],
         networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
     shell:
-        "python {params.script:q} --variants {params.variants:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --variants {params.variants:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_classes:
@@ -273,7 +273,7 @@ rule plot_classes:
     params:
         **program("plot_classes.py"),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
+        "{params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
 
 
@@ -299,5 +299,5 @@ rule plot_mistakes:
     params:
         **program("plot_mistakes.py"),
     shell:
-        "python {params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
+        "{params.script:q} --runs {input.runs:q} --data {input.data:q} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"

@@ -1,8 +1,6 @@
 # `snakemake equal_time`: what does the small network come to, given as much time as the large one took? Not part of the default run.
 
 EQUAL = config["equal_time"]
-# The run that a training lasts as long as: of the same framework and seed.
-MODEL = f"{RESULTS}/{CELL.replace('{variant}', EQUAL['as_long_as'])}/metrics.json"
 
 
 rule equal_time:
@@ -13,9 +11,11 @@ rule equal_time:
 
 use rule train as train_as_long with:
     input:
-        data=DATA,
-        weights=starting_weights,
-        model=MODEL,
+        data=ancient(DATA),
+        data_sha256=DATA_SHA256,
+        weights=ancient(starting_weights),
+        weights_sha256=starting_weights_sha256,
+        model=as_long_as,
     output:
         **run_files(f"{RESULTS}/equal_time"),
     log:
@@ -26,9 +26,13 @@ use rule train as train_as_long with:
         script=script("train.py"),
         options=lambda wildcards, input: [*training_options(wildcards), f"--as-long-as={input.model}"],
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
+        threads=threads_of("train_as_long", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+        data=lambda wildcards: replaced(DATA),
+        start=lambda wildcards: replaced(starting_weights(wildcards)),
+        configured_threads=config["threads"],
 
 
 rule compare_equal_time:
@@ -63,5 +67,5 @@ rule compare_equal_time:
         as_long_as=EQUAL["as_long_as"],
         seeds=config["seeds"],
     shell:
-        "python {params.script:q} --results {params.results:q} --frameworks {params.frameworks:q} --variant {params.variant:q}"
+        "{params.script:q} --results {params.results:q} --frameworks {params.frameworks:q} --variant {params.variant:q}"
         " --as-long-as {params.as_long_as:q} --seeds {params.seeds} 2>&1 | tee {log:q}"

@@ -10,7 +10,8 @@ rule parity:
 
 rule measure_parity:
     input:
-        data=DATA,
+        data=ancient(DATA),
+        data_sha256=DATA_SHA256,
     output:
         shown=f"{RESULTS}/parity/{{variant}}/{{framework}}.npz",
         weights=f"{RESULTS}/parity/{{variant}}/{{framework}}.safetensors",
@@ -21,17 +22,20 @@ rule measure_parity:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        runtime=at_each_attempt("runtime", 30),
     params:
         script=script("measure_parity.py"),
-        options=[*options("execution"), f"--device={config['device']}", f"--threads={config['threads']}"],
+        options=[*options("execution"), f"--device={config['device']}"],
+        threads=threads_of("measure_parity"),
         batch_size=config["recipe"]["batch_size"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+        data=lambda wildcards: replaced(DATA),
+        configured_threads=config["threads"],
     shell:
-        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --data {input.data:q}"
-        " --batch-size {params.batch_size} {params.options:q} --output {output.shown:q} 2> {log:q}"
+        "{params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --data {input.data:q}"
+        " --batch-size {params.batch_size} {params.options:q} --threads={params.threads} --output {output.shown:q} 2> {log:q}"
 
 
 rule compare_parity:
@@ -48,4 +52,4 @@ rule compare_parity:
     params:
         **program("compare_parity.py"),
     shell:
-        "python {params.script:q} {input.shown:q} --variant {wildcards.variant} --output {output.table:q} 2>&1 | tee {log:q}"
+        "{params.script:q} {input.shown:q} --variant {wildcards.variant} --output {output.table:q} 2>&1 | tee {log:q}"

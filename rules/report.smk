@@ -40,7 +40,7 @@ rule plot_intervals:
         **program("plot_intervals.py"),
         language=config["language"],
     shell:
-        "python {params.script:q} --runs {input.runs:q} --table {input.table:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --table {input.table:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule plot_clocks:
@@ -63,7 +63,7 @@ rule plot_clocks:
         **program("plot_clocks.py"),
         language=config["language"],
     shell:
-        "python {params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
 
 
 rule write_study:
@@ -94,7 +94,7 @@ rule write_study:
         besides=experiments_besides(),
         networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
     shell:
-        "python {params.script:q} --results {params.folder:q} --data {input.data:q} --language {params.language}"
+        "{params.script:q} --results {params.folder:q} --data {input.data:q} --language {params.language}"
         " --output {output.page:q} 2> {log:q}"
 
 
@@ -111,7 +111,7 @@ rule print_study:
     params:
         **program("print_page.py"),
     shell:
-        "python {params.script:q} {input.page:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
+        "{params.script:q} {input.page:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
 
 
 rule show_results:
@@ -133,7 +133,7 @@ rule show_results:
         **program("write_page.py"),
         title="Results table",
     shell:
-        "python {params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
+        "{params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
 
 
 # `localrule` is not taken over.
@@ -295,6 +295,5 @@ use rule show_results as show_code with:
         f"{LOGS}/pages/code.log",
     localrule: True
     params:
-        # A function, since the program is among its own inputs, which Snakemake's linter takes for a prefix.
-        script=lambda wildcards: script("write_page.py"),
+        script=script("write_page.py"),
         title="Code of tables and figures, environments",

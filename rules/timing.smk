@@ -28,7 +28,8 @@ rule timing:
 
 rule time_steps:
     input:
-        data=DATA,
+        data=ancient(DATA),
+        data_sha256=DATA_SHA256,
         before=measurement_before,
     output:
         rows=MEASUREMENT,
@@ -42,17 +43,19 @@ rule time_steps:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        runtime=at_each_attempt("runtime", 15, share=len(MEASUREMENTS)),
     params:
         script=script("time_steps.py"),
-        threads=config["threads"],
+        threads=threads_of("time_steps"),
         batch_size=config["recipe"]["batch_size"],
         seconds=config["timing"]["seconds"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_timing(wildcards.framework),
+        data=lambda wildcards: replaced(DATA),
+        configured_threads=config["threads"],
     shell:
-        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --device {wildcards.device}"
+        "{params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --device {wildcards.device}"
         " --data {input.data:q} --threads {params.threads} --batch-size {params.batch_size} --seconds {params.seconds}"
         " --round {wildcards.round} --output {output.rows:q} 2> {log:q}"
 
@@ -73,7 +76,7 @@ rule collect_timing:
         **program("collect_timing.py"),
         folder=subpath(output.arms, parent=True),
     shell:
-        "python {params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        "{params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule plot_waterfall:
@@ -96,7 +99,7 @@ rule plot_waterfall:
     params:
         **program("plot_timing.py"),
     shell:
-        "python {params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
+        "{params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
 
 
@@ -120,7 +123,7 @@ rule plot_ratio:
     params:
         **program("plot_timing.py"),
     shell:
-        "python {params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
+        "{params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
         " --output {output.png:q} 2> {log:q}"
 
 
@@ -143,4 +146,4 @@ rule plot_roofline:
     params:
         **program("plot_timing.py"),
     shell:
-        "python {params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"
+        "{params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"

@@ -3,8 +3,10 @@
 
 rule train:
     input:
-        data=DATA,
-        weights=starting_weights,
+        data=ancient(DATA),
+        data_sha256=DATA_SHA256,
+        weights=ancient(starting_weights),
+        weights_sha256=starting_weights_sha256,
     output:
         **run_files(RESULTS),
     log:
@@ -17,16 +19,25 @@ rule train:
     resources:
         attempt=lambda wildcards, attempt: attempt,
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=at_each_attempt("mem_mb", 8000),
+        # A retry goes on from the checkpoint.
+        runtime=min(240, config["largest_job"]["runtime"]),
+        # Here, since what is under `params` would train again what is there.
+        runs_per_gpu=config["runs_per_gpu"],
     params:
         script=script("train.py"),
         options=training_options,
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
+        threads=threads_of("train", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
-        # Not used below: they let Snakemake train again just the cells whose network or code changed.
+        # Not used below: they let Snakemake train again only the cells whose network, code, data or weights changed.
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
+        data=lambda wildcards: replaced(DATA),
+        start=lambda wildcards: replaced(starting_weights(wildcards)),
+        configured_threads=config["threads"],
     shell:
-        "python {params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --data {input.data:q} {params.weights:q} {params.options:q} --attempt {resources.attempt} --output {params.folder:q} 2> {log:q}"
+        "{params.script:q} --framework {wildcards.framework} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --data {input.data:q} {params.weights:q} {params.options:q} --threads={params.threads} --attempt {resources.attempt}"
+        " --runs-per-gpu {resources.runs_per_gpu}"
+        " --output {params.folder:q} 2> {log:q}"

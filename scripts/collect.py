@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Collect the runs of a grid into tables: runs.csv, a row a run; table.csv, table.md and table.tex, a row a framework and variant.
 
-python scripts/collect.py --runs results/runs --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3 --output results
+python scripts/collect.py --results results --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3
 """
 
 import argparse
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import results
+from alexbench import numeric, results
 from alexbench.files import replacing, run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variants", required=True, nargs="+", metavar="NAME")
-    p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
+    p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
     p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
     p.add_argument("--partial", action="store_true", help="make tables of the runs that are there; they say how many are missing")
     args = p.parse_args(argv)

@@ -9,7 +9,7 @@ python scripts/compare.py --runs results/runs.csv --data resources/data/cifar10.
 import argparse
 from pathlib import Path
 
-from alexbench import comparisons, datasets, results
+from alexbench import comparisons, results
 from alexbench.files import replacing, run_program
 
 
@@ -18,10 +18,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py; their predictions lie beside them"
     )
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="names the classes; made by prepare_data.py")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on: it names the classes")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
+    classes = results.data_of(runs, args.data).classes
     compared = comparisons.table(runs)
     text = comparisons.markdown(compared)
     with replacing(args.output / "comparisons.csv") as temporary:
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.output / "comparisons.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     with replacing(args.output / "classes.csv") as temporary:
-        results.classes_table(runs, datasets.load(args.data).classes).to_csv(temporary, index=False)
+        results.classes_table(runs, classes).to_csv(temporary, index=False)
     print(text)
     return 0
 

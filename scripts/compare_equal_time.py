@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import comparisons, results
+from alexbench import comparisons, numeric, provenance, results
 from alexbench.files import replacing, run_program
 
 
@@ -19,7 +19,10 @@ def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, see
     equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
-    return pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
+    runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
+    # Each was checked by itself; data of two kinds may still be in one folder each.
+    provenance.check(runs)
+    return runs
 
 
 def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -43,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
     p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")
-    p.add_argument("--seeds", required=True, nargs="+", type=int, metavar="SEED")
+    p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
     args = p.parse_args(argv)
     runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)
     table = results.results_table(runs)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import reference, variants, weights
-from alexbench.files import InputError, replacing, run_program
+from alexbench import arrays, reference, variants, weights
+from alexbench.files import InputError, raise_refusal, replacing, run_program
 
 # Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
 # convolution sums over a whole image, where the order of the sum counts most. Losses: rounding grows from step to step, by how much a
@@ -31,6 +31,8 @@ TOLERANCES = {
     "loss": 2e-6,
     "gradients": 1e-3,
 }
+# What measure_parity.py writes besides gradients.
+SHOWN = ("logits", "loss", "images", "labels", "mean", "std", "inputs", "input_images", "batches_sha256", "step_losses", "twin_losses")
 # At the least, whatever the twin says.
 LEAST_OF_LOSSES = 1e-5
 
@@ -38,10 +40,14 @@ LEAST_OF_LOSSES = 1e-5
 def read(path: Path) -> dict[str, np.ndarray]:
     """What measure_parity.py wrote."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        found = arrays.read(path)
     except (OSError, ValueError) as error:
+        raise_refusal(error, "parity", path)
         raise InputError(f"parity: {path} cannot be read ({error}); make it with scripts/measure_parity.py") from None
+    absent = [name for name in SHOWN if name not in found]
+    if absent:
+        raise InputError(f"parity: {path} lacks {', '.join(absent)}; make it again with scripts/measure_parity.py")
+    return found
 
 
 def relative(first: np.ndarray, second: np.ndarray) -> float:
@@ -84,6 +90,10 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.shown:
         start, _ = weights.read(path.with_suffix(".safetensors"))
         shown[path.stem] = read(path) | {"weights_sha256": np.array(weights.sha256(start))}
+        first = next(iter(shown.values()))
+        for name in ("images", "labels", "input_images"):
+            if not np.array_equal(shown[path.stem][name], first[name]):
+                raise InputError(f"parity: {path} and {args.shown[0]} differ in their {name}: measure both alike, on the same data")
     names = list(shown)
     shown["float64 NumPy"] = reference_of(args.variant, shown[names[0]], start)
     pairs = [*combinations(names, 2), *((name, "float64 NumPy") for name in names)]

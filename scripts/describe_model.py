@@ -8,12 +8,13 @@ python scripts/describe_model.py --metrics results/runs/pytorch/alexnet_mod/seed
 import argparse
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
 
 from alexbench import backends, results, stats, variants
-from alexbench.files import replacing, run_program
+from alexbench.files import InputError, replacing, run_program
 
 DATA = {
     "cifar10": "CIFAR-10 (A. Krizhevsky, *Learning multiple layers of features from tiny images*, 2009), which comes without a licence "
@@ -30,19 +31,16 @@ USE = """How to use it, in either framework:
 ```python
 import sys
 
-import numpy as np
-from PIL import Image
-
 sys.path.insert(0, "scripts")
-from alexbench import network
+from alexbench import network, pictures
 
-model = network.load("{model}", framework="{framework}")  # or "{other}"
-image = Image.open("picture.jpg").convert("RGB").resize((model.side, model.side))
-probabilities = model.predict(np.array(image)[np.newaxis])[0]
+model = network.load({model}, framework="{framework}")  # or "{other}"
+image = pictures.read("picture.jpg", model.side)
+probabilities = model.predict(image[None])[0]
 print(model.classes[probabilities.argmax()], probabilities.max())
 ```
 
-or `python scripts/predict.py picture.jpg --model {model}`."""
+or `python scripts/predict.py picture.jpg --model {quoted}`."""
 
 
 def accuracy(metrics: dict, table: pd.DataFrame) -> str:
@@ -65,6 +63,7 @@ def accuracy(metrics: dict, table: pd.DataFrame) -> str:
 def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
     """The card, in Markdown."""
     recipe = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics["recipe"].items())
+    data = DATA.get(metrics["dataset"], metrics["dataset"])
     pretrained = metrics["start"] != "random"
     other = next(name for name in backends.FRAMEWORKS if name != metrics["framework"])
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -73,7 +72,7 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
         f"{variants.get(metrics['variant']).description} {metrics['parameters']:,} parameters.",
         f"File: `{model.name}`, safetensors, SHA-256 {sha256}. Names and layouts: `scripts/alexbench/weights.py`.",
         "## Training",
-        f"Data: {DATA[metrics['dataset']]}. {metrics['train_images']:,} training images, {metrics['epochs']} epochs.",
+        f"Data: {data}. {metrics['train_images']:,} training images, {metrics['epochs']} epochs.",
         f"Start: {START.get(metrics['start'], metrics['start'])}. Recipe: {recipe}.",
         f"On {metrics['device_name']}, {metrics['train_seconds']:,.0f} s; commit {metrics.get('git_commit') or 'unknown'}.",
         "## How good it is",
@@ -86,9 +85,21 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
         "These weights: the project's (MIT), as far as they are its own. "
         + (IMAGENET if pretrained else "They were trained on the data above alone."),
         "## Use",
-        USE.format(model=model, framework=metrics["framework"], other=other),
+        USE.format(
+            model=json.dumps(str(model), ensure_ascii=False), quoted=shlex.quote(str(model)), framework=metrics["framework"], other=other
+        ),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def read(path: Path) -> dict:
+    """A run's metrics.json, with what a card tells of it: InputError names what is missing or of another kind."""
+    metrics = results.read_metrics_file(path)
+    if not isinstance(metrics.get("recipe"), dict):
+        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and run its cell again")
+    if metrics["variant"] not in variants.VARIANTS:
+        raise InputError(f"card: {path}: variant {metrics['variant']!r} is not declared; there are {', '.join(variants.VARIANTS)}")
+    return metrics
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,7 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)
-    text = card(json.loads(args.metrics.read_text(encoding="utf-8")), results.read_table(args.table), args.model)
+    metrics = read(args.metrics)
+    table = results.read_cells(args.table, ("framework", "variant", "n"))
+    if (table.n > 1).any():
+        table = results.read_cells(args.table)  # with what several seeds came to
+    text = card(metrics, table, args.model)
     with replacing(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return 0

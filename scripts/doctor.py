@@ -7,8 +7,8 @@ srun --partition=gpu --gpus=1 --mem=8000 python scripts/doctor.py --profile prof
 """
 
 import argparse
-import getpass
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from alexbench import configuration, spec, variants
+from alexbench import composing, configuration, slurm, spec, variants
 from alexbench.download import is_url
 from alexbench.files import run_program
 
@@ -143,9 +143,14 @@ def inputs(config: dict) -> Iterator[Finding]:
             path = Path(f"resources/weights/{name}-{config['weights']['classifier']}.safetensors")
             wanted[f"weights of {name}"] = (path, config["weights"]["source"])
     for check, (path, source) in wanted.items():
-        if path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            yield Finding(FAILURE, check, f"{path} cannot be read: {error.strerror}", f"ask its owner for access (chmod {path.parent})")
+            continue
+        if there:
             yield Finding(OK, check, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
-        elif is_url(source) and not (check == "data" and config["data"]["dataset"] == "digits"):
+        elif is_url(source) and not (check == "data" and config["data"]["dataset"] != "cifar10"):
             yield Finding(WARNING, check, f"{path} is not there yet", f"it will be fetched from {source}, where the workflow is started")
         else:
             yield Finding(OK, check, f"{path} is not there yet; it will be made first")
@@ -154,10 +159,12 @@ def inputs(config: dict) -> Iterator[Finding]:
 def storage(config: dict) -> Iterator[Finding]:
     largest = max(spec.parameters(variants.get(name)) for name in config["variants"])
     needed = SPARE_BYTES + largest * CHECKPOINT_BYTES_PER_PARAMETER
-    free = shutil.disk_usage(".").free
+    # Where results go, which may be a link to another disk: the nearest folder that is there.
+    place = next(folder for folder in (Path(config["results"]).resolve(), *Path(config["results"]).resolve().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
     good = free >= needed
     yield Finding(
-        OK if good else FAILURE, "disk", f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB wanted for one run", f"make room in {Path.cwd()}"
+        OK if good else FAILURE, "disk", f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB wanted for one run", f"make room in {place}"
     )
     for folder in ("results", "logs", "benchmarks", "resources"):
         try:
@@ -169,81 +176,165 @@ def storage(config: dict) -> Iterator[Finding]:
             yield Finding(FAILURE, folder, f"cannot be written: {error.strerror}", f"change the rights of {Path(folder).resolve()}")
 
 
-def slurm(profile: Path) -> Iterator[Finding]:
-    """What SLURM itself says of a job as the profile would submit it."""
-    path = profile / "config.yaml"
+def cluster(profile: Path, configs: list[str]) -> Iterator[Finding]:
+    """What SLURM and its partitions say of each job that the profile would submit, at its every attempt."""
+    path = profile_file(profile)
+    if path is None:
+        yield Finding(FAILURE, "profile", f"{profile} has no profile.yaml or config.yaml", "name the profile's folder with --profile")
+        return
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        yield Finding(FAILURE, "profile", f"{path} cannot be read ({error})", "name the profile's folder with --profile")
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        yield Finding(FAILURE, "profile", f"{path} cannot be read ({error})", "mend the file, or name another one with --profile")
+        return
+    if settings.get("executor") != "slurm":
+        found = f"{path} has no executor: slurm, so every job runs on this machine"
+        yield Finding(WARNING, "SLURM", found, "add it, if jobs are to go to SLURM")
         return
     if shutil.which("sbatch") is None:
         found = f"{path} says executor: slurm, but sbatch is not on PATH"
         yield Finding(WARNING, "SLURM", found, "run on a login node, or load SLURM's module; without SLURM, leave --profile out")
         return
-    resources = resources_of(settings)
-    partition = resources.get("slurm_partition")
-    known = names(["sinfo", "--noheader", "--format=%R"])
-    if partition and partition not in known:
-        yield Finding(FAILURE, "partition", f"{partition!r} is unknown", f"set slurm_partition in {path} to one of {', '.join(known)}")
-    else:
-        yield Finding(OK, "partition", str(partition or "the cluster's default"))
-    account = resources.get("slurm_account")
-    # None where SLURM keeps no accounts.
-    known = names(["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}", "format=account"])
-    if account and known and str(account).lower() not in known:
-        yield Finding(FAILURE, "account", f"{account!r} is none of yours", f"set slurm_account in {path} to one of {', '.join(known)}")
-    else:
-        yield Finding(OK, "account", str(account or "your default, if there is one"))
-    options = {"slurm_partition": "partition", "slurm_account": "account", "gres": "gres", "constraint": "constraint", "qos": "qos"}
-    keys = [key for key in options if resources.get(key)]
-    request = [f"--{options[key]}={resources[key]}" for key in keys]
-    if resources.get("gpu"):
-        model = f"{resources['gpu_model']}:" if resources.get("gpu_model") else ""
-        request.append(f"--gpus={model}{resources['gpu']}")
-        keys += ["gpu_model", "gpu"] if model else ["gpu"]
-    status, said = output(["sbatch", "--test-only", *request, "--wrap=true"])
-    asked = " ".join(request)
-    message = re.sub(r"^(sbatch|allocation failure): (error: )?", "", said.splitlines()[-1]) if said else ""
-    if "account" in message and not account:
-        keys.append("slurm_account")
+    try:
+        partitions = slurm.partitions()
+    except slurm.NoAnswer as silence:
+        yield Finding(FAILURE, "SLURM", f"its controller does not answer ({silence})", "try again later, or ask those who run the cluster")
+        return
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        yield Finding(
+            WARNING, "jobs", "not checked: Snakemake's SLURM executor is not in this Python", "run this where the workflow is started"
+        )
+        return
+    try:
+        composed = composing.jobs(path, configs)
+    except composing.CannotCompose as error:
+        yield Finding(FAILURE, "jobs", f"Snakemake composes none: {error}", f"mend {path} or the configuration")
+        return
+    if not composed:
+        yield Finding(OK, "jobs", "none would go to SLURM")
+    for rule in dict.fromkeys(job.rule for job in composed):
+        jobs = [job for job in composed if job.rule == rule]
+        problems = [(job, problem) for job in jobs if (problem := objection(job, partitions))]
+        if problems:
+            job, (said, keys) = problems[0]
+            attempt = "" if job.attempt == 1 else f", attempt {job.attempt}"
+            way_out = f"set {' or '.join(keys)} for {rule} in {path}" if keys else f"mend {path}"
+            yield Finding(FAILURE, f"job of {rule}{attempt}", said, way_out)
+        else:
+            last = "" if len(jobs) == 1 else f"; at the last attempt {' '.join(asked(jobs[-1]))}"
+            yield Finding(OK, f"job of {rule}", f"SLURM accepts {' '.join(asked(jobs[0]))}{last}")
+
+
+def profile_file(profile: Path) -> Path | None:
+    """The file that Snakemake would read for a profile: a folder, a file, or a name that it knows. None where there is none."""
+    try:
+        from snakemake.cli import get_profile_dir
+    except ImportError:  # on a compute node, perhaps
+        return next((path for path in (profile, profile / "config.yaml") if path.is_file()), None)
+    found = get_profile_dir(str(profile))
+    return found and Path(found[1])
+
+
+# What is no request: the job's name, its log, its folder ...
+UNASKED = {"--parsable", "--job-name", "--output", "--export", "--comment", "-D", "--requeue", "--no-requeue"}
+VALUED = {"--job-name", "--output", "--comment", "-D"}
+
+
+def asked(job: composing.Composed) -> list[str]:
+    """sbatch's options of a job that ask for something."""
+    wanted, words = [], iter(job.options)
+    for word in words:
+        if word.partition("=")[0] not in UNASKED:
+            wanted.append(word)
+        elif word in VALUED:
+            next(words)
+    return wanted
+
+
+# What SLURM's words are about, and the resources of Snakemake's that ask for it.
+ABOUT = {
+    "partition": ["slurm_partition"],
+    "account": ["slurm_account"],
+    "qos": ["qos"],
+    "reservation": ["slurm-reservation", "slurm_extra"],
+    "time limit": ["runtime"],
+    "memory": ["mem_mb"],
+    "unrecognized option|invalid option|unknown option": ["slurm_extra"],
+    "configuration|gres|gpu|feature|constraint|cpu|processor": [
+        "gpu_model",
+        "gpu",
+        "gres",
+        "constraint",
+        "mem_mb",
+        "threads",
+        "slurm_extra",
+    ],
+}
+
+
+def objection(job: composing.Composed, partitions: list[slurm.Partition]) -> tuple[str, list[str]] | None:
+    """Why a job would not run, and the keys that decide it; None where nothing is in its way."""
+    if job.refusal:
+        return refused_by_executor(job)
+    status, said = output(["sbatch", "--test-only", *asked(job), "--wrap=true"])
+    request = " ".join(asked(job))
     if status:
-        yield Finding(FAILURE, "GPU job", f"SLURM refuses {asked}: {message}", f"mend {', '.join(keys)} of rule train in {path}")
-    else:
-        yield Finding(OK, "GPU job", f"SLURM accepts {asked}")
+        said = re.sub(r"(?m)^(sbatch|allocation failure): (error: )?", "", said)
+        message = "; ".join(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip()))
+        keys = next((keys for words, keys in ABOUT.items() if re.search(words, message, re.IGNORECASE)), [])
+        present = [key for key in keys if job.resources.get(key)]
+        return f"SLURM refuses {request}: {message}", present or keys
+    return too_much(job, partitions, request)
 
 
-def names(command: list[str]) -> list[str]:
-    """What one of SLURM's commands lists, a name a line; nothing where it fails."""
-    status, said = output(command)
-    return [] if status else sorted(set(said.split()))
+def refused_by_executor(job: composing.Composed) -> tuple[str, list[str]]:
+    """Why Snakemake's executor would not even submit a job, and the way out."""
+    if re.search("Invalid (GRES|GPU model) format", job.refusal):
+        name = job.resources.get("gres") or f"gpu:{job.resources.get('gpu_model')}:{job.resources.get('gpu')}"
+        extra = "--gpus-per-node=" + str(name).removeprefix("gpu:")
+        return f"Snakemake's executor takes no such name: {name}", [f"gpu: 0 and slurm_extra: \"'{extra}'\""]
+    option = re.search(r"--(\S+) option is not allowed in the 'slurm_extra'", job.refusal)
+    if option:
+        said = f"slurm_extra may not hold {option[1]}, which Snakemake's executor sets itself: {job.resources['slurm_extra']}"
+        return said, ["the resource for it (runtime, mem_mb, slurm_partition ...)"]
+    return " ".join(job.refusal.split()), ["slurm_account" if "account" in job.refusal else "slurm_partition"]
+
+
+def too_much(job: composing.Composed, partitions: list[slurm.Partition], request: str) -> tuple[str, list[str]] | None:
+    """What no partition of the job's has, which SLURM would queue all the same, for ever."""
+    name = job.resources.get("slurm_partition")
+    named = str(name).split(",") if name else [partition.name for partition in partitions if partition.default]
+    own = [partition for partition in partitions if partition.name in named]
+    if not own:
+        return None
+    where = " and ".join(dict.fromkeys(partition.name for partition in own))
+    if not any(partition.up for partition in own):
+        return f"partition {where} is down", ["slurm_partition"]
+    runtime, memory, threads = (job.resources.get(key) or 0 for key in ("runtime", "mem_mb", "threads"))
+    limits = [partition.limit_minutes for partition in own]
+    if None not in limits and runtime > max(limits):
+        return f"{request} asks for {runtime} minutes, partition {where} allows {max(limits):.0f}: it would wait for ever", ["runtime"]
+    if memory > max(partition.memory_mb for partition in own):
+        return f"{request} asks for {memory} MB, no node of {where} has more than {max(p.memory_mb for p in own)}", ["mem_mb"]
+    if threads > max(partition.cores for partition in own):
+        return f"{request} asks for {threads} cores, no node of {where} has more than {max(p.cores for p in own)}", ["threads"]
+    return None
 
 
 def read_profile(profile: Path) -> dict:
     """A profile's settings; nothing where it cannot be read, which `slurm` tells of."""
+    path = profile_file(profile)
     try:
-        settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return settings if isinstance(settings, dict) else {}
-
-
-def resources_of(profile: dict) -> dict:
-    """The resources of rule train under a profile: its own, the defaults, then what is set for the rule."""
-
-    def pairs(section: dict | list | None) -> dict:
-        if isinstance(section, list):
-            section = dict(item.split("=", 1) for item in section)
-        return section or {}
-
-    given = pairs(profile.get("default-resources")) | pairs((profile.get("set-resources") or {}).get("train"))
-    return {"gpu": 1} | {key: int(value) if str(value).isdigit() else str(value).strip("'\"") for key, value in given.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
-    p.add_argument("--profile", type=Path, metavar="FOLDER", help="check it against SLURM as well")
+    p.add_argument("--profile", type=lambda path: Path(path).expanduser(), metavar="FOLDER", help="check it against SLURM as well")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     if args.profile and "SLURM_JOB_ID" in os.environ:
@@ -251,7 +342,7 @@ def main(argv: list[str] | None = None) -> int:
         config |= read_profile(args.profile).get("config") or {}
     checks = [python(), conda(args.profile), driver(), frameworks(config), inputs(config), storage(config)]
     if args.profile:
-        checks.append(slurm(args.profile))
+        checks.append(cluster(args.profile, args.config))
     failures = 0
     for check in checks:
         for finding in check:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, datasets, environment, execution, options, recipe, variants, weights
+from alexbench import backends, environment, execution, lease, numeric, options, recipe, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
+from alexbench.streams import Use, stream
 
 SEED = 1
 
@@ -26,18 +27,29 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
-    p.add_argument("--images", type=int, default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)")
-    p.add_argument("--steps", type=int, default=20, metavar="N", help="whose losses are shown (%(default)s)")
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
-    p.add_argument("--learning-rate", type=float, default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
+    p.add_argument(
+        "--images", type=numeric.positive(int), default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)"
+    )
+    p.add_argument("--steps", type=numeric.positive(int), default=20, metavar="N", help="whose losses are shown (%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
+    p.add_argument("--learning-rate", type=numeric.positive(float), default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
     execution.add_options(p)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    with lease.one_gpu(args.device):
+        measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Write what the framework computes."""
     how = Execution.from_options(args)
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    if args.output.suffix == ".safetensors":
+        raise InputError(f"--output: {args.output} is where the weights go; end it in .npz")
+    dataset, variant = options.load_network(args)
     if not args.batch_size * args.steps <= len(dataset.train_labels):
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
     settings = recipe.Recipe(
@@ -71,12 +83,12 @@ def main(argv: list[str] | None = None) -> int:
     shown["step_losses"] = _losses(backend, plans)
     # The same once more from weights that differ in their last bit: how far rounding alone drives such steps apart.
     backend.set_state(before)
-    random = np.random.default_rng(SEED)
+    random = stream(SEED, Use.ROUNDING)
     backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
     shown["twin_losses"] = _losses(backend, plans)
-    with replacing(args.output) as temporary:
-        np.savez(temporary, **shown)
-    return 0
+    # Through a file of ours, since NumPy adds .npz to a name without.
+    with replacing(args.output) as temporary, temporary.open("wb") as file:
+        np.savez(file, **shown)
 
 
 def _losses(backend: backends.Backend, plans: list[recipe.Plan]) -> np.ndarray:

@@ -6,10 +6,10 @@ python scripts/plot_architectures.py --variants alexnet_mod alexnet --output res
 
 from math import log2
 
-import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from alexbench import figures, spec, variants
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 

@@ -4,11 +4,11 @@
 python scripts/plot_calibration.py --runs results/runs.csv --output results/figures/calibration.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from alexbench import figures, results, stats
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 BINS = 15
@@ -70,7 +70,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs)), args.output)
+    figures.save(draw(results.read_runs(args.runs)), args.output)
     return 0
 
 

@@ -5,11 +5,11 @@
         --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from alexbench import datasets, figures, results, stats
+from alexbench import figures, results, stats
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     cell = results.cell(runs, args.framework, args.variant)
     completed = cell[cell.status == "completed"]
-    classes = datasets.load(args.data).classes
+    classes = results.data_of(cell, args.data).classes
     matrices = []
     for folder in completed.folder:
         logits, labels = results.read_predictions(folder)

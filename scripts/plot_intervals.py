@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Plot each cell's test accuracy: every run, the mean, its 95 % interval, and the study's figure beside it.
+"""Plot each cell's test accuracy: every run, the mean, its 95 % interval; beside the study's figure, also that of a further run.
 
 python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
 """
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from alexbench import figures, results, study
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 
@@ -28,6 +28,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
         if row.n == 0:
             axes.text(0.5, place, _("no completed run"), transform=axes.get_yaxis_transform(), ha="center", va="center", color=figures.GREY)
         if pd.notna(row.accuracy_minus_study):
+            axes.plot([row.accuracy_run_low, row.accuracy_run_high], [place, place], color=colour, linewidth=0.8)
             axes.plot(row.study_accuracy, place, "D", color="none", markeredgecolor="#333333", markersize=7, markeredgewidth=1.3)
     axes.set_yticks(range(len(table)), [study.title(row) for _index, row in table.iterrows()])
     axes.set_ylim(len(table) - 0.5, -0.5)
@@ -39,7 +40,9 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
     axes.plot([], [], "|", markersize=13, label=_("one run"), **grey)
     if table.accuracy_minus_study.notna().any():
         axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the study of 2025"))
-    figure.legend(loc="outside upper center", ncols=4, handletextpad=0.4, columnspacing=1.4)
+    if (table.accuracy_minus_study.notna() & table.accuracy_run_low.notna()).any():
+        axes.plot([], [], color=figures.GREY, linewidth=0.8, label=_("95 %% prediction interval of a further run"))
+    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
     counts = _.either([str(n) for n in sorted(table.n.unique())])
     note = _("n = %(n)s completed runs; for n = 1 the interval is of the test images; %(about)s", n=counts, about=figures.about(runs, _))
     figure.supxlabel(note, fontsize=8, color=figures.GREY)
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs), results.read_table(args.table), Language(args.language)), args.output)
+    figures.save(draw(results.read_runs(args.runs), results.read_cells(args.table), Language(args.language)), args.output)
     return 0
 
 

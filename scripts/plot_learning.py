@@ -4,13 +4,13 @@
 python scripts/plot_learning.py --runs results/runs.csv --output results/figures/learning.png
 """
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 
@@ -73,7 +73,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__, language=True).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs), Language(args.language)), args.output)
+    figures.save(draw(results.read_runs(args.runs), Language(args.language)), args.output)
     return 0
 
 

@@ -5,10 +5,10 @@
         --framework pytorch --variant alexnet_mod --output results/figures/mistakes/pytorch-alexnet_mod.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from alexbench import datasets, figures, results, stats
+from alexbench import datasets, figures, numeric, results, stats
+from alexbench.figures import plt
 from alexbench.files import InputError, run_program
 
 
@@ -37,14 +37,14 @@ def _probability(share: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
-    p.add_argument("--columns", type=int, default=6, help="images a row (%(default)s)")
-    p.add_argument("--rows", type=int, default=3, help="(%(default)s)")
+    p.add_argument("--columns", type=numeric.side_by_side, default=6, help="images a row (%(default)s)")
+    p.add_argument("--rows", type=numeric.side_by_side, default=3, help="(%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     cell = results.cell(runs, args.framework, args.variant)
     first = cell.iloc[0]
-    dataset = datasets.load(args.data).limited(None, int(first.test_images))
+    dataset = results.data_of(cell, args.data).limited(None, int(first.test_images))
     completed = cell[cell.status == "completed"]
     shares = []
     for folder in completed.folder:

@@ -6,10 +6,10 @@ python scripts/plot_samples.py --data resources/data/cifar10.npz --output result
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from alexbench import datasets, figures
+from alexbench import datasets, figures, numeric
+from alexbench.figures import plt
 from alexbench.files import run_program
 from alexbench.language import Language
 
@@ -45,7 +45,7 @@ def _per_class(labels: np.ndarray, _: Language) -> str:
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, runs=False, language=True)
     p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
-    p.add_argument("--columns", type=int, default=10, help="images a class (%(default)s)")
+    p.add_argument("--columns", type=numeric.side_by_side, default=10, help="images a class (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     figures.save(draw(datasets.load(args.data), args.columns, Language(args.language)), args.output)

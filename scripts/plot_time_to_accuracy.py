@@ -4,13 +4,13 @@
 python scripts/plot_time_to_accuracy.py --runs results/runs.csv --output results/figures/time_to_accuracy.png
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 # Accuracies for which times are found.
@@ -79,7 +79,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_table(args.runs)), args.output)
+    figures.save(draw(results.read_runs(args.runs)), args.output)
     return 0
 
 

@@ -9,11 +9,11 @@ python scripts/plot_timing.py roofline --arms results/timing.csv --device cuda -
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from alexbench import figures
+from alexbench import figures, timing_results
+from alexbench.figures import plt
 from alexbench.files import InputError, run_program
 
 KEPT, SAVED, LOST, APART = "#555555", "#009E73", "#D55E00", "#bbbbbb"
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
     args = p.parse_args(argv)
     figures.style()
-    arms = pd.read_csv(args.arms)
+    arms = timing_results.read_arms(args.arms)
     devices = arms.device.unique()
     if args.device == "auto" and len(devices) > 1:
         raise InputError(f"timing: {args.arms} is of {' and '.join(devices)}; name them in timing.devices instead of auto")
@@ -165,8 +165,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.figure == "waterfall":
         figure = waterfall(arms)
     elif args.figure == "ratio":
-        ratios = pd.read_csv(args.ratios)
-        figure = ratio(arms, ratios[ratios.device == device])
+        ratios = timing_results.read_ratios(args.ratios)
+        ratios = ratios[ratios.device == device]
+        unknown = {*ratios.framework, *ratios.to} - set(arms.framework) or set(ratios.arm) - set(arms.arm)
+        if unknown:
+            raise InputError(
+                f"table: {args.ratios} has {min(unknown)}, which {args.arms} lacks; make both again with scripts/collect_timing.py"
+            )
+        figure = ratio(arms, ratios)
     else:
         figure = roofline(arms)
     figures.save(figure, args.output)

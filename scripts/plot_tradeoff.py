@@ -6,7 +6,6 @@ python scripts/plot_tradeoff.py --runs results/runs.csv --output results/figures
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -14,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from alexbench import figures, results
+from alexbench.figures import plt
 from alexbench.files import run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_table(args.runs)
+    runs = results.read_runs(args.runs)
     figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_study(args.study)), args.output)
     return 0
 

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Fetch the packages of every environment that an experiment needs, to be carried to a machine without internet.
 
-For .venv: the wheels of requirements.txt. For --use-conda, where conda is on PATH: conda's packages, and the wheels of the files in envs/
-that the experiment needs. Both for this kind of machine and this version of Python. docs/environments.md says how they are used there;
-`make prefetch` fetches data and weights as well.
+For .venv: the packages of requirements.lock. For --use-conda, where conda is on PATH: conda's packages, and the wheels of the files in
+envs/ that the experiment needs. Both for this kind of machine and this version of Python. docs/environments.md says how they are used
+there; `make prefetch` fetches data and weights as well.
 
 python scripts/prefetch_packages.py --config my.yaml
 """
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import yaml
@@ -38,6 +40,21 @@ def fetch_wheels(python: Path | str, requirements: list[str], folder: Path) -> N
     run([python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder, *requirements])
 
 
+def fetch_lock(folder: Path) -> None:
+    """Of requirements.lock what is installed here, as it is published, since `make` compares hashes. What is source alone is built there
+    with the lock's setuptools. A CPU build of torch, which the lock does not know, as it is here."""
+    torch = version("torch")
+    here = {re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions()} - ({"torch"} if "+" in torch else set())
+    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={folder}"]
+    with tempfile.NamedTemporaryFile("w", suffix=".lock", encoding="utf-8") as lock:
+        lock.write("\n".join(entry for entry in entries if entry.partition("==")[0] in here))
+        lock.flush()
+        run([*download, "--require-hashes", f"--requirement={lock.name}"])
+    if "+" in torch:
+        run([*download, f"torch=={torch}"])
+
+
 def fetch_environment(file: Path, output: Path) -> None:
     """The packages of an environment file, by making its conda part, of Python and pip, which goes again."""
     environment = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -58,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     args.output.mkdir(parents=True, exist_ok=True)
-    fetch_wheels(sys.executable, [f"--requirement={ROOT / 'requirements.txt'}"], args.output / "wheels")
-    print(f"requirements.txt: in {args.output}")
+    fetch_lock(args.output / "wheels")
+    print(f"requirements.lock: in {args.output}")
     if shutil.which("conda") is None:
         print("envs/: not fetched, since conda is not on PATH; there the workflow will run in .venv, without --use-conda")
         return 0

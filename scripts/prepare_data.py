@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import datasets
+from alexbench import datasets, fingerprint, sources
 from alexbench.download import local_copy
 from alexbench.files import run_program
 
@@ -22,17 +22,18 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("dataset", choices=datasets.DATASETS)
+    p.add_argument("dataset", choices=("cifar10", *sources.READERS))
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
     p.add_argument("--archive", default=CIFAR10_URL, help="cifar10's: a URL, a .tar.gz or the extracted folder (%(default)s)")
     p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="where a URL is kept (%(default)s)")
     args = p.parse_args(argv)
-    if args.dataset == "digits":
-        dataset = datasets.digits()
+    if args.dataset in sources.READERS:
+        dataset = sources.READERS[args.dataset]()
     else:
         with local_copy(args.archive, args.downloads, key="data.archive") as path:
             dataset = datasets.cifar10(path)
     datasets.save(dataset, args.output)
+    fingerprint.note(args.output)
     mean, std = dataset.channel_statistics()
     print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images -> {args.output}")
     print(f"classes: {', '.join(dataset.classes)}")

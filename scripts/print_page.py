@@ -9,12 +9,9 @@ python scripts/print_page.py results/study.html --output results/study.pdf
 import argparse
 from pathlib import Path
 
-import matplotlib
-
 from alexbench.files import InputError, replacing, run_program
 
 # matplotlib's, so that a page looks the same on every machine; style.css calls the first three "Study".
-FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FACES = {
     "STIXGeneral.ttf": ("Study", "normal", "normal"),
     "STIXGeneralBol.ttf": ("Study", "bold", "normal"),
@@ -29,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("page", type=Path, metavar="HTML", help="made by write_study.py")
     p.add_argument("--output", required=True, type=Path, metavar="PDF")
     args = p.parse_args(argv)
+    import matplotlib  # behind alexbench, which has it take no backend of a notebook's
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     try:
         from weasyprint import CSS, HTML
         from weasyprint.text.fonts import FontConfiguration
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         ) from None
     fonts = FontConfiguration()
     faces = "".join(
-        f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {slant}; src: url("{(FONTS / file).as_uri()}"); }}'
+        f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {slant}; src: url("{(folder / file).as_uri()}"); }}'
         for file, (family, weight, slant) in FACES.items()
     )
     css = CSS(string=faces, font_config=fonts)

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--snakemake", metavar="VERSION", help="the version that runs this, where one does")
     p.add_argument("--output", required=True, type=Path, metavar="JSON")
     args = p.parse_args(argv)
-    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_table(args.runs))})
+    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_runs(args.runs))})
     return 0
 
 

@@ -1,19 +1,26 @@
 #!/usr/bin/env python3
-"""Say how each cell of an experiment stands: waiting, running, interrupted, failed or done. Reads files only, from anywhere.
+"""Say how each cell of an experiment stands: waiting, running, interrupted, failed or done, and what SLURM says of its jobs.
 
 python scripts/status.py
 python scripts/status.py --config config/demo.yaml
+python scripts/status.py --watch
+
+Without SLURM it reads files alone, from anywhere.
 """
 
 import argparse
+import csv
+import io
 import json
 import socket
 import time
 from collections import Counter
+from contextlib import redirect_stdout
+from datetime import datetime
 from pathlib import Path
 
-from alexbench import configuration
-from alexbench.files import run_program
+from alexbench import configuration, slurm
+from alexbench.files import check_open, run_program
 
 # A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
 SILENT_SECONDS = 900
@@ -65,22 +72,127 @@ def state(run: Path, log: Path) -> tuple[str, str]:
     return "waiting", ""
 
 
-def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what was given to snakemake --configfile")
-    args = p.parse_args(argv)
-    config = configuration.load(*args.config)
+def rows(path: Path) -> list[dict[str, str]]:
+    """A table's rows; none where it is not there yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def live_jobs(results: Path) -> dict[tuple[str, str], slurm.Job]:
+    """What SLURM has of this experiment's jobs now, by rule and cell; a job of several cells for each. Raises `slurm.NoAnswer`."""
+    submitted = rows(results / "slurm_jobs.csv")
+    if not submitted:
+        return {}
+    names = list(dict.fromkeys(row["run"] for row in submitted))[-50:]
+    known = {job.id: job for job in slurm.jobs(f"--name={','.join(names)}")}
+    live = [(row, known[row["job"]]) for row in submitted if row["job"] in known and known[row["job"]].live]
+    return {(row["rule"], cell): job for row, job in live for cell in row["cell"].split() or [""]}
+
+
+def of_job(job: slurm.Job, seconds_left: float | None = None) -> str:
+    """What SLURM says of a live job; where its time is known to be too short, that too."""
+    now = datetime.now()
+    if job.state == "PENDING":
+        since = f" for {span((now - job.submitted).total_seconds())}" if job.submitted else ""
+        expected = f", expected to start {job.start:%d %b %H:%M}" if job.start and job.start > now else ""
+        never = "; it can never start: scancel it, and see make doctor" if job.never else ""
+        return f"job {job.id}, in the queue{since}: {slurm.in_words(job)}{expected}{never}"
+    gpus = f"{job.gpus} GPU{'s' if job.gpus > 1 else ''} " if job.gpus else ""
+    left = "" if job.minutes_left is None else f", {span(job.minutes_left * 60)} of its time left"
+    short = seconds_left is not None and job.minutes_left is not None and seconds_left > job.minutes_left * 60
+    return f"job {job.id}, {gpus}on {job.node or 'its node'}{left}" + (
+        ": too little, a retry will go on from its checkpoint" if short else ""
+    )
+
+
+def costs(results: Path) -> str:
+    """The sum over the jobs that have ended; empty where none has."""
+    table = rows(results / "costs.csv")
+    if not table:
+        return ""
+
+    def total(column: str) -> float:
+        return sum(float(row[column] or 0) for row in table)
+
+    return (
+        f"{len(table)} SLURM jobs ended: {span(total('queue_seconds'))} in the queue, {span(total('seconds'))} at work, "
+        f"{total('gpu_hours'):.1f} GPU hours used of {total('gpu_hours_asked'):.1f} asked for ({results / 'costs.csv'})"
+    )
+
+
+def show(config: dict) -> None:
+    """Print a line a cell, then the sums."""
     results = Path(config["results"])
     logs = Path("logs", *results.parts[1:])
+    check_open("results", results)
+    silence = ""
+    check_open("results", results / "runs")
+    try:
+        jobs = live_jobs(results)
+    except slurm.NoAnswer as error:
+        jobs, silence = {}, f"SLURM does not answer ({error}): from files alone"
+    sizes = Counter(job.id for job in jobs.values())
     counts: Counter[str] = Counter()
     for framework in config["frameworks"]:
         for variant in config["variants"]:
             for seed in config["seeds"]:
                 cell = Path("runs", framework, variant, f"seed{seed}")
+                check_open("results", results / cell, (logs / cell).parent)
                 word, detail = state(results / cell, logs / f"{cell}.log")
+                job = jobs.pop(("train", f"{framework}/{variant}/{seed}"), None)
+                if job and word != "done":
+                    if word in ("failed", "interrupted") and job.state == "PENDING":
+                        # Its last try ended so; the next one is in the queue.
+                        detail = f"{of_job(job)}; before: {word}"
+                        word = "waiting"
+                    else:
+                        detail = f"{detail}; {of_job(job, time_needed(results / cell))}".removeprefix("; ")
+                    if sizes[job.id] > 1:
+                        detail += f" (one job of {sizes[job.id]} cells)"
                 counts[word] += 1
                 print(f"{framework:<11} {variant:<19} seed {seed:<4} {word:<12} {detail}".rstrip())
+    # What is not a cell of the grid, a line a job.
+    besides: dict[tuple[str, slurm.Job], list[str]] = {}
+    for (rule, cell), job in jobs.items():
+        besides.setdefault((rule, job), []).append(cell)
+    for (rule, job), cells in besides.items():
+        what = cells[0] if len(cells) == 1 else f"{cells[0]} and {len(cells) - 1} more"
+        print(f"{rule:<43} {'waiting' if job.state == 'PENDING' else 'running':<12} {of_job(job)} {what}".rstrip())
     print(f"{counts.total()} cells: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()))
+    for line in (costs(results), silence):
+        if line:
+            print(line)
+
+
+def time_needed(run: Path) -> float | None:
+    """Seconds that a training expects to need still; None where it does not say."""
+    try:
+        return json.loads((run / "progress.json").read_text(encoding="utf-8")).get("seconds_left")
+    except (OSError, ValueError):
+        return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what was given to snakemake --configfile")
+    p.add_argument(
+        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="again and again, every 30 s or as said, until Ctrl-C"
+    )
+    args = p.parse_args(argv)
+    config = configuration.load(*args.config)
+    while args.watch is not None:
+        text = io.StringIO()
+        with redirect_stdout(text):
+            show(config)
+        # Home, the text, and what is left of the last one away.
+        print(f"\033[H\033[J{datetime.now():%H:%M:%S}\n{text.getvalue()}", end="", flush=True)
+        try:
+            time.sleep(max(1.0, args.watch))
+        except KeyboardInterrupt:
+            return 0
+    show(config)
     return 0
 
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, execution, loop, options, recipe, timing, variants, weights
+from alexbench import backends, environment, execution, lease, loop, numeric, options, recipe, timing, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError, replacing, run_program
 
@@ -30,24 +30,30 @@ SEED = 1
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--batch-size", type=int, default=recipe.Recipe().batch_size, help="(%(default)s)")
-    p.add_argument("--seconds", type=float, default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument(
+        "--seconds", type=numeric.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
+    )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
     what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
-    p.add_argument("--round", type=int, default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)")
+    p.add_argument(
+        "--round", type=numeric.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
+    )
     p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
     execution.add_options(p)
     return p
 
 
-def measure(args: argparse.Namespace, how: Execution) -> dict:
-    """One arm, in this process."""
+def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
+    """One arm, in this process, on the GPU that is `held`."""
+    how.check(args.device)
+    exported = environment.surroundings()
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
     framework_memory_bytes = loop.peak_process_memory_bytes()
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    dataset, variant = options.load_network(args)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, environment.available_threads())
@@ -57,7 +63,7 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
     backend.set_data(dataset.train_images, dataset.train_labels)
     data_bytes = dataset.train_images.nbytes
     dataset = dataset.without_training_images()
-    ready_seconds = time.perf_counter() - STARTED
+    ready_seconds = time.perf_counter() - STARTED - held.waited_seconds
     measured = timing.measure(backend, len(dataset.train_labels), settings, SEED, args.seconds)
     described, host = backend.describe(), environment.describe()
     return {
@@ -75,16 +81,19 @@ def measure(args: argparse.Namespace, how: Execution) -> dict:
         "import_seconds": import_seconds,
         "start_seconds": ready_seconds + measured["first_step_seconds"],
         "framework_memory_bytes": framework_memory_bytes,
-        "settings": json.dumps(described["settings"]),
+        "settings": json.dumps(described["settings"] | exported),
         "versions": json.dumps(described["versions"] | host["versions"]),
     }
 
 
-def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
-    """One arm, in a process of its own. An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`."""
+def measure_in_a_process(argv: list[str], arm: timing.Arm, held: lease.Lease) -> dict:
+    """One arm, in a process of its own, on the GPU that is `held`.
+
+    An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`.
+    """
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False, pass_fds=held.handles)
     if done.returncode:
         reason = " | ".join(done.stderr.strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         if arm.kind != "extra":
@@ -101,12 +110,14 @@ def measure_in_a_process(argv: list[str], arm: timing.Arm) -> dict:
     return row
 
 
-def measure_all(args: argparse.Namespace) -> None:
-    """Every arm into --output."""
+def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
+    """Every arm into --output, all on the GPU that is `held`."""
     backend_class = backends.load(args.framework)
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
-    size = datasets.load(args.data).train_images.shape[1]
-    arms = timing.arms(backend_class, device, resized=size != variants.get(args.variant).input_size)
+    if device == "cpu":
+        held.release()  # a framework that does not see it
+    dataset, variant = options.load_network(args)
+    arms = timing.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
     if args.arms:
         unknown = set(args.arms) - {arm.name for arm in arms}
         if unknown:
@@ -118,10 +129,11 @@ def measure_all(args: argparse.Namespace) -> None:
     ]
     rows = {}
     for arm in random.Random(args.round).sample(arms, len(arms)):
-        rows[arm.name] = measure_in_a_process(argv, arm)
+        rows[arm.name] = measure_in_a_process(argv, arm, held)
     place = {"round": args.round, "framework": args.framework, "variant": args.variant}
     with replacing(args.output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)], restval="")
+        names = [*place, "arm", "kind", "change", "error", *max(rows.values(), key=len)]
+        writer = csv.DictWriter(file, fieldnames=names, restval="", lineterminator="\n")
         writer.writeheader()
         for arm in arms:
             writer.writerow(place | {"arm": arm.name, "kind": arm.kind, "change": arm.change} | rows[arm.name])
@@ -129,10 +141,17 @@ def measure_all(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if args.alone:
-        print(json.dumps(measure(args, Execution.from_options(args))))
-    else:
-        measure_all(args)
+    given, usual = Execution.from_options(args), Execution()
+    if args.output and given != usual:
+        said = ", ".join(f"--{name} {value}" for name, value in vars(given).items() if value != getattr(usual, name))
+        raise InputError(f"--output measures every arm, each executed its own way: leave out {said}, or say --alone and no --output")
+    if args.alone and args.arms:
+        raise InputError(f"--alone measures the one arm that the execution options say: leave out --arms {' '.join(args.arms)}")
+    with lease.one_gpu(args.device) as held:
+        if args.alone:
+            print(json.dumps(measure(args, Execution.from_options(args), held)))
+        else:
+            measure_all(args, held)
     return 0
 
 

@@ -27,20 +27,20 @@ import numpy as np
 
 from alexbench import (
     backends,
-    datasets,
     environment,
     events,
     execution,
     fingerprint,
+    lease,
     loop,
     network,
+    numeric,
     options,
     recipe,
     spec,
-    variants,
     weights,
 )
-from alexbench.files import InputError, replacing, write_json
+from alexbench.files import InputError, raise_refusal, replacing, write_json
 from alexbench.interruption import Interrupted, Stop
 
 # EX_TEMPFAIL of sysexits.h: not done, try again.
@@ -53,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
     p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
-    p.add_argument("--seed", type=int, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
-    p.add_argument("--attempt", type=options.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
-    p.add_argument("--train-limit", type=options.positive(int), metavar="N", help="train on a class-balanced subset of N images")
-    p.add_argument("--test-limit", type=options.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument("--seed", type=numeric.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
+    p.add_argument("--attempt", type=numeric.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
+    p.add_argument("--train-limit", type=numeric.positive(int), metavar="N", help="train on a class-balanced subset of N images")
+    p.add_argument("--test-limit", type=numeric.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
         "--as-long-as",
         type=Path,
@@ -67,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
-    group.add_argument("--epochs", type=options.positive(int), default=defaults.epochs, help="(%(default)s)")
-    group.add_argument("--batch-size", type=options.positive(int), default=defaults.batch_size, help="(%(default)s)")
-    group.add_argument("--learning-rate", type=options.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
-    group.add_argument("--dropout", type=options.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
+    group.add_argument("--epochs", type=numeric.positive(int), default=defaults.epochs, help="(%(default)s)")
+    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="(%(default)s)")
+    group.add_argument("--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument("--dropout", type=numeric.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
@@ -92,22 +92,40 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
     )
-    group.add_argument("--warm-up-epochs", type=float, default=defaults.warm_up_epochs, help="of rising to the learning rate (%(default)s)")
-    group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)")
+    group.add_argument(
+        "--warm-up-epochs",
+        type=numeric.not_negative(float),
+        default=defaults.warm_up_epochs,
+        help="of rising to the learning rate (%(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay", type=numeric.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
+    )
     group.add_argument(
         "--label-smoothing",
-        type=options.share,
+        type=numeric.share,
         default=defaults.label_smoothing,
         help="what the true class gives away (%(default)s)",
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
-        "--crop-padding", type=int, default=defaults.crop_padding, metavar="PIXELS", help="of training images, then cropped (%(default)s)"
+        "--crop-padding",
+        type=numeric.few,
+        default=defaults.crop_padding,
+        metavar="PIXELS",
+        help="of training images, then cropped (%(default)s)",
     )
     group.add_argument(
         "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
     )
     execution.add_options(p)
+    p.add_argument(
+        "--runs-per-gpu",
+        type=numeric.positive(int),
+        default=1,
+        metavar="N",
+        help="share a GPU with others that say the same, N in all; their seconds are compared with one another alone (%(default)s)",
+    )
     return p
 
 
@@ -137,9 +155,15 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     keeper = loop.Keeper(args.output)
+
+    def waiting(line: str) -> None:
+        keeper.tell(stage="waiting for a GPU")
+        say(line)
+
     with keeper.alone(say):
         try:
-            return run(args, keeper)
+            with lease.one_gpu(args.device, waiting, args.runs_per_gpu) as held:
+                return run(args, keeper, held)
         finally:
             # Whoever reads the folder shall not take this run for one that is still going.
             keeper.progress.unlink(missing_ok=True)
@@ -149,41 +173,37 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
     """Whether a run of this identity has ended here: that of a job that outlived its Snakemake, and that a new one was to repeat."""
     try:
         return json.loads(metrics.read_bytes())["identity_sha256"] == identity_sha256
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
 
-def check(settings: recipe.Recipe, how: execution.Execution, as_long_as: Path | None) -> None:
-    """InputError where parts of what was asked for exclude each other."""
-    if settings.augments and how.input != "resident":
-        raise InputError("recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone")
-    if settings.warm_up_epochs > settings.epochs:
-        raise InputError(f"recipe.warm_up_epochs: {settings.warm_up_epochs:g} is more than the {settings.epochs} epochs; lower it")
-    if as_long_as and settings.schedule != "constant":
-        raise InputError(f"recipe.schedule: {settings.schedule} has to know the number of epochs, --as-long-as does not; choose constant")
-
-
-def budget_seconds(other: Path, hardware: dict) -> float:
-    """Training seconds of the run whose metrics.json is `other`; InputError where its `hardware` was not this run's."""
+def budget_seconds(other: Path, alike: dict) -> float:
+    """Training seconds of the run whose metrics.json is `other`; InputError where it differs from this run in what is to be `alike`."""
     try:
-        metrics = json.loads(other.read_bytes())
-        seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in hardware}
+        # Those of before there was this choice had a GPU each.
+        metrics = {"runs_per_gpu": 1} | json.loads(other.read_bytes())
+        seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_refusal(error, "--as-long-as", other)
         raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
-    for key, value in hardware.items():
+    for key, value in alike.items():
         if theirs[key] != value:
             raise InputError(
                 f"--as-long-as: {other} is of {key} {theirs[key]!r}, this run of {value!r}: their times say nothing of one another; "
-                "run both on the same kind of machine"
+                "run both on the same kind of machine, on the same data"
             )
     return seconds
 
 
-def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
-    """Train, evaluate and write the files of one cell."""
+def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
+    """Train, evaluate and write the files of one cell, on the GPU that is `held`."""
+    how = execution.Execution.from_options(args)
+    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
+    for line in execution.contradictions(vars(how), args.device, recipe=chosen.as_dict(), as_long_as=args.as_long_as is not None):
+        raise InputError(line)
     stop = Stop().listen()
-    variant = variants.get(args.variant)
-    dataset = datasets.load(args.data).limited(args.train_limit, args.test_limit)
+    whole, variant = options.load_network(args)
+    dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, environment.available_threads())
 
     # More host memory, which a retry brings, is of no help on the GPU.
@@ -191,9 +211,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
-    how = execution.Execution.from_options(args)
-    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
-    check(chosen, how, args.as_long_as)
+    exported = environment.surroundings()
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
@@ -201,14 +219,19 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
     described, host = backend.describe(), environment.describe()
+    described["settings"] |= exported
+    if described["device"] == "cpu":
+        held.release()  # a framework that does not see it
     device_name = described["device_name"] or host["cpu_name"]
     hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
-    budget = budget_seconds(args.as_long_as, hardware) if args.as_long_as else None
+    data_sha256 = dataset.sha256()
+    budget = None
+    if args.as_long_as:
+        budget = budget_seconds(args.as_long_as, hardware | {"runs_per_gpu": args.runs_per_gpu, "data_sha256": data_sha256})
     say(
         f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({device_name}, {threads} threads)"
     )
-    data_sha256 = dataset.sha256()
     identity = {
         "framework": args.framework,
         "variant": fingerprint.of_variant(variant),
@@ -230,10 +253,11 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)
         dataset = dataset.without_training_images()
-        setup_seconds = time.perf_counter() - STARTED
+        setup_seconds = time.perf_counter() - STARTED - held.waited_seconds
         folder = args.output / "events" if args.tensorboard else None
         with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
-            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, setup_seconds, stop, say, budget, written)
+            words = (setup_seconds, stop, say, budget, written, args.runs_per_gpu)
+            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, *words)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
             raise  # more may be had: the retry asks for it
@@ -286,13 +310,17 @@ def run(args: argparse.Namespace, keeper: loop.Keeper) -> int:
         "device_name": " and ".join(progress.device_names),
         # Of this process alone: the pieces of an interrupted run before it are not in it.
         "gpu": gpu.summary(),
+        # Which of the machine's it was.
+        "gpu_uuid": held.gpu,
+        # How many shared it, or were to; at any time, where an interrupted run was started again with another number.
+        "runs_per_gpu": progress.runs_per_gpu,
         "threads": threads,
         "settings": described["settings"],
         **host,
         "versions": host["versions"] | described["versions"],
     }
     with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]))
+        writer = csv.DictWriter(file, fieldnames=list(progress.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(progress.history)
     with replacing(args.output / "predictions.npz") as temporary:

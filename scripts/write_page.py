@@ -7,13 +7,12 @@ python scripts/write_page.py results/table.csv --title "Results table" --output 
 import argparse
 from pathlib import Path
 
-import pandas as pd
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_for_filename
 
-from alexbench import pages
+from alexbench import pages, tables
 from alexbench.files import InputError, replacing, run_program
 from alexbench.language import Language
 
@@ -22,12 +21,12 @@ CODE = HtmlFormatter(style="default", noclasses=True)
 
 def shown(path: Path) -> Markup:
     """A file's content as HTML."""
-    match path.suffix:
-        case ".csv":
-            return pages.from_table(pd.read_csv(path))
-        case ".md":
-            return pages.from_markdown(path.read_text(encoding="utf-8"))
-    return Markup(highlight(path.read_text(encoding="utf-8"), get_lexer_for_filename(path.name), CODE))
+    if path.suffix == ".csv":
+        return pages.from_table(tables.read(path, {}, "delete it, and the workflow makes it again"))
+    text = pages.text(path)
+    if path.suffix == ".md":
+        return pages.from_markdown(text)
+    return Markup(highlight(text, get_lexer_for_filename(path.name), CODE))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--title", required=True)
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)
-    absent = [str(path) for path in args.files if not path.is_file()]
+    absent = [str(path) for path in args.files if not (path.exists() or path.is_symlink())]
     if absent:
         raise InputError(f"page: {', '.join(absent)} does not exist; the workflow makes tables, scripts/ and envs/ hold the code")
     parts = [{"name": path.name if len(args.files) > 1 else "", "content": shown(path)} for path in args.files]

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench import charts, datasets, pages, results, spec, stats, study, variants
-from alexbench.files import replacing, run_program
+from alexbench import charts, comparisons, datasets, pages, results, spec, stats, study, variants
+from alexbench.files import InputError, replacing, run_program
 from alexbench.language import LANGUAGES, Language
 
 # Figures of the page, as the workflow made them.
@@ -24,14 +24,33 @@ FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
 # Texts among the results that are told otherwise in the page.
 KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
 # What of a run's metrics tells how it was made, besides its settings and versions.
-MADE_WITH = ("device_name", "device", "threads", "platform", "git_commit", "data_sha256", "weights_sha256")
+MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
+# What the page tells of runs, and other tables and figures do not need.
+NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
+
+
+def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, folder: Path) -> None:
+    """InputError unless the tables are of the same cells, whose variants are declared."""
+
+    def cells(rows: pd.DataFrame, prefix: str = "") -> set[tuple[str, str]]:
+        return set(rows[[f"{prefix}framework", f"{prefix}variant"]].itertuples(index=False, name=None))
+
+    there = cells(runs)
+    for name, found in (("table.csv", cells(table)), ("comparisons.csv", cells(pairs, "a_") | cells(pairs, "b_"))):
+        unlike = found - there if name == "comparisons.csv" else found ^ there
+        if unlike:
+            cell = " ".join(min(unlike))
+            raise InputError(f"table: {folder / 'runs.csv'} and {folder / name} are not of the same runs ({cell}); make all tables again")
+    unknown = [name for name in runs.variant.unique() if name not in variants.VARIANTS]
+    if unknown:
+        declared = ", ".join(variants.VARIANTS)
+        raise InputError(f"table: {folder / 'runs.csv'} has the variant {unknown[0]}, which is not declared; there are {declared}")
 
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     """The data set as the runs had it: its size and its classes with their images."""
-    first = runs.iloc[0]
-    limits = [None if pd.isna(first[key]) else int(first[key]) for key in ("train_limit", "test_limit")]
+    limits = results.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
     titles = {"cifar10": "CIFAR-10", "digits": _("scikit-learn’s digits")}
@@ -41,7 +60,7 @@ def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
         "title": titles.get(dataset.name, dataset.name),
         "train": len(used.train_labels),
         "test": len(used.test_labels),
-        "is_subset": limits != [None, None],
+        "is_subset": limits != (None, None),
         "classes": list(zip(dataset.classes, *counts, strict=True)),
     }
 
@@ -114,26 +133,27 @@ class Numbered:
 def content(folder: Path, data: Path, language: Language) -> dict:
     """All that the template names."""
     _ = language
-    runs, table = results.read_table(folder / "runs.csv"), results.read_table(folder / "table.csv")
-    compared = study.comparisons(pd.read_csv(folder / "comparisons.csv"), table)
+    runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
+    pairs = comparisons.read(folder / "comparisons.csv")
+    check_cells(runs, table, pairs, folder)
+    compared = study.comparisons(pairs, table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
     faster, not_faster = study.winners(between_frameworks, "faster")
     more_accurate, not_more_accurate = study.winners(between_frameworks, "better")
+    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
+    timing = timing_rows(folder, titles)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
-            path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(":")[0],
-            pages.from_markdown(path.read_text(encoding="utf-8").partition("\n")[2]),
+            pages.text(path).partition("\n")[0].removeprefix("# ").partition(":")[0],
+            pages.from_markdown(pages.text(path).partition("\n")[2]),
         )
         for path in sorted((folder / "parity").glob("*.md"))
     ]
     texts = {path.stem: path for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS}
     texts |= {path.parent.name: path for path in sorted(folder.glob("*/table.md"))}
-    further = [
-        (further_titles(language).get(name, name), pages.from_markdown(path.read_text(encoding="utf-8"))) for name, path in texts.items()
-    ]
-    titles = dict(zip(runs.framework, runs.framework_title, strict=True))
+    further = [(further_titles(language).get(name, name), pages.from_markdown(pages.text(path))) for name, path in texts.items()]
     within = table.accuracy_study_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
@@ -157,7 +177,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(datasets.load(data), runs, language),
+        "dataset": of_data(results.data_of(runs, data), runs, language),
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
@@ -188,7 +208,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "more_accurate": more_accurate,
         "not_more_accurate": not_more_accurate,
         "learned": study.learning(runs),
-        "timing": timing_rows(folder, titles),
+        "timing": timing,
         "parity": parity,
         "further": further,
         "provenance": provenance(runs),
@@ -224,6 +244,7 @@ def provenance_titles(_: Language) -> dict[str, str]:
         "device_name": _("Hardware"),
         "device": _("Device"),
         "threads": _("CPU threads"),
+        "runs_per_gpu": _("Runs at a time on a GPU"),
         "platform": _("System"),
         "git_commit": _("Code (commit)"),
         "data_sha256": _("Data (SHA-256)"),
@@ -244,7 +265,7 @@ def _columns(runs: pd.DataFrame, prefix: str) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds the tables and figures that the workflow made")
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
     p.add_argument("--language", choices=LANGUAGES, default="en", help="of the page (%(default)s)")
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)

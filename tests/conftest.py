@@ -1,11 +1,18 @@
 """What the tests share: small data, small networks, runs that need no training."""
 
 import csv
+import hashlib
+import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from alexbench import datasets, spec  # noqa: E402
+from alexbench import datasets, download, spec  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
 # Small enough to train in milliseconds, with every kind of layer that the study has.
@@ -80,6 +87,27 @@ def digits_file(tmp_path_factory) -> Path:
     return path
 
 
+# The data that the runs of `write_run` say they were trained on.
+_random = np.random.default_rng(0)
+IMAGES = datasets.Dataset(
+    name="cifar10",
+    train_images=_random.integers(0, 256, (100, 32, 32, 3), np.uint8),
+    train_labels=np.arange(100) % 10,
+    test_images=_random.integers(0, 256, (100, 32, 32, 3), np.uint8),
+    test_labels=np.arange(100) % 10,
+    classes=tuple("0123456789"),
+)
+IMAGES_SHA256 = IMAGES.sha256()
+
+
+@pytest.fixture(scope="session")
+def images_file(tmp_path_factory) -> Path:
+    """IMAGES, as prepare_data.py writes them."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    datasets.save(IMAGES, path)
+    return path
+
+
 def write_run(folder: Path, **changes) -> dict:
     """The files of one run as train.py writes them, with made-up figures; `changes` go into its metrics."""
     metrics = {
@@ -95,7 +123,7 @@ def write_run(folder: Path, **changes) -> dict:
         "dataset": "cifar10",
         "train_images": 50000,
         "test_images": 100,
-        "data_sha256": "0" * 64,
+        "data_sha256": IMAGES_SHA256,
         "epochs": 2,
         "batch_size": 64,
         "recipe": {"epochs": 2},
@@ -183,3 +211,83 @@ def finished(tmp_path_factory) -> Path:
     done = snakemake(folder, "-c2", config=SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass
+class Server:
+    """What a server holds, by path, how it answers, and what it was asked."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    # Answers that come before the files: status and headers.
+    first: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    # A transfer ends after so many bytes: all of them (None), or the first ones.
+    breaks_after: list[int | None] = field(default_factory=list)
+    seconds: float = 0
+    ranges: bool = True
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+    def url(self, path: str) -> str:
+        return f"{self.address}/{path}"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    told = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.asked.append(dict(self.headers))
+            if told.first:
+                status, headers = told.first.pop(0)
+                return self.answer(status, headers, b"no")
+            content = told.files.get(self.path.lstrip("/"))
+            if content is None:
+                return self.answer(404, {}, b"no")
+            etag = f'"{sha256(content)}"'
+            headers = {"ETag": etag} | told.headers
+            start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if not told.ranges or not start or self.headers.get("If-Range") not in (None, etag):
+                return self.answer(200, headers, content)
+            start = int(start[1])
+            if start >= len(content):
+                return self.answer(416, {"Content-Range": f"bytes */{len(content)}"}, b"")
+            return self.answer(206, headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}, content[start:])
+
+        def answer(self, status, headers, content):
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            end = told.breaks_after.pop(0) if told.breaks_after else None
+            with suppress(ConnectionError):  # a client that was killed
+                for place in range(0, len(content[:end]), 100_000):
+                    self.wfile.write(content[:end][place : place + 100_000])
+                    time.sleep(told.seconds)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        told.address = f"http://127.0.0.1:{httpd.server_address[1]}"
+        yield told
+        httpd.shutdown()
+
+
+# Root may read everything, unless it gives up these two of its capabilities; then file modes count for it as for anybody.
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+def run_script(name: str, *arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run a program of scripts/ as somebody for whom file modes count."""
+    command = [*AS_ANYBODY, sys.executable, ROOT / "scripts" / name, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    )

@@ -1,4 +1,4 @@
-"""Both frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
+"""The frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
 
 import os
 import subprocess
@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from alexbench import backends, datasets, loop, spec, variants, weights
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.files import InputError
 from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
 from conftest import NORMALISED, ROOT, TINY
 
-FRAMEWORKS = ["pytorch", "tensorflow"]
+# Each of these beside TensorFlow.
+OTHERS = [name for name in FRAMEWORKS if name != "tensorflow"]
 FAST = Execution()
 MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
 
@@ -136,20 +138,22 @@ def test_a_gpu_that_is_not_there_is_an_error(framework):
 def test_frameworks_agree_on_logits_from_the_same_weights(digits):
     logits = [make(framework).predict(digits.test_images) for framework in FRAMEWORKS]
     assert np.abs(logits[0]).max() > 0.05
-    assert logits[0] == pytest.approx(logits[1], abs=1e-6)
+    for other in logits[1:]:
+        assert other == pytest.approx(logits[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("framework", OTHERS)
 @pytest.mark.parametrize("convention", ["torch", "keras"])
-def test_frameworks_agree_on_twenty_steps(convention, digits):
+def test_frameworks_agree_on_twenty_steps(framework, convention, digits):
     """Same start, batches and Adam: the same losses, and with the other Adam in one of them not."""
 
-    def losses(framework: str, adam: str) -> list[float]:
-        return losses_of(make(framework, dropout=0.0, adam_epsilon=adam), digits.train_images, digits.train_labels)
+    def losses(name: str, adam: str) -> list[float]:
+        return losses_of(make(name, dropout=0.0, adam_epsilon=adam), digits.train_images, digits.train_labels)
 
     theirs = losses("tensorflow", convention)
-    assert losses("pytorch", convention) == pytest.approx(theirs, abs=2e-6)
+    assert losses(framework, convention) == pytest.approx(theirs, abs=2e-6)
     other = {"torch": "keras", "keras": "torch"}[convention]
-    assert losses("pytorch", other) != pytest.approx(theirs, abs=2e-6)
+    assert losses(framework, other) != pytest.approx(theirs, abs=2e-6)
 
 
 def twenty_losses(framework: str, digits, execution: Execution, variant=TINY) -> list[float]:
@@ -172,20 +176,33 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(("framework", "step"), [(framework, step) for framework, steps in WAYS.items() for step in steps])
+@pytest.mark.parametrize(("framework", "step"), [(framework, step) for framework in FRAMEWORKS for step in WAYS.get(framework, ["fast"])])
 def test_every_way_of_taking_a_step_gives_the_same_losses(framework, step, digits):
     expected = twenty_losses(framework, digits, PLAIN, LARGER)
     assert_same_steps(twenty_losses(framework, digits, Execution(step=step), LARGER), expected)
 
 
+@pytest.mark.slow
+def test_a_compiled_step_has_the_gradients_of_the_plain_one(digits):
+    """Also where pooling windows overlap and few pixels come out, which torch.compile gets wrong without channels last on a CPU."""
+    variant = replace(
+        TINY, input_size=10, layers=(spec.Conv(4, kernel=6), spec.MaxPool(3, stride=2), spec.Flatten(), spec.Dense(10, False))
+    )
+    first, second = (
+        make("pytorch", variant=variant, execution=Execution(step=step)).gradients(digits.test_images, digits.test_labels)[1]
+        for step in ("plain", "fast+compiled")
+    )
+    for name, gradient in first.items():
+        assert second[name] == pytest.approx(gradient, abs=1e-5) and np.any(second[name]), name
+
+
 @pytest.mark.parametrize("step", ["plain", "fast"])
-@pytest.mark.parametrize(
-    ("framework", "resize"), [("pytorch", "batch"), ("pytorch", "image"), ("tensorflow", "batch"), ("tensorflow", "image")]
-)
+@pytest.mark.parametrize("resize", ["batch", "image"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_image_by_image_gives_the_same_losses(framework, resize, step, digits):
     expected = twenty_losses(framework, digits, PLAIN, LARGER)
     found = twenty_losses(framework, digits, Execution("per_image", resize=resize, step=step), LARGER)
-    if (framework, resize) == ("pytorch", "image"):
+    if (backends.load(framework).tutorial_resize, resize) == ("image", "image"):
         # PIL rounds each resized pixel to a whole number of 255.
         assert found[:5] == pytest.approx(expected[:5], abs=2e-3)
     else:
@@ -215,7 +232,7 @@ def test_what_an_execution_cannot_be_is_refused(framework):
 def test_every_setting_is_on_record(framework):
     settings = make(framework, execution=Execution("per_image", step="plain+asynchronous")).describe()["settings"]
     assert settings.items() >= {"input": "per_image", "workers": 0, "precision": "fp32", "asynchronous": True}.items()
-    assert settings["resize"] == {"pytorch": "image", "tensorflow": "batch"}[framework]
+    assert settings["resize"] == backends.load(framework).tutorial_resize
     assert settings["step"] == "plain+asynchronous"
 
 
@@ -243,7 +260,8 @@ def test_frameworks_resize_alike(digits):
 
     looker = spec.Variant("looker", "", "", 48, (spec.Conv(3, kernel=1), spec.Flatten(), spec.Dense(10, relu=False)))
     logits = [make(framework, variant=looker).predict(digits.test_images) for framework in FRAMEWORKS]
-    assert logits[0] == pytest.approx(logits[1], abs=5e-6)
+    for other in logits[1:]:
+        assert other == pytest.approx(logits[0], abs=5e-6)
 
 
 def test_torchvisions_alexnet_is_ours(digits):
@@ -318,17 +336,18 @@ BETTER = {
 BETTER["all"] = {key: value for part in BETTER.values() for key, value in part.items()}
 
 
+@pytest.mark.parametrize("framework", OTHERS)
 @pytest.mark.parametrize("part", BETTER)
-def test_frameworks_agree_on_a_better_recipe(part, digits):
+def test_frameworks_agree_on_a_better_recipe(framework, part, digits):
     """On a network with batch normalisation; and it is felt: without it, the losses are others."""
 
-    def losses(framework: str, **recipe) -> list[float]:
-        backend = make(framework, variant=NORMALISED, dropout=0.0, batch_size=16, **recipe)
+    def losses(name: str, **recipe) -> list[float]:
+        backend = make(name, variant=NORMALISED, dropout=0.0, batch_size=16, **recipe)
         return losses_of(backend, digits.train_images, digits.train_labels, **recipe)
 
     theirs = losses("tensorflow", **BETTER[part])
-    assert_same_steps(losses("pytorch", **BETTER[part]), theirs)
-    assert losses("pytorch") != pytest.approx(theirs, abs=2e-3)
+    assert_same_steps(losses(framework, **BETTER[part]), theirs)
+    assert losses(framework) != pytest.approx(theirs, abs=2e-3)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -2,11 +2,9 @@
 
 import shutil
 import time
-from dataclasses import replace
 
 import pytest
 
-from alexbench import datasets
 from conftest import ROOT, SMALL, snakemake
 from test_study import page, slower_tensorflow, write_grid
 
@@ -42,11 +40,10 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def study_page(tmp_path_factory, digits):
+def study_page(tmp_path_factory, images_file):
     """The page of a grid of two frameworks, two networks and three seeds."""
     folder = tmp_path_factory.mktemp("study")
-    datasets.save(replace(digits, name="cifar10"), folder / "cifar10.npz")
-    page(folder, folder / "cifar10.npz", write_grid(folder, slower_tensorflow))
+    page(folder, images_file, write_grid(folder, slower_tensorflow))
     return folder / "study.html"
 
 

@@ -10,7 +10,7 @@ import collect
 import compare
 from alexbench import comparisons, datasets, provenance, results, stats, study
 from alexbench.files import InputError, write_json
-from conftest import write_run
+from conftest import IMAGES, write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
 SEEDS = (1, 2, 3)
@@ -27,8 +27,8 @@ def write_cell(root, framework: str, variant: str, accuracies: list[float], seco
 def compared(root, seeds=SEEDS, variants=("alexnet_mod",)) -> tuple[pd.DataFrame, str]:
     grid = ["--frameworks", "pytorch", "tensorflow", "--variants", *variants, "--seeds", *map(str, seeds)]
     assert collect.main(["--results", str(root), *grid]) == 0
-    datasets.save(datasets.digits().limited(10, 10), root / "digits.npz")
-    assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "digits.npz"), "--output", str(root)]) == 0
+    datasets.save(IMAGES, root / "images.npz")
+    assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "images.npz"), "--output", str(root)]) == 0
     assert (root / "classes.csv").exists()
     return pd.read_csv(root / "comparisons.csv"), (root / "comparisons.md").read_text(encoding="utf-8")
 
@@ -142,6 +142,7 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
     ("changes", "made_with"),
     [
         ({"threads": 8}, "threads 8"),
+        ({"runs_per_gpu": 4}, "runs_per_gpu 4"),
         ({"versions": {"python": "3.12"}}, "versions.python 3.12"),
         ({"settings": {"precision": "fp32", "input": "per_image"}}, "settings.input per_image"),
         ({"code": "abc"}, "code abc"),
@@ -198,8 +199,8 @@ def test_a_grid_of_one_cell_has_every_table_with_its_header(tmp_path, seeds):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7][:seeds], [1, 2][:seeds])
     grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", *map(str, range(1, seeds + 1))]
     assert collect.main(["--results", str(tmp_path), *grid]) == 0
-    datasets.save(datasets.digits().limited(10, 10), tmp_path / "digits.npz")
-    assert compare.main(["--runs", str(tmp_path / "runs.csv"), "--data", str(tmp_path / "digits.npz"), "--output", str(tmp_path)]) == 0
+    datasets.save(IMAGES, tmp_path / "images.npz")
+    assert compare.main(["--runs", str(tmp_path / "runs.csv"), "--data", str(tmp_path / "images.npz"), "--output", str(tmp_path)]) == 0
     empty = pd.read_csv(tmp_path / "comparisons.csv")
     assert empty.empty and tuple(empty) == comparisons.COLUMNS
     assert study.comparisons(empty, results.read_table(tmp_path / "table.csv")) == []

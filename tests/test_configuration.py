@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from alexbench import configuration
+from alexbench.backends import FRAMEWORKS
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
@@ -44,7 +45,7 @@ def test_the_default_is_right():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("frameworks", ["pytorch", "jaxx"], "frameworks: unknown framework 'jaxx'; choose from pytorch, tensorflow"),
+        ("frameworks", ["pytorch", "jaxx"], f"frameworks: unknown framework 'jaxx'; choose from {', '.join(FRAMEWORKS)}"),
         ("frameworks", ["tensorflwo"], "did you mean 'tensorflow'?"),
         ("variants", ["alexnett"], "variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from alexnet_mod, alexnet, "),
         ("data.dataset", "cifar100", "data.dataset: unknown value 'cifar100', did you mean 'cifar10'?; choose from cifar10, digits"),
@@ -73,13 +74,58 @@ def test_the_default_is_right():
         ("recipe.flips", "yes", "recipe.flips: 'yes' is of the wrong type; give a boolean"),
         ("recipe.schedule", "cosine", "recipe.schedule: unknown value 'cosine'; choose from constant, one_cycle"),
         ("equal_time.as_long_as", "alexnet_modd", "equal_time.as_long_as: unknown variant 'alexnet_modd', did you mean 'alexnet_mod'?"),
-        ("recipe", None, "recipe: None is of the wrong type; give an object"),
+        ("equal_time.variant", "alexnet", "equal_time: variant and as_long_as are both 'alexnet'; name two networks to compare"),
+        ("recipe", None, "recipe: None is of the wrong type; give an object, such as {epochs: ...}"),
+        ("seeds", 3, "give an array, such as [3]"),
+        ("variants", "alexnet, alexnet_mod", "give an array, such as [alexnet, alexnet_mod]"),
+        ("seeds", "range(3)", "give an array, such as [1, 2, 3]"),
+        ("frameworks", None, "give an array, such as [pytorch, tensorflow]"),
+        ("recipe.epochs:2", None, "unknown key 'recipe.epochs:2' (a space belongs after the colon: epochs: 2); choose from"),
+        ("epochs", 3, "unknown key 'epochs', did you mean 'recipe.epochs' (recipe: {epochs: 3})?"),
+        ("recipe.epochs_", 3, "did you mean 'epochs'?"),
+        ("train_limits", 3, "did you mean 'data.train_limit' (data: {train_limit: 3})?"),
+        ("recipe.device", "cpu", "did you mean 'device' (device: cpu, outside of all sections)?"),
+        ("flips", True, "did you mean 'recipe.flips' (recipe: {flips: true})?"),
+        ("dataset", "a\nb", "did you mean 'data.dataset' (data: {dataset: ...})?"),
+        ("variant", ["alexnet"], "unknown key 'variant', did you mean 'variants'?"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_value_and_choices(key, value, says):
     lines = configuration.errors(with_value(key, value))
     assert len(lines) == 1, lines
     assert lines[0].startswith("config: ") and says in lines[0] and "\n" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"seeds": ["1", "2"]}, [1, 2]),
+        ({"seeds": "[1, 2]"}, [1, 2]),
+        ({"recipe": {"epochs": "2"}}, 2),
+        ({"recipe": {"learning_rate": "1e-4"}}, 1e-4),
+        ({"recipe": {"flips": "true"}}, True),
+        ({"data": {"train_limit": "null"}}, None),
+        ({"weights": {"sha256": "null"}}, None),
+        # Text where text is wanted stays text.
+        ({"weights": {"sha256": "12345678"}}, "12345678"),
+        ({"data": {"archive": "2"}}, "2"),
+        ({"variants": ["1"]}, ["1"]),
+        # And so does what means nothing else; the error then shows it as it was written.
+        ({"recipe": {"epochs": "two"}}, "two"),
+        ({"recipe": {"epochs": ""}}, ""),
+        ({"seeds": ["2020-01-01"]}, ["2020-01-01"]),
+    ],
+)
+def test_text_in_the_place_of_a_number_is_taken_for_what_it_means(given, meant, tmp_path):
+    """Snakemake hands over --config 'recipe={epochs: 2}' as {"epochs": "2"}, and PyYAML reads 1e-4 as text."""
+    config = copy.deepcopy(given)
+    configuration.complete(config)
+    (key, value), *_ = given.items()
+    assert (config[key] if not isinstance(value, dict) else config[key][next(iter(value))]) == meant
+    assert keys(config) == keys(DEFAULT)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    if not configuration.errors(config):
+        assert configuration.load(tmp_path / "mine.yaml") == config
 
 
 def test_every_mistake_is_told_at_once():

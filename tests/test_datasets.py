@@ -1,17 +1,21 @@
 """The images are the published ones, or the run ends with the file's name and what was expected of it."""
 
+import contextlib
+import dataclasses
 import gzip
 import hashlib
 import io
 import os
 import pickle
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
 import prepare_data
-from alexbench import datasets
+import train
+from alexbench import datasets, recipe
 from alexbench.files import InputError
 
 PER_CLASS = {"train": 10, "test": 2}
@@ -99,6 +103,10 @@ def spoil_zip(path):
         (spoil_flip, "damaged"),
         (spoil_html, "is an HTML page"),
         (spoil_zip, "damaged"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and so on"), "is no gzip file and no tar archive but a zip archive"),
+        (lambda path: path.write_bytes(b""), "is no gzip file and no tar archive but an empty file"),
+        (lambda path: path.write_bytes(b'{"error": "login"}'), "is no gzip file and no tar archive but JSON that starts with"),
+        (lambda path: path.write_text("  <html><title>Log in</title>", encoding="utf-8"), r"is an HTML page \('Log in'\)"),
     ],
 )
 def test_a_spoilt_archive_is_named_and_leaves_nothing_behind(members, tmp_path, spoil, says):
@@ -238,3 +246,158 @@ def test_genuine_cifar10(tmp_path):
     assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
     assert std == pytest.approx([0.2470, 0.2435, 0.2616], abs=5e-5)
     assert dataset.classes[:3] == ("airplane", "automobile", "bird")
+
+
+def arrays_of(dataset) -> dict:
+    return {name: np.array(value) for name, value in vars(dataset).items()}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int16", "uint64", ">i4"])
+def test_labels_of_any_integers_are_read_as_what_is_saved(digits, tmp_path, dtype):
+    arrays = arrays_of(digits)
+    arrays |= {"train_labels": arrays["train_labels"].astype(dtype), "test_labels": arrays["test_labels"].astype(dtype)[:, None]}
+    np.savez_compressed(tmp_path / "mine.npz", **arrays)
+    assert datasets.load(tmp_path / "mine.npz").sha256() == digits.sha256()
+
+
+OWN = [
+    (lambda a: {"train_labels": np.eye(10)[a["train_labels"]]}, r"train labels float64 \(100, 10\), one-hot; .*labels.argmax\(axis=1\)"),
+    (lambda a: {"train_labels": np.eye(10, dtype=np.int64)[a["train_labels"]]}, "one-hot"),
+    (lambda a: {"test_labels": a["test_labels"] / 1}, r"test labels float64 .*expected integers from 0 to 9"),
+    (lambda a: {"test_labels": a["test_labels"] + 1}, r"test labels outside 0\.\.9 \(they run from 1 to 10\)"),
+    (lambda a: {"test_labels": a["test_labels"] - 1}, r"outside 0\.\.9 \(they run from -1 to 8\)"),
+    (lambda a: {"test_labels": a["test_labels"][1:]}, r"for 50 images; expected one label for each image"),
+    (lambda a: {"train_labels": np.uint64(2**64 - 1) + 0 * a["train_labels"].astype(np.uint64)}, "outside"),
+    (lambda a: {"train_labels": 0 * a["train_labels"]}, "no train image of class '1'"),
+    (lambda a: {"test_images": a["test_images"][:0], "test_labels": a["test_labels"][:0]}, "test images .*which is none"),
+    (lambda a: {"classes": np.array([])}, "classes are .*expected names"),
+    (lambda a: {"classes": np.arange(10)}, "classes are int64"),
+    (lambda a: {"classes": a["classes"].astype(object)}, r"classes is an array of Python objects: .*np\.array\(classes\.tolist\(\)\)"),
+    (lambda a: {"test_labels": a["test_labels"].astype(object)}, "test_labels is an array of Python objects"),
+    (lambda a: {"train_labels": a["train_labels"] > 4}, "train labels bool .*expected integers"),
+    (lambda a: {"classes": np.array([*"012345678", "0"])}, "names class '0' more than once"),
+    (lambda a: {"classes": np.array([*"012345678", ""])}, "expected names"),
+    (lambda a: {"classes": np.array([*"01234567"])}, r"outside 0\.\.7"),
+    (lambda a: {"classes": np.array([*"0123456789a"])}, "no train image of class 'a'"),
+    (lambda a: {"classes": np.array("0")}, "expected names"),
+    (lambda a: {"name": np.array(3)}, "expected a name"),
+    (lambda a: {"train_images": a["train_images"] / 255}, "train images float64 .*scale and round"),
+    (lambda a: {"train_images": a["train_images"].astype(np.int64)}, r"astype\('uint8'\)"),
+    (lambda a: {"test_images": a["test_images"][..., 0]}, "test images .*grey"),
+    (lambda a: {"test_images": a["test_images"][..., :1]}, "grey"),
+    (lambda a: {"test_images": a["test_images"].transpose(0, 3, 1, 2)}, "channels first"),
+    (lambda a: {"test_images": a["test_images"].reshape(50, -1)}, r"expected uint8 \(n, side, side, 3\)"),
+    (lambda a: {"test_images": a["test_images"][:, :20]}, "not square"),
+    (lambda a: {"test_images": a["test_images"][:, :0, :0]}, "not square"),
+    (lambda a: {"test_images": a["test_images"][:, :20, :20]}, "side 32 and test images of side 20"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), OWN)
+def test_arrays_of_ones_own_that_cannot_be_trained_on_are_refused_in_a_line(digits, tmp_path, change, says):
+    path, arrays = tmp_path / "mine.npz", arrays_of(digits)
+    np.savez(path, **arrays | change(arrays))
+    with pytest.raises(InputError, match=says) as raised:
+        datasets.load(path)
+    assert str(raised.value).startswith(f"data: {path}") and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("classes", [3, 100])
+def test_a_network_has_an_output_for_each_class(digits, tmp_path, classes):
+    path = tmp_path / "mine.npz"
+    labels = {f"{split}_labels": np.arange(200) % classes for split in ("train", "test")}
+    images = {f"{split}_images": np.repeat(digits.train_images, 2, axis=0) for split in ("train", "test")}
+    np.savez(path, name="mine", classes=np.arange(classes).astype(str), **labels, **images)
+    with pytest.raises(InputError, match=f"has {classes} classes, but alexnet_mod has 10 outputs; give 10 classes, or declare"):
+        train.main(["--framework=pytorch", "--variant=alexnet_mod", f"--data={path}", f"--output={tmp_path / 'run'}"])
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_channel_that_does_not_vary_is_named(digits):
+    images = digits.train_images.copy()
+    images[..., 2] = 7
+    dull = dataclasses.replace(digits, train_images=images)
+    with pytest.raises(InputError, match="the blue channel of digits's training images is constant"):
+        recipe.channel_scaling("dataset", dull)
+    assert recipe.channel_scaling("unit", dull)[1].tolist() == [1, 1, 1]
+
+
+def test_a_header_that_lies_about_its_size_is_refused_before_memory_is_asked_for(digits, tmp_path):
+    path, damaged = tmp_path / "d.npz", tmp_path / "damaged.npz"
+    datasets.save(digits, path)
+    for before, after in ((b"(100, 32, 32, 3)", b"(9**9,32,32, 3)"), (b"(100, 32, 32, 3)", b"(99999, 3299, 3)"), (b"|u1", b"|O8")):
+        with zipfile.ZipFile(path) as whole, zipfile.ZipFile(damaged, "w") as spoilt:
+            for name in whole.namelist():
+                spoilt.writestr(name, whole.read(name).replace(before, after, 1) if name == "train_images.npy" else whole.read(name))
+        with pytest.raises(InputError, match="is not a whole data file"):
+            datasets.load(damaged)
+
+
+def test_any_byte_of_a_data_file_may_be_wrong(digits, tmp_path):
+    path = tmp_path / "d.npz"
+    datasets.save(digits.limited(10, 10), path)
+    content, random = path.read_bytes(), np.random.default_rng(1)
+    heads = [place for place in range(len(content)) if content[place : place + 6] == b"\x93NUMPY"]
+    places = [first + offset for first in heads for offset in range(0, 80, 3)] + random.integers(0, len(content), 100).tolist()
+    for place in places + list(range(len(content) - 400, len(content), 3)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ int(random.integers(1, 256))]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            datasets.load(path)
+
+
+@pytest.mark.parametrize("folder", ["", "cifar-10-python/", "./a/b/cifar-10-batches-py/", "./"])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, folder):
+    expected = datasets.cifar10(pack(tmp_path / "usual.tar.gz", members)).sha256()
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            # macOS adds such.
+            for name_there, content_there in ((f"{folder}._{name}", b"x"), (f"{folder}{name}", content)):
+                info = tarfile.TarInfo(name_there)
+                info.size = len(content_there)
+                archive.addfile(info, io.BytesIO(content_there))
+    assert datasets.cifar10(path).sha256() == expected
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_members_of_a_name_the_right_one_counts(members, tmp_path, first):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            right, wrong = (f"{datasets.CIFAR10_FOLDER}/{name}", content), (f"old/{name}", b"old")
+            for name_there, content_there in (right, wrong) if first else (wrong, right):
+                info = tarfile.TarInfo(name_there)
+                info.size = len(content_there)
+                archive.addfile(info, io.BytesIO(content_there))
+    assert len(datasets.cifar10(path).train_labels) == 100
+
+
+def test_what_lies_there_instead_is_named(tmp_path):
+    files = {"train": b"x", "test": b"x", "meta": b"x", "file.txt~": b"x"}
+    (tmp_path / "folder").mkdir()
+    for name in files:
+        (tmp_path / "folder" / name).write_bytes(b"x")
+    says = "cifar10: .* lacks cifar-10-batches-py/data_batch_1 \\(it holds {}\\); expected the seven files"
+    with pytest.raises(InputError, match=says.format("'file.txt~', 'meta', 'test', 'train'")):
+        datasets.cifar10(tmp_path / "folder")
+    with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "folder", "cifar-100-python")
+    with pytest.raises(InputError, match=says.format("'cifar-100-python/.*")):
+        datasets.cifar10(tmp_path / "cifar-100-python.tar.gz")
+
+
+def test_a_changed_url_fetches_another_archive(members, server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server.files["one/cifar-10-python.tar.gz"] = pack(tmp_path / "a", members).read_bytes()
+    arguments = ["--output", "cifar10.npz", "--archive"]
+    prepare_data.main(["cifar10", *arguments, server.url("one/cifar-10-python.tar.gz")])
+    one = datasets.load("cifar10.npz").sha256()
+    members["data_batch_1"] = batch(20, seed=99)
+    publish(monkeypatch, members)
+    server.files["two/cifar-10-python.tar.gz"] = pack(tmp_path / "a", members).read_bytes()
+    prepare_data.main(["cifar10", *arguments, server.url("two/cifar-10-python.tar.gz")])
+    assert datasets.load("cifar10.npz").sha256() != one
+    server.files["login/cifar-10-python.tar.gz"] = b"<html><head><title>Log in</title>"
+    with pytest.raises(InputError, match=r"is an HTML page \('Log in'\), perhaps for a login; expected .* was deleted\]"):
+        prepare_data.main(["cifar10", *arguments, server.url("login/cifar-10-python.tar.gz")])

@@ -64,7 +64,7 @@ def test_the_profiles_gpu_is_missed_inside_a_job_alone(place, capsys, monkeypatc
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     if job:
         monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setattr(doctor, "slurm", lambda profile: [])
+    monkeypatch.setattr(doctor, "cluster", lambda profile, configs: [])
     (place / "config.yaml").write_text("executor: slurm\nconfig:\n  device: cuda\n", encoding="utf-8")
     config = {"frameworks": ["pytorch"], "data": {"dataset": "digits"}}
     status, said = examined(capsys, place, config, "--profile", str(place))

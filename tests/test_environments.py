@@ -24,8 +24,8 @@ IMPORTED_AS = {
     "markdown_it": "markdown-it-py",
     "tensorboardX": "tensorboardx",
 }
-# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX, pooch's progress bar.
-FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2", "tqdm"}}
+# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX.
+FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2"}}
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -40,6 +40,13 @@ def pins(lines: list[str]) -> dict[str, str]:
 REQUIREMENTS = pins(
     [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 )
+# A package of requirements.lock: its name, its version, and the SHA-256 of its files.
+LOCKED = {
+    match[1]: (match[2], re.findall(r"--hash=sha256:([0-9a-f]{64})", match[3]))
+    for match in re.finditer(
+        r"^([a-z0-9-]+)==(\S+)(.*(?:\n    --hash=.*)*)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE
+    )
+}
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 
@@ -57,6 +64,41 @@ def test_environments_have_the_versions_of_requirements(path):
     assert ours == {name: REQUIREMENTS[name] for name in ours}
 
 
+def test_the_lock_has_every_requirement_and_hashes_of_all():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert {name: version for name, (version, _) in LOCKED.items() if name in REQUIREMENTS} | {
+        "tensorflow": LOCKED["tensorflow-cpu"][0]
+    } == REQUIREMENTS
+    # Whatever is no continued line or comment is a package, with a hash at least.
+    assert set(LOCKED) == set(re.findall(r"^([^#\s].*?)(?:==|\s|$)", text, re.MULTILINE)) and all(hashes for _, hashes in LOCKED.values())
+    # Of no index and no machine.
+    assert "/" not in text
+
+
+def test_the_lock_has_all_that_an_installation_needs():
+    """What the packages installed here ask for, in turn, is in it; but for a CUDA build of torch, which this need not be."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    for name, (version, _) in LOCKED.items():
+        try:
+            needed = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError:  # of another system, or NVIDIA's
+            continue
+        for requirement in needed:
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                key = re.sub(r"[-_.]+", "-", requirement.name).lower()
+                assert key in LOCKED, f"{name} {version} needs {requirement}"
+
+
+def test_make_leaves_the_cuda_libraries_to_a_cuda_build_of_torch():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    cuda = re.compile(re.search(r"^CUDA = (.+)$", makefile, re.MULTILINE)[1])
+    left_out = {name for name in LOCKED if cuda.search(name)}
+    assert {"cuda-toolkit", "nvidia-cudnn-cu13", "triton"} <= left_out and not left_out & set(REQUIREMENTS)
+
+
 def test_every_framework_has_an_environment():
     from alexbench.backends import FRAMEWORKS
 
@@ -71,10 +113,10 @@ def test_this_environment_is_the_pinned_one():
 
 
 def programs() -> dict[str, set[str]]:
-    """The programs that rules run in each environment."""
+    """The programs that rules run in each environment, and what a person may run by hand in any framework's."""
     from alexbench.backends import FRAMEWORKS
 
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {name: {"predict.py"} for name in FRAMEWORKS}
     for path in (ROOT / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)

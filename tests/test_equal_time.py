@@ -39,7 +39,7 @@ def test_a_cell_is_trained_as_long_as_another(digits_file, tmp_path):
 def test_times_of_other_hardware_are_refused(digits_file, tmp_path):
     model = run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
-    for key, value in (("threads", 7), ("device_name", "a GPU"), ("framework", "tensorflow")):
+    for key, value in (("threads", 7), ("device_name", "a GPU"), ("runs_per_gpu", 3), ("framework", "tensorflow")):
         path.write_text(json.dumps(model | {key: value}), encoding="utf-8")
         with pytest.raises(InputError, match=rf"metrics\.json is of {key} {value!r}, this run of .* run both on the same kind of machine"):
             run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")

@@ -1,7 +1,5 @@
 """Every figure is drawn, as PNG and SVG, from any outcome that runs can have."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +16,7 @@ import plot_time_to_accuracy
 import plot_tradeoff
 from alexbench import datasets, figures, results, stats, variants
 from alexbench.files import InputError
-from conftest import write_run
+from conftest import run_script, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
 
@@ -80,7 +78,7 @@ def test_tradeoff_leaves_the_study_out_beside_another_data_set(grid_folder, tmp_
 
 
 @pytest.mark.parametrize("status", ["collapsed", "diverged"])
-def test_figures_of_a_grid_without_a_completed_run(tmp_path, digits_file, status):
+def test_figures_of_a_grid_without_a_completed_run(tmp_path, images_file, status):
     for seed in (1, 2):
         lost = {"status": status, "accuracy": None, "loss": None} if status == "diverged" else {"status": status}
         write_run(tmp_path / f"runs/pytorch/alexnet_mod/seed{seed}", seed=seed, **lost)
@@ -93,7 +91,7 @@ def test_figures_of_a_grid_without_a_completed_run(tmp_path, digits_file, status
     assert plot_learning.main([*runs, "--output", str(tmp_path / "l.png")]) == 0
     assert plot_calibration.main([*runs, "--output", str(tmp_path / "k.png")]) == 0
     assert "no completed run" in drawn(tmp_path / "k.png")
-    cell = ["--data", str(digits_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
+    cell = ["--data", str(images_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
     assert plot_classes.main([*runs, *cell, "--output", str(tmp_path / "c.png")]) == 0
     assert plot_mistakes.main([*runs, *cell, "--output", str(tmp_path / "m.png")]) == 0
     assert "no completed run" in drawn(tmp_path / "m.png")
@@ -107,9 +105,9 @@ def test_learning(runs, tmp_path):
 
 
 @pytest.mark.parametrize("cell", [("tensorflow", "alexnet_mod"), ("pytorch", "alexnet"), ("pytorch", "alexnet_mod")])
-def test_figures_of_runs_that_failed(troubled_runs, digits_file, tmp_path, cell):
+def test_figures_of_runs_that_failed(troubled_runs, images_file, tmp_path, cell):
     framework, variant = cell
-    command = ["--runs", str(troubled_runs), "--data", str(digits_file), "--framework", framework, "--variant", variant]
+    command = ["--runs", str(troubled_runs), "--data", str(images_file), "--framework", framework, "--variant", variant]
     assert plot_classes.main([*command, "--output", str(tmp_path / "c.png")]) == 0
     svg = drawn(tmp_path / "c.png")
     assert ("no completed run" in svg) == (cell == ("pytorch", "alexnet"))
@@ -134,14 +132,6 @@ def test_calibration(troubled_runs, tmp_path):
     svg = drawn(tmp_path / "k.png")
     for text in ("PyTorch: calibration error 0.2", "n = 2", "n = 1", "All completed runs together, 15 bins"):
         assert text in svg
-
-
-@pytest.fixture
-def images_file(digits, tmp_path):
-    """A data set whose test labels are those of the runs' predictions."""
-    path = tmp_path / "images.npz"
-    datasets.save(dataclasses.replace(digits, test_images=digits.train_images, test_labels=np.arange(100) % 10), path)
-    return path
 
 
 def test_mistakes(runs, images_file, tmp_path):
@@ -196,3 +186,13 @@ def test_an_accuracy_is_reached_when_it_first_is_and_never_where_it_is_not():
     history = pd.DataFrame({"seconds": [10.0, 20.0, 30.0], "accuracy": [0.3, 0.5, 0.4]})
     found = plot_time_to_accuracy.times_to(history, np.array([0.1, 0.3, 0.45, 0.5, 0.6]))
     assert found == pytest.approx([10, 10, 20, 20, np.nan], nan_ok=True)
+
+
+def test_a_notebooks_backend_and_a_users_matplotlibrc_have_no_say(tmp_path, digits_file):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nsavefig.facecolor: red\n", encoding="utf-8")
+    drawn = []
+    for name, surroundings in (("a.png", {}), ("b.png", {"MPLBACKEND": "module://no_such.backend", "MATPLOTLIBRC": str(tmp_path)})):
+        done = run_script("plot_samples.py", "--data", digits_file, "--output", tmp_path / name, **surroundings)
+        assert done.returncode == 0, done.stderr
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]

@@ -3,31 +3,39 @@
 import numpy as np
 import pytest
 
-from alexbench import loop
+from alexbench import backends, loop
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
-from test_backends import FRAMEWORKS, LARGER, MEAN, STD, assert_same_steps, losses_of, plan_of, take_steps
+from test_backends import LARGER, MEAN, STD, assert_same_steps, losses_of, plan_of, take_steps
 
-torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
+MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
 STEPS = {
     "pytorch": [
         "fast",
         "fast+cuda_graph",
         "fast+compiled",
         "fast+cuda_graph+compiled",
+        "fast+channels_last+autotuned",
         "plain+channels_last",
         "plain+fused_adam",
         "plain+autotuned",
     ],
-    "tensorflow": ["fast", "plain+asynchronous", "plain+xla"],
+    "tensorflow": ["fast", "fast+xla", "plain+asynchronous", "plain+xla", "plain+eager"],
 }
-WAYS = [(framework, step) for framework, steps in STEPS.items() for step in steps]
+WAYS = [(framework, step) for framework in FRAMEWORKS for step in STEPS.get(framework, ["fast"])]
+
+
+@pytest.fixture(autouse=True)
+def needs_a_gpu(framework) -> None:
+    """Skip where the framework is not installed or sees no GPU."""
+    pytest.importorskip(MODULES.get(framework, framework))
+    if not backends.load(framework).probe()[1]:
+        pytest.skip(f"needs a GPU that {framework} sees")
 
 
 def on_gpu(framework: str, execution: Execution, **recipe):
     """A backend on the GPU, with its weights and without data."""
-    from alexbench import backends, weights
+    from alexbench import weights
     from alexbench.recipe import Recipe
 
     settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved("torch", "imagenet")
@@ -47,6 +55,37 @@ def test_every_way_gives_the_same_losses(framework, step, epsilon, digits):
     assert_same_steps(losses(on_gpu(framework, Execution(step=step), dropout=0.0, adam_epsilon=epsilon), digits), plain)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("resize", ["framework", "image", "batch"])
+@pytest.mark.parametrize("step", ["plain", "fast"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_image_by_image_gives_the_same_losses_on_the_gpu(framework, step, resize, workers, digits):
+    plain = losses(on_gpu(framework, Execution(step="plain"), dropout=0.0), digits)
+    backend = on_gpu(framework, Execution("per_image", workers, resize, step), dropout=0.0)
+    found = losses(backend, digits)
+    if (backend.tutorial_resize, backend.describe()["settings"]["resize"]) == ("image", "image"):
+        # PIL rounds each resized pixel to a whole number of 255.
+        assert found[:5] == pytest.approx(plain[:5], abs=2e-3)
+    else:
+        assert_same_steps(found, plain)
+    (batch,) = backend.load([plan_of(np.arange(16)[np.newaxis])])
+    assert all("cuda" in str(tensor.device) or "GPU" in str(tensor.device) for tensor in batch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("framework", ["tensorflow"])
+def test_tensorflow_needs_no_operation_that_a_gpu_has_not(framework, precision, digits):
+    """What has no kernel there would go to the CPU without a word: not with soft placement off."""
+    import tensorflow as tf
+
+    tf.config.set_soft_device_placement(False)
+    try:
+        for asked in ({}, {"step": "plain"}, {"step": "plain", "input": "per_image"}):
+            assert len(losses(on_gpu(framework, Execution(precision=precision, **asked)), digits)) == 20
+    finally:
+        tf.config.set_soft_device_placement(True)
+
+
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_coarser_numbers_are_close_and_not_the_same(framework, precision, digits):
@@ -55,7 +94,7 @@ def test_coarser_numbers_are_close_and_not_the_same(framework, precision, digits
     assert coarse == pytest.approx(exact, abs=0.05) and coarse != exact
 
 
-@pytest.mark.parametrize(("framework", "step"), [("pytorch", "fast"), ("pytorch", "fast+cuda_graph"), ("tensorflow", "fast")])
+@pytest.mark.parametrize(("framework", "step"), [*((name, "fast") for name in FRAMEWORKS), ("pytorch", "fast+cuda_graph")])
 def test_warming_up_leaves_no_trace_and_a_state_comes_back(framework, step, digits):
     from alexbench.recipe import Recipe
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from alexbench import backends, checkpoint, environment, loop, weights
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.interruption import Interrupted, Stop
 from alexbench.recipe import Recipe
 from conftest import NORMALISED, ROOT, TINY
 
-FRAMEWORKS = ["pytorch", "tensorflow"]
 RECIPE = Recipe(epochs=3, batch_size=16)
 # 100 digits: 7 steps an epoch, the last of 4 images.
 STEPS = 7
@@ -37,7 +37,9 @@ class StopAfter(Stop):
         return self.signal is not None
 
 
-def piece(framework, digits, folder, stop=None, identity=None, said=None, variant=TINY, **other) -> tuple[loop.Outcome, weights.Weights]:
+def piece(
+    framework, digits, folder, stop=None, identity=None, said=None, variant=TINY, runs_per_gpu=1, **other
+) -> tuple[loop.Outcome, weights.Weights]:
     """One process's part of a run, from fresh objects, as far as `stop` lets it; `other` changes the recipe."""
     recipe = replace(RECIPE, **other).resolved("torch", "unit")
     backend = backends.load(framework)(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
@@ -45,7 +47,8 @@ def piece(framework, digits, folder, stop=None, identity=None, said=None, varian
     backend.set_data(digits.train_images, digits.train_labels)
     keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
-    outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, print if said is None else said.append)
+    say = print if said is None else said.append
+    outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, say, runs_per_gpu=runs_per_gpu)
     return outcome, backend.get_weights()
 
 
@@ -101,6 +104,13 @@ def test_a_run_that_went_on_elsewhere_names_both_machines(interrupted, digits, m
     here = checkpoint.load(interrupted / "checkpoint.safetensors", {"seed": 1}, print)[0].device_names
     outcome, _ = piece("pytorch", digits, interrupted)
     assert len(here) == 1 and outcome.progress.device_names == [*here, "another processor"]
+
+
+def test_a_run_that_shared_its_gpu_once_has_done_so(digits, tmp_path):
+    with pytest.raises(Interrupted):
+        piece("pytorch", digits, tmp_path, StopAfter(STEPS + 4), runs_per_gpu=3)
+    outcome, _ = piece("pytorch", digits, tmp_path, runs_per_gpu=2)
+    assert outcome.progress.interruptions == 1 and outcome.progress.runs_per_gpu == 3
 
 
 @pytest.fixture

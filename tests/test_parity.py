@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,10 +11,9 @@ from PIL import Image
 
 import compare_parity
 from alexbench import reference, spec, variants, weights
+from alexbench.backends import FRAMEWORKS
 from alexbench.files import InputError
 from conftest import ROOT, TINY
-
-FRAMEWORKS = ["pytorch", "tensorflow"]
 
 
 def measure(framework: str, variant: str, data, output, *more: str) -> None:
@@ -26,7 +26,7 @@ def measure(framework: str, variant: str, data, output, *more: str) -> None:
 
 @pytest.fixture(scope="module")
 def shown(digits_file, tmp_path_factory):
-    """What both frameworks compute of the small AlexNet, from digits."""
+    """What the frameworks compute of the small AlexNet, from digits."""
     folder = tmp_path_factory.mktemp("parity")
     for framework in FRAMEWORKS:
         measure(framework, "alexnet_mod", digits_file, folder / f"{framework}.npz", "--batch-size=16")
@@ -42,8 +42,9 @@ def compare(folder, capsys) -> str:
 @pytest.mark.slow
 def test_the_frameworks_compute_the_same_network(shown, capsys):
     said = compare(shown, capsys)
-    assert said.count("pytorch, tensorflow") == len(compare_parity.TOLERANCES) + len(compare_parity.LOSSES)
-    assert said.count("float64 NumPy") == 2 * 4
+    for pair in combinations(FRAMEWORKS, 2):
+        assert said.count(", ".join(pair)) == len(compare_parity.TOLERANCES) + len(compare_parity.LOSSES)
+    assert said.count("float64 NumPy") == len(FRAMEWORKS) * 4
     assert (shown / "parity.md").read_text(encoding="utf-8").startswith("# AlexNet mod. (32): do the frameworks compute the same?")
     # The same start and twenty steps: had they learned nothing, agreement would mean little.
     losses = compare_parity.read(shown / "pytorch.npz")["step_losses"]
@@ -70,6 +71,24 @@ def test_a_difference_is_named(shown, tmp_path, capsys, name, change, says):
     np.savez(tmp_path / "tensorflow.npz", **content)
     with pytest.raises(InputError, match=says):
         compare(tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda whole: b"", "cannot be read"),
+        (lambda whole: whole[: len(whole) // 2], "cannot be read"),
+        (lambda whole: whole.replace(b"NUMPY", b"NUMPI"), "cannot be read"),
+        (lambda whole: whole.replace(b"mean.npy", b"meen.npy"), "lacks mean"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, damage, says):
+    path = tmp_path / "pytorch.npz"
+    np.savez(path, **{name: np.zeros(9) for name in compare_parity.SHOWN})
+    assert set(compare_parity.read(path)) == set(compare_parity.SHOWN)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"pytorch\.npz {says}"):
+        compare_parity.read(path)
 
 
 @pytest.mark.slow

@@ -3,6 +3,9 @@
 import json
 import os
 import platform
+import shutil
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -115,3 +118,33 @@ def test_the_environment_names_this_machine_and_what_the_runs_were_made_with(gri
         ("tensorflow", "a processor", 4),
     ]
     assert found["runs"][0]["versions.python"] == "3.11" and found["runs"][0]["threads"] == 2
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
+    """git calls that "dubious ownership", unless a user says otherwise. Where it cannot tell the commit, the log says why."""
+    code = tmp_path / "checkout" / "scripts"
+    code.mkdir(parents=True)
+    shutil.copy(environment.__file__, code)
+    settings = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CEILING_DIRECTORIES": str(tmp_path)}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, cwd=code, env=settings, check=True, capture_output=True, text=True).stdout.strip()
+
+    def recorded() -> tuple[str, str]:
+        command = [sys.executable, "-c", "import environment; print(environment.git_commit())"]
+        others = settings | {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+        done = subprocess.run(command, cwd=code, env=others, check=True, capture_output=True, text=True)
+        return done.stdout.strip(), done.stderr
+
+    assert recorded() == ("None", "")
+    git("init", "-q")
+    commit, said = recorded()
+    assert commit == "None" and said.startswith(f"git_commit is left empty, since git does not tell the commit of {code} (fatal: ")
+    git("add", "environment.py")
+    git("commit", "-q", "-m", "first")
+    assert recorded() == (git("rev-parse", "HEAD"), "")
+    with (code / "environment.py").open("a", encoding="utf-8") as file:
+        file.write("# changed")
+    assert recorded() == (f"{git('rev-parse', 'HEAD')}-dirty", "")

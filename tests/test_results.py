@@ -49,6 +49,22 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     assert "which is no test of it: this is not its experiment whole" in markdown
 
 
+def test_the_studys_single_run_is_held_against_a_further_run_of_ours(grid_folder):
+    for seed, accuracy in ((1, 0.6201), (2, 0.6199)):
+        write_run(run_folder(grid_folder, seed=seed), seed=seed, accuracy=accuracy)
+    # 12.706 standard errors, 0.0013, of the mean; of a further run sqrt(3) times as much.
+    for theirs, within in ((0.6221, True), (0.6224, False)):
+        study = results.read_study(ROOT / "config" / "study.csv")
+        study.loc[(study.framework == "pytorch") & (study.variant == "alexnet_mod"), "accuracy"] = theirs
+        study.to_csv(grid_folder / "study.csv", index=False)
+        row = collected(grid_folder, "--study", str(grid_folder / "study.csv")).loc["pytorch", "alexnet_mod"]
+        assert row.accuracy_high < theirs and row.accuracy_study_within == within
+        assert row.accuracy_run_high == pytest.approx(0.62 + 12.706 * 1e-4 * 3**0.5, abs=1e-5)
+    assert collect.main(["--results", str(grid_folder), *GRID[:-1]]) == 0
+    assert pd.read_csv(grid_folder / "table.csv").accuracy_study_within.isna().all()
+    assert ", within" not in (text := (grid_folder / "table.md").read_text(encoding="utf-8")) and ", outside" not in text
+
+
 def test_the_study_is_no_measure_of_another_data_set(grid_folder):
     for framework in ("pytorch", "tensorflow"):
         for variant in ("alexnet_mod", "alexnet"):

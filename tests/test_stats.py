@@ -41,10 +41,68 @@ def test_intervals_of_a_difference_hold_the_truth_as_often_as_they_say(n, paired
         a, b = 0.63 + common + random.normal(0, 0.01, n), 0.60 + common + random.normal(0, 0.01, n)
         held.append(stats.difference_interval(a, b, paired).contains(0.03))
     # 95 % of 400 is 380 with a standard deviation of 4.4; who takes neither covariance nor small n into account is far below.
-    # Unpaired, the smaller n's degrees of freedom are on the safe side.
+    # Unpaired, Welch's degrees of freedom are on the safe side where both have few runs.
     assert np.mean(held) > 0.95 - 0.035
     if paired:
         assert np.mean(held) < 0.95 + 0.035
+
+
+@pytest.mark.parametrize(
+    ("n", "others", "paired", "statistic", "share"),
+    [
+        (2, 2, True, np.mean, 0.95),
+        (3, 3, True, np.median, 0.98),
+        # By the smaller n's degrees of freedom 0.994, 0.987 and 1.
+        (2, 2, False, np.mean, 0.98),
+        (3, 3, False, np.mean, 0.96),
+        (2, 10, False, np.mean, 0.90),
+    ],
+)
+def test_the_docstring_says_how_often_a_difference_is_held(n, others, paired, statistic, share, monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 200)
+    random = np.random.default_rng(0)
+    pairs = zip(random.normal(0.63, 0.01, (1000, n)), random.normal(0.60, 0.01, (1000, others)), strict=True)
+    held = np.mean([stats.difference_interval(a, b, paired, statistic).contains(0.03) for a, b in pairs])
+    assert f"{100 * share:.0f} %" in stats.difference_interval.__doc__
+    # Two standard deviations of the share of 1,000, and what rounding and resampling add.
+    assert abs(held - share) < 2 * np.sqrt(share * (1 - share) / 1000) + 0.005
+
+
+@pytest.mark.parametrize(("n", "share"), [(2, 0.50), (3, 0.75), (10, 0.91)])
+def test_the_docstring_says_how_seldom_the_percentile_interval_does(n, share):
+    random = np.random.default_rng(n)
+    runs = random.normal(0, 1, (1500, n))
+    means = np.array([runs[:, random.integers(0, n, n)].mean(axis=1) for _ in range(1000)])
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    assert f"{100 * share:.0f} %" in stats.difference_interval.__doc__
+    assert abs(np.mean((low <= 0) & (high >= 0)) - share) < 2 * np.sqrt(share * (1 - share) / 1500) + 0.005
+
+
+def test_unpaired_means_have_welchs_interval():
+    a, b = [0.60, 0.64, 0.68, 0.61], [0.50, 0.52]
+    expected = scipy_stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    found = stats.difference_interval(a, b)
+    # But for the resampling's own noise.
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "outside"), [(2, 0.09), (3, 0.16), (5, 0.32), (10, 0.51)])
+def test_a_further_run_lies_in_the_prediction_interval_as_often_as_it_says(n, outside):
+    random = np.random.default_rng(n)
+    runs, further = random.normal(0.63, 0.01, (2000, n)), random.normal(0.63, 0.01, 2000)
+    held, of_the_mean = (
+        np.mean([interval(values).contains(value) for values, value in zip(runs, further, strict=True)])
+        for interval in (stats.prediction_interval, stats.mean_interval)
+    )
+    # The standard deviation of the first share is 0.005, of the second at most 0.011.
+    assert abs(held - 0.95) < 0.015 and abs(1 - of_the_mean - outside) < 0.025
+    assert f"{100 * outside:.0f} %" in stats.prediction_interval.__doc__
+
+
+@pytest.mark.parametrize("values", [[0.6], [0.6, 0.6], []])
+def test_one_run_or_no_spread_predicts_nothing(values):
+    found = stats.prediction_interval(values)
+    assert np.isnan(found.low) and np.isnan(found.high)
 
 
 def test_pairing_takes_out_what_runs_of_a_seed_have_in_common():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import status
-from conftest import write_run
+from conftest import run_script, write_run
 
 
 @pytest.fixture
@@ -96,3 +96,36 @@ def test_finished_cells_tell_their_result(experiment, capsys):
     assert said[0].endswith("done         accuracy 0.6000, trained 1 min 40 s")
     assert said[1].endswith("done         diverged, trained 1 min 40 s")
     assert said[-1] == "6 cells: 4 waiting, 2 done"
+
+
+@pytest.mark.parametrize("shut", ["results/mine", "results/mine/runs/pytorch", "logs/mine"])
+def test_a_folder_that_one_may_not_enter_is_named(experiment, shut):
+    (experiment / shut).mkdir(parents=True)
+    (experiment / shut).chmod(0)
+    done = run_script("status.py", "--config", "mine.yaml", cwd=experiment)
+    assert done.returncode == 1
+    assert done.stderr == f"results: {shut} cannot be read (Permission denied); ask its owner for access (chmod), or name another one\n"
+
+
+def test_each_cell_of_a_job_of_several_says_so(experiment, capsys, monkeypatch):
+    """And a job of many measurements is told in one line."""
+    many = " ".join(f"auto/alexnet_mod/{number}/pytorch" for number in range(1, 6))
+    (experiment / "results/mine").mkdir(parents=True)
+    (experiment / "results/mine/slurm_jobs.csv").write_text(
+        "run,job,rule,cell,attempt\n"
+        "a,41,train,pytorch/alexnet_mod/1 pytorch/alexnet_mod/2,1\n"
+        "a,42,train,pytorch/alexnet_mod/3,1\n"
+        f"a,43,time_steps,{many},1\n",
+        encoding="utf-8",
+    )
+    known = [f"{number}|RUNNING|None|N/A|N/A|N/A|4:00:00|3:30:00|node1|gpu|gres:gpu:1|N/A|x|" for number in (41, 42, 43)]
+    (experiment / "squeue").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in known), encoding="utf-8")
+    (experiment / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(experiment), prepend=os.pathsep)
+    (cell(experiment, 1) / "progress.json").write_text(json.dumps(PROGRESS | {"pid": os.getpid()}), encoding="utf-8")
+    said = lines(capsys)
+    on = "1 GPU on node1, 3 h 30 min of its time left"
+    assert "running      epoch 3 of 15" in said[0] and said[0].endswith(f"; job 41, {on} (one job of 2 cells)")
+    assert said[1].endswith(f"waiting      job 41, {on} (one job of 2 cells)") and said[2].endswith(f"waiting      job 42, {on}")
+    assert [line.split("  ")[0] for line in said[6:]] == ["time_steps", "6 cells: 5 waiting, 1 running"]
+    assert said[6].endswith(f"job 43, {on} auto/alexnet_mod/1/pytorch and 4 more")

@@ -1,8 +1,8 @@
 """The study's page says what the runs say and no more, whole and by itself, in both languages; and so does its PDF."""
 
+import io
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,7 +25,7 @@ from alexbench import charts, datasets, pages, study, variants
 from alexbench.files import InputError
 from alexbench.language import Language
 from alexbench.stats import Interval
-from conftest import ROOT, write_run
+from conftest import IMAGES, ROOT, write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
 OWN = {
@@ -90,7 +90,7 @@ def slower_tensorflow(framework, variant, seed) -> dict:
 def data(tmp_path_factory):
     """Pictures with CIFAR-10's name: the study stands beside them."""
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
-    datasets.save(replace(datasets.digits().limited(100, 100), name="cifar10"), path)
+    datasets.save(IMAGES, path)
     return path
 
 
@@ -306,3 +306,11 @@ def test_tables_texts_and_code_as_pages(tmp_path):
 
 def test_no_script_ends_early():
     assert "</script" not in pages.inline_json({"a": "</script><script>alert(1)</script>"})
+
+
+def test_the_recipe_for_a_new_variant_says_its_description_in_spanish():
+    """CONTRIBUTING.md's two blocks: what the variant says of itself is what the catalogue is told to translate."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    described = re.search(r'description="([^"]+)"', recipe)[1]
+    added = pofile.read_po(io.BytesIO(re.search(r"```po\n(.*?)```", recipe, re.DOTALL)[1].encode()), locale="es")
+    assert [(message.id, bool(message.string)) for message in added if message.id] == [(described, True)]

@@ -11,10 +11,9 @@ import collect_timing
 import plot_timing
 import time_steps
 from alexbench import backends, spec, timing, timing_results, variants
+from alexbench.backends import FRAMEWORKS
 from alexbench.execution import Execution
 from alexbench.files import InputError
-
-FRAMEWORKS = ["pytorch", "tensorflow"]
 
 
 def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, float]], variant: str = "alexnet_mod", **changes) -> None:
@@ -44,7 +43,7 @@ def rounds(tmp_path):
     for number in (1, 2, 3):
         wobble = 1 + 0.01 * number
         seconds = {"pytorch": (0.010, 0.004, 0.002), "tensorflow": (0.005, 0.004, 0.002)}
-        for framework in FRAMEWORKS:
+        for framework in seconds:
             # Not quite the same from round to round: what does not vary has no interval.
             wobble += 0.0001 * (framework == "tensorflow" and number == 2)
             arms = dict(zip(("notebook", "resident", "fast"), (("ladder", s * wobble) for s in seconds[framework]), strict=True))
@@ -149,7 +148,8 @@ def test_a_difference_within_the_interval_is_not_called_one():
 
 def test_rounds_of_two_machines_are_not_compared(rounds):
     write_round(rounds[0], "pytorch", 1, {"notebook": ("ladder", 0.01)}, hostname="there")
-    with pytest.raises(InputError, match=r"timing: rounds differ in hostname \(there, here\) and do not compare"):
+    says = rf"timing: rounds differ in hostname \(there in {rounds[0]}, here in {rounds[1]}\) and do not compare"
+    with pytest.raises(InputError, match=says):
         timing_results.read(rounds)
 
 
@@ -191,9 +191,17 @@ def test_arms_that_all_failed_are_named_and_a_part_of_them_leaves_a_text(tmp_pat
     with pytest.raises(InputError, match=r"no arm was measured \(out of memory\)"):
         collect_timing.main([str(path), "--output", str(tmp_path)])
     paths = []
-    for framework in FRAMEWORKS:
+    for framework in ("pytorch", "tensorflow"):
         paths.append(tmp_path / f"round2/{framework}.csv")
         write_round(paths[-1], framework, 1, {"resident": ("ladder", 0.01)})
     assert collect_timing.main([*map(str, paths), "--output", str(tmp_path)]) == 0
     text = (tmp_path / "timing.md").read_text(encoding="utf-8")
     assert "were not both measured in notebook, fast" in text and "nan" not in text
+
+
+def test_options_that_would_not_be_obeyed_are_refused(digits_file, tmp_path):
+    options = ["--framework=pytorch", "--variant=alexnet_mod", f"--data={digits_file}", "--device=cpu"]
+    with pytest.raises(InputError, match=r"^--output measures every arm, .*: leave out --workers 2, --step plain, or say --alone"):
+        time_steps.main([*options, f"--output={tmp_path / 'a.csv'}", "--step=plain", "--workers=2"])
+    with pytest.raises(InputError, match=r"^--alone measures the one arm .*: leave out --arms fast"):
+        time_steps.main([*options, "--alone", "--arms", "fast"])

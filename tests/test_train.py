@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import train
-from alexbench import loop
+from alexbench import backends, loop, stats
+from alexbench.backends import FRAMEWORKS
 from alexbench.files import InputError
 from conftest import ROOT
 
@@ -54,13 +55,13 @@ def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
     return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--seed=5", framework=framework)
     assert set(METRICS) <= set(metrics)
     assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)
     assert (metrics["train_images"], metrics["test_images"], metrics["train_limit"]) == (40, 20, 40)
-    assert metrics["recipe"]["initialisation"] == {"pytorch": "torch", "tensorflow": "keras"}[framework]
+    assert metrics["recipe"]["initialisation"] == backends.load(framework).conventions
     assert metrics["images_per_second"] == pytest.approx(80 / metrics["train_seconds"])
     assert metrics["versions"]["numpy"] == np.__version__ and metrics["peak_memory_bytes"] > 1e8
     history = pd.read_csv(tmp_path / "history.csv")
@@ -74,14 +75,14 @@ def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, t
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
     runs = [run_cell(digits_file, tmp_path / name, framework=framework) for name in ("a", "b")]
     assert runs[0]["loss"] == runs[1]["loss"]
     assert (tmp_path / "a" / "predictions.npz").read_bytes() == (tmp_path / "b" / "predictions.npz").read_bytes()
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, tmp_path):
     """In a process of its own: TensorFlow cannot go back. That a GPU repeats its bits is tests/test_gpu.py's."""
     usual = run_cell(digits_file, tmp_path / "usual", framework=framework)
@@ -94,7 +95,7 @@ def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, t
     assert other["loss"] == pytest.approx(usual["loss"], abs=1e-4)
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--learning-rate=1e30", "--epochs=5", framework=framework)
     assert (metrics["status"], metrics["accuracy"], metrics["loss"]) == ("diverged", None, None)
@@ -107,12 +108,29 @@ def test_an_untrained_network_counts_as_collapsed(digits_file, tmp_path):
     assert metrics["status"] == "collapsed" and metrics["loss"] == pytest.approx(np.log(10), abs=0.01)
 
 
-def test_collapse_is_guessing_or_one_class_for_all():
-    labels = np.arange(20) % 10
-    good = 3 * np.eye(10, dtype=np.float32)[labels]
-    assert not loop.has_collapsed(good, labels)
-    assert loop.has_collapsed(good * 1e-3, labels)
-    assert loop.has_collapsed(np.tile(good[:1], (20, 1)), labels)
+def predictions(labels, right: int, scale: float = 3.0):
+    """Logits, float32 (n, 10), that name the true class of the first `right` images and the next one of all others."""
+    return scale * np.eye(10, dtype=np.float32)[(labels + (np.arange(len(labels)) >= right)) % 10]
+
+
+def test_collapse_is_accuracy_at_chance_or_one_class_for_all_whatever_the_loss():
+    labels = np.arange(1000) % 10
+    # Right and unsure; wrong and sure.
+    unsure, sure = predictions(labels, 646, 1e-4), predictions(labels, 75, 1e8)
+    assert loop.cross_entropy(unsure, labels) == pytest.approx(2.3026, abs=1e-3) and not loop.has_collapsed(unsure, labels)
+    assert loop.cross_entropy(sure, labels) > 9e7 and loop.has_collapsed(sure, labels)
+    # Wilson's lower limit of 121 of 1,000 is 0.1022, of 118 it is 0.0995.
+    assert not loop.has_collapsed(predictions(labels, 121), labels) and loop.has_collapsed(predictions(labels, 118), labels)
+    assert loop.has_collapsed(predictions(labels, 1000)[[0] * 1000], labels)
+    # Where 900 of 1,000 are of one class, 0.9 is chance.
+    labels = np.array([0] * 900 + [1] * 100)
+    assert loop.has_collapsed(predictions(labels, 900), labels) and not loop.has_collapsed(predictions(labels, 950), labels)
+    assert loop.has_collapsed(predictions(labels, 0)[:, ::-1], labels)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 20), (5, 20), (81, 263), (1000, 1000)])
+def test_wilsons_lower_limit_is_that_of_the_tables(correct, n):
+    assert loop.wilson_lower(correct, n) == pytest.approx(stats.wilson(correct, n).low, abs=1e-12)
 
 
 def test_cross_entropy_is_exact_for_large_logits():
@@ -187,3 +205,16 @@ def test_the_peak_memory_of_a_process_is_not_its_launchers(tmp_path):
     command = [sys.executable, "-c", launcher, str(ROOT / "scripts")]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert sys.platform != "linux" or int(done.stdout) < 500_000_000
+
+
+def test_the_benchmark_of_scale_does_not_measure_itself(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    import scale
+
+    ours = b"x" * 500_000_000
+    assert scale.measured([sys.executable, "-c", "pass"], tmp_path)[1] < len(ours) / 1e6 / 2
+    # What it measures may start processes of its own.
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'big = bytes(1) * 200_000_000'], check=True)"
+    assert 190 < scale.measured([sys.executable, "-c", nested], tmp_path)[1] < 300
+    with pytest.raises(SystemExit, match="no such thing"):
+        scale.measured([sys.executable, "-c", "import sys; sys.exit('no such thing')"], tmp_path)

@@ -6,6 +6,9 @@ import pytest
 
 from alexbench import backends, spec, variants
 
+# Building a network starts TensorFlow, whose number of threads then stays for the process.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # The layer tables that the study prints: output shape and parameters.
 MOD = {
     "conv1": ((22, 22, 96), 34_944),
@@ -119,7 +122,7 @@ def test_relu_follows_every_layer_with_weights_but_the_last(framework, name):
 def test_unknown_names_are_told_the_choices():
     with pytest.raises(ValueError, match=r"'alexnett'.*alexnet_mod, alexnet, alexnet_pretrained"):
         variants.get("alexnett")
-    with pytest.raises(ValueError, match=r"'torch'.*pytorch, tensorflow"):
+    with pytest.raises(ValueError, match=rf"'torch'.*{', '.join(backends.FRAMEWORKS)}"):
         backends.load("torch")
 
 

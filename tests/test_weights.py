@@ -1,16 +1,19 @@
 """Weights start as each convention says, keep their values through every change of layout, and are refused when they do not fit."""
 
+import argparse
+import gzip
 import os
 from math import sqrt
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from safetensors.numpy import save_file
 
 import prepare_weights
 from alexbench import spec, variants, weights
 from alexbench.files import InputError
-from conftest import TINY
+from conftest import TINY, sha256
 
 PRETRAINED = variants.get("alexnet_pretrained")
 
@@ -28,6 +31,12 @@ def torchvision_names(features_only: bool) -> dict[str, np.ndarray]:
     if not features_only:
         state |= {"classifier.6.weight": np.zeros((1000, 4096), np.float32), "classifier.6.bias": np.zeros(1000, np.float32)}
     return state
+
+
+def torchvision_weights(value: float) -> bytes:
+    """A safetensors file of its convolutions; the first one's bias has this value."""
+    state = torchvision_names(features_only=True) | {"features.0.bias": np.full(64, value, np.float32)}
+    return safetensors.numpy.save(state)
 
 
 def convert(tmp_path, source, *options: str):
@@ -112,11 +121,138 @@ def test_code_in_a_weights_pickle_is_not_run(tmp_path, monkeypatch):
 
 
 def test_what_is_no_weights_file_is_refused(tmp_path):
-    for name, content in (("a.pth", b"<html>"), ("b.pth", b""), ("c.safetensors", b"\x08\0\0\0\0\0\0\0{}"), ("d.safetensors", b"<html>")):
+    for name, content, says in (
+        ("a.pth", b"<html><title>Sign in\n to X</title>", r"but an HTML page \('Sign in to X'\); fetch the file in a browser"),
+        ("b.pth", b"", "but an empty file"),
+        ("c.safetensors", b"\x08\0\0\0\0\0\0\0{}", "whole safetensors file"),
+        ("d.safetensors", b"\n<!DOCTYPE html>", "but an HTML page; fetch the file in a browser"),
+        ("e.pth", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "but XML that starts with .*AccessDenied"),
+        ("f.pth", b'{"message": "Not Found"}', "but JSON that starts with .*Not Found"),
+        ("g.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "but a Git LFS pointer"),
+        ("h.pth", gzip.compress(b"weights"), "but a gzip file"),
+        ("i.h5", b"\x89HDF\r\n\x1a\n123", "but an HDF5 file, as Keras writes them"),
+        ("j.pth", b"PK\x03\x04 cut short", "PyTorch file of tensors alone: it is cut short, damaged, or of another program"),
+        ("k.pth", bytes(range(256)), "but a file of 256 bytes that starts with"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"weights: .*{name} is not a"):
-            convert(tmp_path, tmp_path / name)
+        for options in ([], ["--sha256=00000000"]) if "HTML" in says else ([],):
+            with pytest.raises(InputError, match=f"weights: .*{name} is not a .*{says}") as raised:
+                convert(tmp_path, tmp_path / name, *options)
+            assert "\n" not in str(raised.value) and "weights_only" not in str(raised.value)
+    with pytest.raises(InputError, match=r"is not a .* but a folder"):
+        convert(tmp_path, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_torch_refuses_is_told_without_its_advice(tmp_path):
+    import torch
+
+    path = tmp_path / "a.pth"
+    for content, says in (
+        ({"state_dict": {}, "args": argparse.Namespace(epochs=3)}, "it holds argparse.Namespace too, and loading such objects could run"),
+        (torch.nn.Linear(2, 2), "it holds torch.nn.modules.linear.Linear too"),
+        ({"epoch": 3, "notes": "none"}, r"holds no named tensors \(a dict of 'epoch', 'notes'\)"),
+        ([torch.zeros(2)], r"holds no named tensors \(list\)"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(InputError, match=says) as raised:
+            convert(tmp_path, path)
+        assert "weights_only" not in str(raised.value) and "state_dict(), FILE" in str(raised.value)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(InputError, match="it is a program"):
+        convert(tmp_path, path)
+
+
+def checkpoint(form: str, state: dict) -> dict:
+    """The tensors of `state` as programs save them."""
+    match form:
+        case "DataParallel":
+            return {f"module.{name}": tensor for name, tensor in state.items()}
+        case "DataParallel of the convolutions":  # PyTorch's ImageNet example, for AlexNet
+            wrapped = {name.replace("features.", "features.module."): tensor for name, tensor in state.items()}
+            return {"epoch": 3, "arch": "alexnet", "state_dict": wrapped, "best_acc1": next(iter(state.values())).sum()}
+        case "compiled":
+            return {"model": {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()}}
+        case "Lightning":
+            return {"state_dict": {f"model.backbone.{name}": tensor for name, tensor in state.items()}, "epoch": 1}
+        case "with the optimiser":
+            moments = {number: {"exp_avg": tensor.bfloat16()} for number, tensor in enumerate(state.values())}
+            return {"model_state_dict": state, "optimizer_state_dict": {"state": moments, "param_groups": [{"lr": 0.1}]}}
+        case "twice the same":
+            both = {"model": state, "state_dict": state}
+            return both | {"itself": both}
+    raise AssertionError(form)
+
+
+FORMS = ["DataParallel", "DataParallel of the convolutions", "compiled", "Lightning", "with the optimiser", "twice the same"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trainings_checkpoint_is_read(tmp_path, form):
+    import torch
+
+    state = torchvision_names(features_only=True)
+    torch.save(checkpoint(form, {name: torch.from_numpy(array) for name, array in state.items()}), tmp_path / "a.pth")
+    trained, _ = convert(tmp_path, tmp_path / "a.pth", "--classifier=fresh")
+    assert np.array_equal(trained["conv3.weight"], state["features.6.weight"])
+
+
+def test_two_networks_in_one_file_are_not_guessed_at(tmp_path):
+    import torch
+
+    state = {name: torch.from_numpy(array) for name, array in torchvision_names(features_only=True).items()}
+    torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"holds several networks \('ema\.', 'model\.'\); save one of them alone"):
+        convert(tmp_path, tmp_path / "a.pth", "--classifier=fresh")
+    torch.save(state | {f"module.{name}": tensor + 1 for name, tensor in state.items()}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"has 'features\.0\.weight' both wrapped and not"):
+        convert(tmp_path, tmp_path / "a.pth", "--classifier=fresh")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.bin", "a", "a.PTH", "safetensors"])
+def test_what_a_file_is_decides_its_content_and_not_its_ending(tmp_path, name):
+    state = torchvision_names(features_only=True)
+    save_file({f"module.{key}": array for key, array in state.items()}, tmp_path / name)
+    trained, _ = convert(tmp_path, tmp_path / name, "--classifier=fresh")
+    assert np.array_equal(trained["conv3.weight"], state["features.6.weight"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_file_may_be_called_safetensors(tmp_path, zipped):
+    import torch
+
+    state = {name: torch.from_numpy(array) for name, array in torchvision_names(features_only=True).items()}
+    torch.save(state, tmp_path / "a.safetensors", _use_new_zipfile_serialization=zipped)
+    trained, _ = convert(tmp_path, tmp_path / "a.safetensors", "--classifier=fresh")
+    assert np.array_equal(trained["conv3.weight"], state["features.6.weight"].numpy())
+
+
+def test_what_a_file_has_instead_is_named(tmp_path):
+    save_file({"block1.conv.kernel": np.zeros(2, np.float32)}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"lacks features\.0\.weight, .* \(it has 'block1\.conv\.kernel'\)"):
+        convert(tmp_path, tmp_path / "a.safetensors")
+
+
+def test_a_changed_url_or_hash_fetches_other_weights(server, tmp_path, monkeypatch):
+    """With and without a hash, and the same last part; then the same URL has another file."""
+    monkeypatch.chdir(tmp_path)
+    one, two, three = (torchvision_weights(value) for value in (1, 2, 3))
+    server.files |= {"one/a.pth": one, "two/a.pth": two}
+
+    def first(path: str, *options: str) -> float:
+        trained, metadata = convert(tmp_path, server.url(path), "--classifier=fresh", *options)
+        assert metadata["source"] == "a.pth"
+        return trained["conv1.bias"][0]
+
+    assert [first("one/a.pth"), first("two/a.pth"), first("one/a.pth"), len(server.asked)] == [1, 2, 1, 2]
+    server.files["one/a.pth"] = three
+    assert [first("one/a.pth", f"--sha256={sha256(three)}"), len(server.asked)] == [3, 3]
+    with pytest.raises(InputError, match=rf"has SHA-256 {sha256(three)}, expected 00000000.*the download from .*/one/a\.pth was deleted"):
+        first("one/a.pth", "--sha256=00000000")
+    server.files["two/b.pth"] = b"<!DOCTYPE html><title>Log in</title>"
+    with pytest.raises(InputError, match=r"but an HTML page \('Log in'\).*was deleted\]"):
+        first("two/b.pth", f"--sha256={sha256(three)}")
 
 
 def test_a_truncated_file_is_refused(tmp_path):

@@ -7,7 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, SMALL, SNAKEMAKE, snakemake
+from alexbench import fingerprint, weights
+from conftest import AS_ANYBODY, ROOT, SMALL, SNAKEMAKE, sha256, snakemake
+from test_weights import torchvision_weights
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -36,15 +40,19 @@ def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in lines)}
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
-    """A copy of the workflow, to be changed at will."""
-    folder = tmp_path / "project"
+def copy_of_the_workflow(place: Path) -> Path:
+    folder = place / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("config", "rules", "scripts", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "Snakefile", folder)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the workflow, to be changed at will."""
+    return copy_of_the_workflow(tmp_path)
 
 
 def test_the_default_plans_every_cell_once(project):
@@ -56,6 +64,13 @@ def test_the_default_plans_every_cell_once(project):
 def test_equal_time_trains_both_networks_and_the_first_once_more(project):
     jobs = planned(snakemake(project, "equal_time", "-n", config=SMALL | {"variants": ["alexnet_tuned"], "seeds": [1, 2]}))
     assert (jobs["train"], jobs["train_as_long"], jobs["compare_equal_time"]) == (2 * 2 * 2, 2 * 2, 1)
+
+
+def test_equal_time_is_refused_before_any_job_where_the_schedule_has_to_know_its_end(project):
+    config = SMALL | {"recipe": {"epochs": 2, "schedule": "one_cycle"}}
+    done = snakemake(project, "equal_time", "-n", config=config)
+    assert done.returncode and "config: recipe.schedule: one_cycle has to know the number of epochs" in done.stdout + done.stderr
+    assert snakemake(project, "-n", config=config).returncode == 0
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (2, 2, 4), (1, 3, 2)])
@@ -74,11 +89,24 @@ def test_the_demo_needs_no_weights_until_it_is_given_some(project):
     assert jobs["train"] == 8 and "weights" not in jobs
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_the_demo_learns_from_other_seeds_too(project, framework):
+    """Its small network, which is quick to train; config/demo.yaml says what other seeds came to in the larger one."""
+    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
+    run = f"results/demo/runs/{framework}/alexnet_mod/seed31/metrics.json"
+    done = snakemake(project, "-c1", run, config=demo | {"seeds": [31]})
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads((project / run).read_text(encoding="utf-8"))
+    assert metrics["status"] == "completed" and metrics["accuracy"] > 0.3
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [
         ({"variants": ["alexnett"]}, "config: variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from"),
         ({"recipe": {"epochs": 0}}, "config: recipe.epochs: 0 is out of range; give a number at least 1"),
+        ({"execution": {"workers": 2}}, "config: execution.workers: 2 workers have nothing to do with input: resident; say"),
         ({"sedes": [1]}, "config: unknown key 'sedes', did you mean 'seeds'?; choose from results, frameworks,"),
         ({"data": {"archive": "no/such.tar.gz"}}, "config: data.archive: 'no/such.tar.gz' does not exist; give the path of"),
         ({"weights": {"source": "no/such.pth"}}, "config: weights.source: 'no/such.pth' does not exist; give the path of"),
@@ -91,6 +119,64 @@ def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, sa
     assert len(lines) == 1 and lines[0].startswith(says)
     assert "Traceback" not in done.stderr and "Building DAG" not in done.stderr
     assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        # One training at a time, with as many threads as ever.
+        (["-c1"], {"train": 4, "measure_parity": 4, "time_steps": 4}),
+        (["-c1", "--set-threads", "train=3", "measure_parity=1", "time_steps=2"], {"train": 1, "measure_parity": 1, "time_steps": 2}),
+        (["-c8", "--max-threads", "3"], {"train": 1, "measure_parity": 3, "time_steps": 3}),
+    ],
+)
+def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threads):
+    config = SMALL | {"threads": 4, "frameworks": ["pytorch"], "execution": {"input": "per_image", "workers": 2}}
+    config["timing"] = {"rounds": 1}
+    done = snakemake(project, "-n", "-p", "all", "parity", "timing", *options, config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = {name: int(count) for name, count in re.findall(r"scripts/(\w+)\.py .*--threads[= ](\d+)", done.stdout)}
+    assert told == threads
+
+
+def test_what_lies_in_the_working_directory_and_a_users_pythonpath_have_no_say(project, monkeypatch):
+    """PYTHONSAFEPATH would hide the library from its programs, a PYTHONPATH with an empty part would put this folder before all."""
+    (project / "sklearn.py").write_text("raise SystemExit('the working directory was looked into')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    done = snakemake(project, "-c1", "resources/data/digits.npz", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
+    given = ["seeds=[1,2]", "recipe={epochs: 2, learning_rate: 1e-4, flips: true}", "data={dataset: digits, train_limit: 40}"]
+    done = snakemake(project, "-n", "-p", "--config", "variants=[alexnet_mod]", *given)
+    assert planned(done)["train"] == 2 * 2
+    assert "--epochs=2 " in done.stdout and "--learning-rate=0.0001 " in done.stdout and "--flips " in done.stdout
+    assert done.stdout.count("--train-limit=40 ") == 4
+    done = snakemake(project, "-n", "--config", "epochs=3")
+    assert done.stderr.splitlines()[-1].startswith("config: unknown key 'epochs', did you mean 'recipe.epochs' (recipe: {epochs: 3})?")
+
+
+def test_jobs_need_no_python_on_the_path(project):
+    """They run in the interpreter that runs Snakemake; with conda, in that of their environment."""
+    programs = {name: shutil.which(name) for name in ("bash", "sh", "tee", "which")}
+    (project / "bin").mkdir()
+    for name, path in programs.items():
+        (project / "bin" / name).symlink_to(path)
+    (project / "mine.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    command = [SNAKEMAKE, "resources/data/digits.npz", "-c1", "--configfile", "mine.yaml"]
+    environment = os.environ | {"PATH": str(project / "bin")}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project / "resources/data/digits.npz").exists()
+    conda = project / "bin" / "conda"
+    conda.write_text(CONDA, encoding="utf-8")
+    conda.chmod(0o755)
+    done = subprocess.run(
+        [*command, "-n", "-p", "--use-conda", "--forceall"], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "python -E -s scripts/prepare_data.py" in done.stdout and "/python " not in done.stdout
 
 
 def test_graphs_are_drawn_with_nothing_installed(project):
@@ -128,6 +214,8 @@ def test_the_smallest_campaign_comes_to_its_end(project):
     assert compared.empty and "words" in compared
     assert "nothing to compare" in (project / "results/small/pages/comparisons.html").read_text(encoding="utf-8")
     assert (project / "results/small/study.html").stat().st_size > 0
+    told = "The study: results/small/study.html  Tables: results/small/table.md  Every run: results/small/runs.csv  Figures: results/small/"
+    assert told in done.stdout
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -166,7 +254,7 @@ BACKEND = "scripts/alexbench/backends/pytorch.py"
         ({BACKEND: ("# Adam's constants", "# The constants of Adam")}, set()),
         ({BACKEND: ('"""See `alexbench.backends.Backend`."""', '"""Another text."""')}, set()),
         ({BACKEND: ("betas=(0.9, 0.999)", "betas=(0.9, 0.99)")}, {"pytorch"}),
-        ({"scripts/alexbench/loop.py": ("COLLAPSE_MARGIN = 0.01", "COLLAPSE_MARGIN = 0.02")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/loop.py": ("inv_cdf(0.975)", "inv_cdf(0.995)")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
         ({"scripts/alexbench/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),
         ({"scripts/alexbench/variants.py": ('title="AlexNet mod. (32)"', 'title="Small AlexNet"')}, set()),
@@ -199,6 +287,12 @@ def test_another_recipe_trains_again(finished, tmp_path):
     assert trained_again(finished, tmp_path, {}, SMALL | {"recipe": {"epochs": 2, "batch_size": 16}}) == {"pytorch", "tensorflow"}
 
 
+def test_a_gpu_that_is_shared_from_now_on_trains_nothing_again(finished):
+    done = snakemake(finished, "-n", "-p", "--resources", "gpu=2", config=SMALL | {"seeds": [1, 2], "runs_per_gpu": 2})
+    assert planned(done)["train"] == 2 and done.stdout.count("--runs-per-gpu 2 ") == 2
+    assert "Nothing to be done" in snakemake(finished, "-n", config=SMALL | {"runs_per_gpu": 2}).stdout
+
+
 def test_one_more_seed_trains_that_seed_alone(finished):
     jobs = planned(snakemake(finished, "-n", config=SMALL | {"seeds": [1, 2]}))
     assert jobs["train"] == 2
@@ -207,6 +301,96 @@ def test_one_more_seed_trains_that_seed_alone(finished):
 def test_moving_the_project_trains_nothing_again(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "moved")
     assert "Nothing to be done" in snakemake(tmp_path / "moved", "-n", config=SMALL).stdout
+
+
+@pytest.mark.parametrize(
+    "age",
+    [lambda path: 1000 if "results" in path.parts else 0, lambda path: zlib.crc32("/".join(path.parts[-3:]).encode()) % 1000],
+    ids=["all is newer than the results", "each file has another time"],
+)
+def test_the_time_of_a_file_trains_nothing_again(finished, tmp_path, age):
+    folder = tmp_path / "touched"
+    shutil.copytree(finished, folder)
+    now = time.time()
+    for path in folder.rglob("*"):
+        if ".snakemake" not in path.parts:
+            os.utime(path, (now - age(path),) * 2)
+    done = snakemake(folder, "-n", config=SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_a_plain_copy_trains_nothing_again(finished, tmp_path):
+    subprocess.run(["cp", "-r", finished, tmp_path / "copy"], check=True)
+    done = snakemake(tmp_path / "copy", "-n", config=SMALL)
+    assert done.returncode == 0 and "rule train:" not in done.stdout and "rule dataset:" not in done.stdout
+
+
+def test_purged_data_train_nothing_again(finished, tmp_path):
+    purged = tmp_path / "purged"
+    shutil.copytree(finished, purged, ignore=shutil.ignore_patterns("resources"))
+    assert "Nothing to be done" in snakemake(purged, "-n", config=SMALL).stdout
+    # Prepared anew by themselves, they are what they were, also to a further seed. (In one run with it, all seeds would be trained.)
+    done = snakemake(purged, "-c1", "prefetch", config=SMALL)
+    assert done.returncode == 0 and "study.html" not in done.stdout + done.stderr, "names a page that this run did not make"
+    assert planned(snakemake(purged, "-n", config=SMALL | {"seeds": [1, 2]}))["train"] == 2
+
+
+PRETRAINED = {
+    "results": "results/pretend",
+    "frameworks": ["pytorch"],
+    "variants": ["alexnet_pretrained"],
+    "seeds": [1],
+    "data": {"archive": "cifar.tar.gz"},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+RUN = "results/pretend/runs/pytorch/alexnet_pretrained/seed1"
+WEIGHTS = "resources/weights/alexnet_pretrained-pretrained.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pretended(tmp_path_factory) -> Path:
+    """A project in which Snakemake believes that one pretrained network was trained: what that leaves is there, as it knows it."""
+    folder = copy_of_the_workflow(tmp_path_factory.mktemp("pretended"))
+    for name in ("cifar.tar.gz", "alexnet.pth", "other"):
+        (folder / name).write_text(f"source {name}", encoding="utf-8")
+    for name in ("resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("prepared", encoding="utf-8")
+        fingerprint.note(folder / name)
+    (folder / RUN).mkdir(parents=True)
+    for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors"):
+        (folder / RUN / name).write_text("trained", encoding="utf-8")
+    done = snakemake(folder, "-c1", "--touch", "--forceall", f"{RUN}/metrics.json", config=PRETRAINED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "config", "again"),
+    [
+        (None, {}, set()),
+        ("cifar.tar.gz", {}, {"dataset", "train"}),
+        ("alexnet.pth", {}, {"weights", "train"}),
+        ("resources/data/cifar10.npz", {}, {"train"}),
+        (WEIGHTS, {}, {"train"}),
+        (None, {"data": {"archive": "other"}}, {"dataset", "train"}),
+        (None, {"weights": {"source": "other", "sha256": None}}, {"weights", "train"}),
+    ],
+    ids=["nothing", "archive", "weights", "prepared data", "prepared weights", "another archive", "other weights"],
+)
+def test_what_a_training_starts_from_counts_by_its_content(pretended, tmp_path, rewritten, config, again):
+    """Other bytes in the same place, though older than the results, and another place, train again; new times do not."""
+    folder = tmp_path / "changed"
+    shutil.copytree(pretended, folder)
+    for name in ("cifar.tar.gz", "alexnet.pth", "resources/data/cifar10.npz", WEIGHTS):
+        (folder / name).touch()
+    if rewritten:
+        (folder / rewritten).write_text("others", encoding="utf-8")
+        os.utime(folder / rewritten, (0, 0))
+    done = snakemake(folder, "-n", f"{RUN}/metrics.json", config=PRETRAINED | config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE)) == again
 
 
 def follow(document: Path, heading: str, folder: Path) -> None:
@@ -224,6 +408,18 @@ def follow(document: Path, heading: str, folder: Path) -> None:
                 file.write(f"\n{code}")
 
 
+def assert_tests_pass(folder: Path, *names: str) -> None:
+    """Run these files of the tests in `folder`, a copy of the workflow that was changed, but for the slow ones among them."""
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name in ("tests", "docs", "profiles"):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.is_file() and not (folder / path.name).exists():
+            shutil.copy(path, folder)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     """CONTRIBUTING.md, to the letter: a backend, an environment, a word in the configuration; no rule, loop or plot changes."""
     folder = tmp_path / "extended"
@@ -239,6 +435,9 @@ def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
     assert first["loss"] == second["loss"]
     jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
     assert jobs["train"] == 1
+    # Each test of a framework is then of this one too; here, those of what all frameworks have in common.
+    documented = "test_execution.py::test_the_documentation_says_what_is_in_the_fast_step"
+    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", documented)
 
 
 def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
@@ -252,6 +451,32 @@ def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
     done = snakemake(folder, "-n", config=SMALL | {"variants": ["alexnet_mod", "lenet"]})
     trained = re.findall(r"rule train:.*?wildcards: ([^\n]*)", done.stdout, re.DOTALL)
     assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
+
+
+def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; trainings on other data stay."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
+    runs = pd.read_csv(folder / "results/stripes/runs.csv")
+    assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
+    assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
+    assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
+    assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
+
+
+def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
+    """CONTRIBUTING.md, to the letter; nothing is trained for it."""
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    follow(ROOT / "CONTRIBUTING.md", "## A new figure", folder)
+    assert all((folder / f"results/small/figures/runs.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
+    jobs = planned(snakemake(folder, "-n", config=SMALL))
+    assert "plot_runs" not in jobs and "train" not in jobs
+    rules = [
+        f"test_workflow.py::{name}" for name in ("test_lint_has_nothing_to_say", "test_only_what_trains_or_measures_is_a_job_of_a_cluster")
+    ]
+    assert_tests_pass(folder, "test_conventions.py", "test_environments.py", *rules)
 
 
 def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
@@ -278,6 +503,85 @@ def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
     assert planned(snakemake(outer, "-n", "alexnet_all"))["alexnet_plot_classes"] == 2
     (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'), encoding="utf-8")
     assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
+
+
+MODULES = """
+FIRST = {
+    "results": "results/first",
+    "variants": ["alexnet_mod"],
+    "frameworks": ["pytorch"],
+    "seeds": [1],
+    "data": {"dataset": "digits", "archive": "cifar.tar.gz", "train_limit": 40, "test_limit": 20},
+    "weights": {"source": "alexnet.pth", "sha256": None},
+}
+SECOND = FIRST | {
+    "results": "results/second",
+    "variants": ["alexnet_pretrained"],
+    "frameworks": ["tensorflow"],
+    "weights": {"source": "alexnet.pth", "sha256": None, "classifier": "fresh"},
+}
+THIRD = SECOND | {"results": "results/third", "data": {"archive": "cifar.tar.gz"}}
+
+
+module first:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        FIRST
+
+
+module second:
+    snakefile:
+        "alexnet/Snakefile"
+    config:
+        SECOND
+
+
+module third:
+    snakefile:
+        "alexnet/Snakefile"
+    prefix:
+        "elsewhere"
+    config:
+        THIRD
+
+
+use rule * from first as first_*
+
+
+use rule * from second exclude dataset, weights as second_*
+
+
+use rule * from third as third_*
+"""
+
+
+def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
+    """Two that share data and weights, of which one prepares them, and one with a folder of its own; local files stay where they are."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    project.rename(outer / "alexnet")
+    for name, text in (("Snakefile", MODULES), ("cifar.tar.gz", "archive"), ("alexnet.pth", "weights")):
+        (outer / name).write_text(text, encoding="utf-8")
+    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "timing")]
+    done = snakemake(outer, "-n", "-p", *extra)
+    jobs = planned(done)
+    assert (jobs["first_train"], jobs["second_train"], jobs["third_train"]) == (1, 1, 1)
+    assert (jobs["first_dataset"], jobs["first_weights"], jobs["third_dataset"], jobs["third_weights"]) == (1, 1, 1, 1)
+    told = {re.search(r"--output (\S+)", line)[1]: line for line in done.stdout.splitlines() if re.search(r"scripts/(prepare|train)", line)}
+    fresh = "resources/weights/alexnet_pretrained-fresh.safetensors"
+    train = "results/second/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data resources/data/digits.npz --weights={fresh}" in told[train]
+    assert "--classifier fresh" in told[fresh] and "--source=alexnet.pth" in told[fresh]
+    train = "elsewhere/results/third/runs/tensorflow/alexnet_pretrained/seed1"
+    assert f"--data elsewhere/resources/data/cifar10.npz --weights=elsewhere/{fresh}" in told[train]
+    assert "--archive cifar.tar.gz" in told["elsewhere/resources/data/cifar10.npz"]
+    assert "--source=alexnet.pth" in told[f"elsewhere/{fresh}"]
+    # Rules are left out by their own names; what the rest asks for is then another one's, or there already.
+    for rules in ("all", "collect", "equal_time, train_as_long", "write_study, print_study"):
+        code = MODULES.replace("from third as", f"from third exclude {rules} as")
+        (outer / "Snakefile").write_text(code, encoding="utf-8")
+        assert planned(snakemake(outer, "-n", "third_parity"))["third_measure_parity"] == 1
 
 
 # Answers what Snakemake asks before it writes; nothing is solved or installed.
@@ -318,12 +622,24 @@ def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tm
     assert not list(folder.rglob("alexnet_pretrained/seed*/*")) and not list((folder / "resources").rglob("*.safetensors"))
 
 
+def test_another_url_with_the_same_last_part_is_prepared_again(project, server):
+    """With no hash to tell them apart, in the run that finds the configuration changed."""
+    target = "resources/weights/alexnet_pretrained-fresh.safetensors"
+    server.files |= {"one/a.pth": torchvision_weights(1), "two/a.pth": torchvision_weights(2)}
+    for path, content in server.files.items():
+        source = {"source": server.url(path), "sha256": None, "classifier": "fresh"}
+        done = snakemake(project, "-c1", target, config=SMALL | {"variants": ["alexnet_pretrained"], "weights": source})
+        assert done.returncode == 0, done.stderr
+        assert weights.read(project / target)[1]["source_sha256"] == sha256(content)
+
+
 def test_a_broken_archive_ends_the_run_and_names_it(project):
     (project / "cifar-10-python.tar.gz").write_bytes(b"<!DOCTYPE html><html>not found</html>")
     done = snakemake(project, "-c1", config={"data": {"archive": "cifar-10-python.tar.gz"}, "variants": ["alexnet_mod"]})
     assert done.returncode == 1
     log = (project / "logs/data/cifar10.log").read_text(encoding="utf-8")
     assert log.startswith("cifar10: cifar-10-python.tar.gz is an HTML page") and "Traceback" not in log
+    assert f"logs/data/cifar10.log ends:\n    {log.splitlines()[-1]}\n" in done.stderr
     assert not list((project / "resources").rglob("*.npz"))
 
 
@@ -396,3 +712,14 @@ def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
     names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]
     elsewhere = {name for name, block in zip(names, blocks, strict=True) if "    localrule: True\n" not in block}
     assert elsewhere == {"train", "train_as_long", "measure_parity", "time_steps"}
+
+
+@pytest.mark.parametrize("shut", ["results/small", "results/small/runs/pytorch", "resources/data"])
+def test_a_folder_that_one_may_not_enter_is_named_and_nothing_is_planned_again(project, shut):
+    (project / shut).mkdir(parents=True)
+    (project / shut).chmod(0)
+    (project / "mine.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    command = [*AS_ANYBODY, SNAKEMAKE, "-n", "--configfile", "mine.yaml"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "train" not in done.stdout + done.stderr
+    assert f"{shut} cannot be " in done.stderr and "(Permission denied)" in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alexbench import weights
-from alexbench.files import InputError
+from alexbench.files import InputError, RefusedError
 
 _LOGITS = "logits"
 
@@ -34,7 +34,7 @@ class Progress:
 
     `epochs_run`: whole epochs; `steps_run`: steps of the epoch after these, and `epoch_seconds` their time; `history`: a dict a
     whole epoch; `logits`: float32 (n, 10) of the test images after the last whole epoch; `interruptions`: how often the run was resumed;
-    `device_names`: what it has run on.
+    `device_names`: what it has run on; `runs_per_gpu`: how many shared a GPU of these at most.
     """
 
     clocks: Clocks = field(default_factory=Clocks)
@@ -45,6 +45,7 @@ class Progress:
     logits: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     interruptions: int = 0
     device_names: list[str] = field(default_factory=list)
+    runs_per_gpu: int = 1
 
 
 def save(path: Path, identity: dict, progress: Progress, state: dict[str, np.ndarray]) -> None:
@@ -69,6 +70,8 @@ def load(path: Path, identity: dict, say: Callable[[str], None]) -> tuple[Progre
         different = _differences(identity, theirs)
         reason = f"it is of another run ({different})" if different else ""
         progress = Progress(**content | {"clocks": Clocks(**content["clocks"]), "logits": state.pop(_LOGITS)})
+    except RefusedError:  # it may be whole
+        raise
     except (InputError, KeyError, TypeError, ValueError) as error:
         reason = f"it is damaged ({error})"
     if reason:

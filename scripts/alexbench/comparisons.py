@@ -1,14 +1,16 @@
 """Which cell is better, which is faster: pairs of cells, with intervals, and no more said than these allow."""
 
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
+from alexbench import provenance, stats, tables
 from alexbench.files import InputError
 from alexbench.results import STATUSES, counted, read_predictions
 from alexbench.stats import Interval
+from alexbench.tables import Column
 
 SIGNIFICANT = 1 - stats.CONFIDENCE
 NOT_COMPARED = "not compared"
@@ -42,6 +44,25 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         alike = [(ours, theirs) for ours, theirs in groups if not _unlike(ours, theirs)]
         rows += [{"kind": kind} | _compared(ours, theirs) for ours, theirs in alike or groups]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read(path: Path | str) -> pd.DataFrame:
+    """comparisons.csv, as `compare.py` wrote it; InputError where it is not whole."""
+    key = [f"{name}_{part}" for name in ("a", "b") for part in ("framework", "variant", "group")]
+    return tables.read(path, {name: _column(name) for name in COLUMNS}, "delete it and make it again with scripts/compare.py", key)
+
+
+def _column(name: str) -> Column:
+    """What a column of the table holds, by its name."""
+    if name == "kind":
+        return Column(choices=("framework", "variant"))
+    if name == "paired":
+        return Column(bool)
+    if name.endswith(("_n", "_group", "_pairs", "_different", *STATUSES[1:])):
+        return Column(int, 0)
+    if name.endswith(("_low", "_high", "_difference", "_ratio", "_p")):
+        return Column(float, gaps=True)
+    return Column(gaps=name.endswith(("_made_with", "_unlike")))
 
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:

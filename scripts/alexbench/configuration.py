@@ -1,10 +1,14 @@
 """The configuration checked: one line an error, naming key, value and choices."""
 
 import difflib
+import errno
+import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 
 import yaml
@@ -13,9 +17,9 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from alexbench import backends, variants
+from alexbench import backends, execution, variants
 from alexbench.download import is_url
-from alexbench.files import InputError
+from alexbench.files import InputError, cause, raise_refusal
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
 
@@ -32,24 +36,33 @@ _KINDS = Draft202012Validator.TYPE_CHECKER.redefine_many(
 def load(*overlays: Path | str) -> dict:
     """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it, and checked."""
     config = _defaults()
-    for path in overlays:
+    for path in paths(overlays):
         try:
-            overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"config: {path} cannot be read ({error})") from None
+            overlay = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise_refusal(error, "config", path)
+            raise InputError(f"config: {path} cannot be read ({' '.join(str(error).split())})") from None
         if not isinstance(overlay, dict):
             raise InputError(f"config: {path} holds no keys; config/config.yaml shows them")
-        _update(config, overlay)
+        _update(config, _read_text(overlay, _schema()))
     mistakes = errors(config)
     if mistakes:
         raise InputError("\n".join(mistakes))
     return config
 
 
+def paths(given: Iterable[Path | str]) -> list[Path]:
+    """The configuration files that a user named, ~ and all; one that is not to be had is left for `load` to refuse."""
+    try:
+        return [Path(path).expanduser() for path in given]
+    except RuntimeError as error:  # the home of nobody
+        raise InputError(f"config: {', '.join(map(str, given))}: {error}; give the whole path") from None
+
+
 def complete(config: dict) -> None:
-    """Give every key that `config` leaves out its value in config/config.yaml."""
+    """Give every key that `config` leaves out its value in config/config.yaml, and take text for what it means (`_read_text`)."""
     whole = _defaults()
-    _update(whole, config)
+    _update(whole, _read_text(config, _schema()))
     config.update(whole)
 
 
@@ -63,6 +76,37 @@ def _update(config: dict, changes: dict) -> None:
             _update(config[key], value)
         else:
             config[key] = value
+
+
+@cache
+def _schema() -> dict:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _read_text(value: object, schema: dict) -> object:
+    """`value` with text, wherever `schema` wants something else than text, replaced by what it means in YAML.
+
+    Snakemake reads --config 'seeds=[1, 2]' as a list of two texts, and PyYAML reads 1e-4, a number since YAML 1.2, as text.
+    """
+    types = schema.get("type", [])
+    if isinstance(value, str):
+        meant = _meaning(value)
+        # Text is allowed there too: the schema says what is to become of null, of nothing else.
+        value = value if "string" in types and meant is not None else meant if meant is not None or "null" in types else value
+    if isinstance(value, dict):
+        return {key: _read_text(part, schema.get("properties", {}).get(key, {})) for key, part in value.items()}
+    return [_read_text(part, schema.get("items", {})) for part in value] if isinstance(value, list) else value
+
+
+def _meaning(text: str) -> object:
+    """What `text` stands for in a YAML file; itself where that is text, a date or no YAML."""
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", text):
+        return float(text)
+    try:
+        meant = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return text
+    return meant if meant is None or isinstance(meant, bool | int | float | list | dict) else text
 
 
 def errors(config: dict) -> list[str]:
@@ -79,12 +123,18 @@ def errors(config: dict) -> list[str]:
         if isinstance(value, str) and value not in names:
             noun = kind.removesuffix("s")
             lines.append(f"config: {key}: unknown {noun} {_short(value)}{_meant(value, names)}; choose from {', '.join(names)}")
+    if isinstance(pair, dict) and pair.get("variant") == pair.get("as_long_as") is not None:
+        lines.append(f"config: equal_time: variant and as_long_as are both {_short(pair['variant'])}; name two networks to compare")
+    if not found:
+        # Which switches there are is a framework's to know; a configuration names none.
+        excluded = execution.contradictions(config["execution"], config["device"], recipe=config["recipe"])
+        lines += [f"config: {line}" for line in excluded]
     return lines
 
 
 @cache
 def _validator() -> Validator:
-    return extend(Draft202012Validator, type_checker=_KINDS)(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+    return extend(Draft202012Validator, type_checker=_KINDS)(_schema())
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -95,20 +145,20 @@ def _explain(error: ValidationError) -> Iterator[str]:
         known = list(error.schema["properties"])
         for name in (name for name in value if name not in known):
             dotted = ".".join([*path, str(name)])
-            yield f"config: unknown key {_short(dotted)}{_meant(str(name), known)}; choose from {', '.join(known)}"
+            yield f"config: unknown key {_short(dotted)}{_meant_key(str(name), value[name], known)}; choose from {', '.join(known)}"
     elif rule == "required":
         missing = next(name for name in bound if name not in value and f"'{name}'" in error.message)
         yield f"config: key {'.'.join([*path, missing])!r} is missing; config/config.yaml shows it"
     elif rule == "enum":
         yield f"config: {key}: unknown value {_short(value)}{_meant(str(value), bound)}; choose from {', '.join(bound)}"
     elif rule == "uniqueItems":
-        twice = [item if item.isprintable() else repr(item) for item, count in Counter(map(str, value)).items() if count > 1]
+        twice = [_cut(item if item.isprintable() else repr(item)) for item, count in Counter(map(str, value)).items() if count > 1]
         yield f"config: {key}: {', '.join(twice)} is listed more than once"
     elif rule == "minItems":
         yield f"config: {key}: the list is empty; name at least one"
     elif rule == "type":
         wanted = " or ".join([bound] if isinstance(bound, str) else bound)
-        yield f"config: {key}: {_short(value)} is of the wrong type; give {_article(wanted)} {wanted}"
+        yield f"config: {key}: {_short(value)} is of the wrong type; give {_article(wanted)} {wanted}{_example(value, error.schema, path)}"
     elif rule in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         relation = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}[rule]
         yield f"config: {key}: {_short(value)} is out of range; give a number {relation} {bound}"
@@ -119,7 +169,10 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 def _short(value: object) -> str:
     """A value as Python writes it, on one line of bearable length."""
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:150]}...{text[-20:]}"
 
 
@@ -130,6 +183,53 @@ def _article(noun: str) -> str:
 def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.7)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _meant_key(name: str, value: object, known: list[str]) -> str:
+    """The key that an unknown one was meant to be: one of the same section, `known`, or one of another section with that place shown."""
+    if difflib.get_close_matches(name, known, n=1, cutoff=0.9):
+        return _meant(name, known)
+    if value is None and name.partition(":")[0] in known:
+        return f" (a space belongs after the colon: {name.replace(':', ': ', 1)})"
+    places = dict(_places(_schema()))
+    exact = [dotted for dotted in places if name in (dotted, places[dotted])]
+    if not exact and difflib.get_close_matches(name, known, n=1, cutoff=0.7):
+        return _meant(name, known)
+    near = difflib.get_close_matches(name, places.values(), n=1, cutoff=0.7)
+    for dotted in exact or [dotted for dotted in places if places[dotted] in near]:
+        section, _, key = dotted.rpartition(".")
+        written = f"{key}: {_as_yaml(value)}"
+        return f", did you mean {dotted!r} ({f'{section}: {{{written}}}' if section else f'{written}, outside of all sections'})?"
+    return ""
+
+
+def _as_yaml(value: object) -> str:
+    """A simple value as a YAML file has it; dots for any other."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value) if isinstance(value, int | float) else value
+    return text if isinstance(text, str) and re.fullmatch(r"[\w./+-]{1,60}", text) else "..."
+
+
+def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
+    """Every key with a value of its own, with its sections and without."""
+    for name, inner in schema["properties"].items():
+        if "properties" in inner:
+            yield from _places(inner, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", name
+
+
+def _example(value: object, schema: dict, path: list[str]) -> str:
+    """How a list or a section is written, for who wrote something else: with what they wrote or, where that is no list's, by default."""
+    if schema["type"] == "array":
+        parts = [_as_yaml(part) for part in (re.split(r" *, *", value) if isinstance(value, str) else [value])]
+        if "..." in parts:
+            parts = [_as_yaml(part) for part in reduce(getitem, path, _defaults())]
+        return f", such as [{', '.join(parts[:10])}]"
+    if schema["type"] == "object" and "properties" in schema:
+        return f", such as {{{next(iter(schema['properties']))}: ...}}"
+    return ""
 
 
 def missing_files(config: dict) -> list[str]:
@@ -143,15 +243,22 @@ def missing_files(config: dict) -> list[str]:
     for key, source, what in needed:
         if is_url(source):
             continue
-        if not _exists(source):
-            lines.append(f"config: {key}: {_short(source)} does not exist; give the path of {what} or a URL")
+        refused = _refusal(source)
+        if refused:
+            lines.append(f"config: {key}: {_short(source)} {refused}; give the path of {what} or a URL")
         elif "{" in source or "}" in source:
             lines.append(f"config: {key}: {_short(source)} has braces, which Snakemake takes for wildcards; give the file another name")
     return lines
 
 
-def _exists(path: str) -> bool:
+def _refusal(path: str) -> str:
+    """Why a path cannot be read, as far as is known without opening it: "does not exist"; "" where nothing stands in the way."""
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, the home of nobody, not text that can be a path
-        return False
+        place = Path(path).expanduser()
+        if not place.exists():
+            return "does not exist"
+        return "" if os.access(place, os.R_OK) else f"cannot be read ({os.strerror(errno.EACCES)})"
+    except OSError as error:  # no access to its folder, too long
+        return f"cannot be read ({cause(error)})"
+    except (RuntimeError, ValueError):  # the home of nobody, not text that can be a path
+        return "does not exist"

@@ -5,18 +5,16 @@ import hashlib
 import io
 import pickle
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from alexbench.files import InputError, replacing
-
-DATASETS = ("cifar10", "digits")
+from alexbench import arrays, contents
+from alexbench.files import InputError, raise_refusal, replacing
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
 # SHA-256 of the members of cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html).
@@ -100,9 +98,10 @@ class Dataset:
 
 def save(dataset: Dataset, path: Path | str) -> None:
     """Write `dataset` as .npz, uncompressed: it is read by every cell."""
-    with replacing(path) as temporary:
+    # Through a file of ours, since NumPy adds .npz to a name without.
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
-            temporary,
+            file,
             name=np.array(dataset.name),
             train_images=dataset.train_images,
             train_labels=dataset.train_labels,
@@ -113,23 +112,75 @@ def save(dataset: Dataset, path: Path | str) -> None:
 
 
 def load(path: Path | str) -> Dataset:
-    """Read what `save` wrote; InputError where the file is not whole or not of this form."""
+    """Read what `save` wrote, or arrays of that form that a user made: labels may be any integers, (n,) or (n, 1).
+
+    InputError where the file is not whole, not of this form, or has fewer images or classes than a training and its tables need. Sizes
+    are checked before anything is read into memory.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        name, classes = str(arrays.pop("name")), tuple(arrays.pop("classes").tolist())
-        dataset = Dataset(name=name, classes=classes, **arrays)
+        read = arrays.read(path, (field.name for field in fields(Dataset)))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
+        raise_refusal(error, "data", path)
         raise InputError(f"data: {path} is not a whole data file ({error}); delete it and make it again") from None
+    name, classes = read["name"], read["classes"]
+    if name.dtype.kind != "U" or name.ndim or not str(name).strip():
+        raise InputError(f"data: {path}: name is {name.dtype} {name.shape}; expected a name: np.array('mine')")
+    names = classes.tolist() if classes.dtype.kind == "U" and classes.ndim == 1 else None
+    if not names or not all(text.strip() for text in names):
+        raise InputError(f"data: {path}: classes are {classes.dtype} {classes.shape}; expected names: np.array(['cat', 'dog', ...])")
+    if len(set(names)) < len(names):
+        twice = next(text for text in names if names.count(text) > 1)
+        raise InputError(f"data: {path} names class {twice!r} more than once; each needs a name of its own")
+    splits = {}
     for split in ("train", "test"):
-        images, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or labels.shape != images.shape[:1]:
-            raise InputError(f"data: {path} has {split} images {images.dtype} {images.shape}; expected uint8 (n, height, width, 3)")
-        if labels.dtype != np.int64 or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(dataset.classes):
-            raise InputError(f"data: {path} has {split} labels outside 0..{len(dataset.classes) - 1}")
-    return dataset
+        images = _images(path, split, read[f"{split}_images"])
+        splits |= {f"{split}_images": images, f"{split}_labels": _labels(path, split, read[f"{split}_labels"], len(images), names)}
+    sides = [splits[f"{split}_images"].shape[1] for split in ("train", "test")]
+    if sides[0] != sides[1]:
+        raise InputError(f"data: {path} has train images of side {sides[0]} and test images of side {sides[1]}; make them of one size")
+    return Dataset(name=str(name), classes=tuple(names), **splits)
+
+
+def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
+    """`images` where they are uint8 (n, side, side, 3) with n above 0; else an InputError that says how to make them so."""
+    what = f"data: {path} has {split} images {images.dtype} {images.shape}"
+    expected = "expected uint8 (n, side, side, 3)"
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
+        raise InputError(f"{what}, which are grey; {expected}: repeat their one channel three times")
+    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
+        raise InputError(f"{what}, channels first; {expected}: images.transpose(0, 2, 3, 1)")
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise InputError(f"{what}; {expected}")
+    if images.dtype != np.uint8:
+        raise InputError(f"{what}; {expected}, values 0 to 255: scale and round them, then astype('uint8')")
+    if not len(images):
+        raise InputError(f"{what}, which is none; every class needs training and test images")
+    if images.shape[1] != images.shape[2] or not images.shape[1]:
+        raise InputError(f"{what}, not square; {expected}: cut or scale them to squares")
+    return np.ascontiguousarray(images)
+
+
+def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names: list[str]) -> np.ndarray:
+    """`labels` as int64 (n,); InputError unless they are integers in 0..classes-1, one for each image, with images of every class."""
+    what = f"data: {path} has {split} labels {labels.dtype} {labels.shape}"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InputError(f"{what}, one-hot; expected the number of each image's class: labels.argmax(axis=1)")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{what}; expected integers from 0 to {len(names) - 1}, the place of the class in classes")
+    if labels.shape not in ((images,), (images, 1)):
+        raise InputError(f"{what} for {images} images; expected one label for each image")
+    labels = labels.reshape(-1)
+    if labels.min() < 0 or labels.max() >= len(names):
+        found = f"they run from {labels.min()} to {labels.max()}"
+        raise InputError(f"data: {path} has {split} labels outside 0..{len(names) - 1} ({found}); it names {len(names)} classes")
+    labels = labels.astype(np.int64)
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        missing = names[int(counts.argmin())]
+        raise InputError(f"data: {path} has no {split} image of class {missing!r}; every class needs training and test images")
+    return labels
 
 
 def digits() -> Dataset:
@@ -152,11 +203,22 @@ def cifar10(source: Path | str) -> Dataset:
     extracted, and the unpickler knows NumPy's arrays alone. InputError names the file, what was found and what was expected.
     """
     source = Path(source)
-    members = dict(_folder_members(source) if source.is_dir() else _archive_members(source))
+    members, hashes, others = {}, {}, []
+    for path, content in _folder_members(source) if source.is_dir() else _archive_members(source):
+        name = path.rpartition("/")[2]
+        if content is None:
+            others.append(path)
+        # Whatever its folder is called; where there are two of a name, the right one.
+        elif hashes.get(name) != CIFAR10_MEMBERS[name]:
+            members[name], hashes[name] = content, hashlib.sha256(content).hexdigest()
     for name, expected in CIFAR10_MEMBERS.items():
         if name not in members:
-            raise InputError(f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name}; expected the seven files of cifar-10-python.tar.gz")
-        found = hashlib.sha256(members[name]).hexdigest()
+            there = [*members, *others]
+            holds = f"{', '.join(map(ascii, there[:5]))}{', ...' if len(there) > 5 else ''}" if there else "nothing"
+            raise InputError(
+                f"cifar10: {source} lacks {CIFAR10_FOLDER}/{name} (it holds {holds}); expected the seven files of cifar-10-python.tar.gz"
+            )
+        found = hashes[name]
         if found != expected:
             raise InputError(
                 f"cifar10: {name} in {source} has SHA-256 {found}, expected {expected}; "
@@ -180,36 +242,48 @@ def cifar10(source: Path | str) -> Dataset:
     return Dataset("cifar10", *train, *test, classes)
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _folder_members(folder: Path) -> Iterator[tuple[str, bytes | None]]:
+    """The names in a folder; with their content, those of CIFAR-10's."""
     inner = folder / CIFAR10_FOLDER
-    for name in CIFAR10_MEMBERS:
-        path = (inner if inner.is_dir() else folder) / name
-        if path.is_file():
-            _check_size(name, path.stat().st_size, folder, _MEMBER_LIMIT_BYTES)
-            yield name, path.read_bytes()
+    for path in sorted((inner if inner.is_dir() else folder).iterdir()):
+        if path.name in CIFAR10_MEMBERS and path.is_file():
+            _check_size(path.name, path.stat().st_size, folder, _MEMBER_LIMIT_BYTES)
+            yield path.name, path.read_bytes()
+        else:
+            yield path.name, None
 
 
-def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """The names in a tar archive, packed or not; with their content, those of CIFAR-10's, whatever their folder."""
     expected = "expected cifar-10-python.tar.gz (170,498,071 bytes)"
     try:
         with path.open("rb") as file:
-            start = file.read(64)
-        if start[:2] != b"\x1f\x8b":
-            what = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "no gzip file"
-            raise InputError(f"cifar10: {path} is {what} (it starts with {start[:16]!r}); {expected}")
+            start = file.read(512)
+        packed = start[:2] == b"\x1f\x8b"
+        # Some browsers and proxies unpack what they fetch.
+        if not packed and not contents.is_tar(start):
+            kind = contents.describe(path)
+            what = f"{kind}, perhaps for a login" if contents.is_html(kind) else f"no gzip file and no tar archive but {kind}"
+            raise InputError(f"cifar10: {path} is {what}; {expected}")
         # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
-        with gzip.open(path) as unzipped, tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive:
+        with (
+            gzip.open(path) if packed else path.open("rb") as unzipped,
+            tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive,
+        ):
             for member in archive:
-                folder, _, name = member.name.rpartition("/")
-                if name in CIFAR10_MEMBERS and folder.removeprefix("./") == CIFAR10_FOLDER and member.isfile():
+                name = member.name.rpartition("/")[2]
+                if name in CIFAR10_MEMBERS and member.isfile():
                     _check_size(name, member.size, path, _MEMBER_LIMIT_BYTES)
-                    yield name, archive.extractfile(member).read()
+                    yield member.name, archive.extractfile(member).read()
+                elif not member.isdir():
+                    yield member.name, None
             # tarfile takes a damaged header for the end; reading on to the real end has gzip check length and CRC.
             while content.read(1 << 20):
                 pass
     except FileNotFoundError:
         raise InputError(f"cifar10: {path} does not exist; set data.archive to cifar-10-python.tar.gz or its folder") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:  # tarfile raises them all
+        raise_refusal(error, "cifar10", path)
         size = path.stat().st_size
         raise InputError(f"cifar10: {path} ({size:,} bytes) is truncated or damaged ({error}); {expected}") from None
 

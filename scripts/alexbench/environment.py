@@ -5,6 +5,7 @@ import platform
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,16 +37,50 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+# What changes bits or speed without the program's doing, and is nobody's default. Numbers of threads are not among it: options say those.
+SURROUNDINGS = (
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_DETERMINISTIC_OPS",
+    "TF_XLA_FLAGS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "XLA_FLAGS",
+)
+
+
+def surroundings() -> dict[str, str]:
+    """Exported variables that change results or speed, with their values; asked for before a framework is imported, which sets some."""
+    return {name: os.environ[name] for name in SURROUNDINGS if name in os.environ}
+
+
 def git_commit() -> str | None:
-    """Commit of this code, with "-dirty" where files differ from it; None outside a repository or without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    """Commit of this code, with "-dirty" where files differ from it; None outside a repository.
+
+    Where git cannot tell it, None as well, with a line on stderr that says why.
+    """
+    # safe.directory: git reads no checkout of another user's, since its configuration may start programs; whoever gets here runs that
+    # checkout's code already. fsmonitor would be such a program, and is not needed.
+    command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
+    command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return None
-    return done.stdout.strip() or None
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    else:
+        reason = done.stderr.strip().partition("\n")[0]
+        if done.returncode == 0:
+            return done.stdout.strip()
+    print(f"git_commit is left empty, since git does not tell the commit of {folder} ({reason})", file=sys.stderr)
+    return None
 
 
 def queue_seconds() -> float | None:

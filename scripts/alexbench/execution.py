@@ -3,8 +3,11 @@
 import argparse
 import ctypes
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from alexbench import numeric
 from alexbench.files import InputError
 
 INPUTS = ("resident", "per_image")
@@ -17,13 +20,23 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 class Switch:
     """Something that a framework can do or leave to make a step faster.
 
-    `title`: what is done, for tables and figures. `devices`: where it can be done ("cpu", "cuda"). `fast`: where it belongs to the
-    fast step, since it was measured to help there.
+    `title`: what is done, for tables and figures. `devices`: where it can be done ("cpu", "cuda").
+    `fast`: where it was measured to help and so belongs to the fast step: by device, the precisions. docs/benchmarks.md has the figures.
+    `expected`: devices whose fast step has it although nobody measured it there yet: it leaves out work and cannot cost anything.
+    `excludes`: what it cannot be combined with, and why: another switch, "deterministic", or an input. One of two switches says it.
+    `needs`: by device, the switches without which it computes something else, and why.
     """
 
     title: str
     devices: tuple[str, ...] = ("cpu", "cuda")
-    fast: tuple[str, ...] = ()
+    fast: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    expected: tuple[str, ...] = ()
+    excludes: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def in_fast(self, device: str, precision: str) -> bool:
+        """Whether the fast step has it."""
+        return precision in self.fast.get(device, ()) or device in self.expected
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,8 @@ class Execution:
     prepares one image after another on the host, the way of the frameworks' tutorials.
     `workers`: per_image's processes (PyTorch) or parallel calls (TensorFlow) beside the training one; 0 for none.
     `resize`: where per_image resizes, "image" by image on the host or the whole "batch" in the network; "framework" for its tutorials' way.
-    `step`: "fast", "plain" (the tutorials' way), or either with switches of the framework's turned on: "plain+channels_last".
+    `step`: "fast", "plain" (the tutorials' way), or either with switches of the framework's turned on: "plain+channels_last". "fast" leaves
+    out the switches that the rest of the execution excludes.
     `precision`: of matrix products and convolutions. "fp32" is IEEE's; "tf32" (GPUs alone) rounds their factors to 10 bits of mantissa,
     "bf16" to 7 and keeps activations so; weights, sums and Adam stay fp32.
     `deterministic`: the same bits each time on a GPU too, by slower kernels; on a CPU they are the same anyway.
@@ -48,15 +62,29 @@ class Execution:
     deterministic: bool = False
 
     def switches(self, known: dict[str, Switch], device: str) -> dict[str, bool]:
-        """Which of a framework's switches are on, of those that `device` has. InputError where `step` names another."""
+        """Which of a framework's switches are on, of those that `device` has. InputError where `step` names another, or two that exclude
+        each other."""
         base, *extra = self.step.split("+")
         there = {name: switch for name, switch in known.items() if device in switch.devices}
         if base not in STEPS or not set(extra) <= set(there):
             unknown = base if base not in STEPS else next(name for name in extra if name not in there)
             raise InputError(
-                f"step: unknown {unknown!r} in {self.step!r}; choose fast or plain, then any of {', '.join(f'+{name}' for name in there)}"
+                f"execution.step: unknown {unknown!r} in {self.step!r}; "
+                f"choose fast or plain, then any of {', '.join(f'+{name}' for name in there)}"
             )
-        return {name: name in extra or (base == "fast" and device in switch.fast) for name, switch in there.items()}
+        self.check(device, known)
+        return {name: self._turns_on(name, known, device) for name in there}
+
+    def _turns_on(self, name: str, known: Mapping[str, Switch], device: str) -> bool:
+        """Whether a switch is named, or belongs to the fast step and goes with all that was asked for."""
+        base, *extra = self.step.split("+")
+        fast = base == "fast" and known[name].in_fast(device, self.precision)
+        return name in extra or (fast and not any(_reason(name, other, known) for other in [*self._conditions(), *extra]))
+
+    def _conditions(self) -> dict[str, str]:
+        """What a switch may exclude besides other switches, each with the setting that asks for it."""
+        conditions = {self.input: f"execution.input: {self.input}"}
+        return conditions | ({"deterministic": "execution.deterministic: true"} if self.deterministic else {})
 
     @classmethod
     def from_options(cls, args: argparse.Namespace) -> "Execution":
@@ -68,14 +96,63 @@ class Execution:
         said = [f"--{name}={value}" for name, value in vars(self).items() if name != "deterministic"]
         return [*said, "--deterministic" if self.deterministic else "--no-deterministic"]
 
-    def check(self, device: str) -> None:
-        """InputError where `device` cannot do what is asked for."""
-        if self.precision == "tf32" and device != "cuda":
-            raise InputError("execution.precision: tf32 is a GPU's number format, and this training runs on a CPU; say fp32 or bf16")
-        if self.input == "resident" and self.workers:
-            raise InputError(
-                f"execution.workers: {self.workers} workers have nothing to do with input: resident; say 0, or input: per_image"
+    def check(self, device: str, known: Mapping[str, Switch] | None = None) -> None:
+        """InputError where `device` cannot do what is asked for, or parts of it exclude each other; `known`: the framework's switches."""
+        for line in contradictions(vars(self), device, known or {}):
+            raise InputError(line)
+
+
+def contradictions(
+    execution: Mapping[str, Any],
+    device: str,
+    known: Mapping[str, Switch] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    as_long_as: bool = False,
+) -> Iterator[str]:
+    """What excludes each other in what was asked for, a line each, with the way out. The only place that decides it.
+
+    `execution`, `recipe`: their values by key, as in the configuration. `device`: "auto" where it is not known yet. `known`: the switches
+    of the framework, as soon as there is one. `as_long_as`: the time of another run decides the number of epochs.
+    """
+    how = Execution(**execution)
+    if how.precision == "tf32" and device == "cpu":
+        yield "execution.precision: tf32 is a GPU's number format, and device is cpu; say fp32 or bf16, or train on a GPU"
+    if how.input == "resident":
+        if how.workers:
+            yield f"execution.workers: {how.workers} workers have nothing to do with input: resident; say workers: 0, or input: per_image"
+        if how.resize == "image":
+            yield (
+                "execution.resize: image does not go with execution.input: resident, which resizes a batch at a time; "
+                "say resize: framework, or input: per_image"
             )
+    given = how._conditions()
+    for name in how.step.split("+")[1:]:
+        for other, label in given.items():
+            if reason := _reason(name, other, known or {}):
+                yield f"execution.step: +{name} and {label} exclude each other ({reason}); leave one of them out"
+        given[name] = f"+{name}"
+        needs = known[name].needs.get(device, {}) if known and name in known else {}
+        for other, reason in needs.items():
+            if not how._turns_on(other, known, device):
+                yield f"execution.step: +{name} needs +{other} on a {device.upper()} ({reason}); say {how.step}+{other}"
+    if recipe is None:
+        return
+    if how.input != "resident" and (recipe["flips"] or recipe["crop_padding"]):
+        yield (
+            f"recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone, not with "
+            f"{how.input}; say input: resident, or flips: false and crop_padding: 0"
+        )
+    epochs, warm_up = recipe["epochs"], recipe["warm_up_epochs"]
+    if warm_up > epochs:
+        yield f"recipe.warm_up_epochs: {warm_up:g} is more than the {epochs} epochs of recipe.epochs; lower it, or train longer"
+    if as_long_as and recipe["schedule"] != "constant":
+        yield f"recipe.schedule: {recipe['schedule']} has to know the number of epochs, --as-long-as does not; choose constant"
+
+
+def _reason(name: str, other: str, known: Mapping[str, Switch]) -> str | None:
+    """Why a switch and something else exclude each other; None where they do not."""
+    here, there = (known[key].excludes if key in known else {} for key in (name, other))
+    return here.get(other) or there.get(name)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +160,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     defaults = Execution()
     group = parser.add_argument_group("execution")
     group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
-    group.add_argument("--workers", type=int, default=defaults.workers, metavar="N", help="of per_image, beside the training (%(default)s)")
+    group.add_argument(
+        "--workers",
+        type=numeric.few,
+        default=defaults.workers,
+        metavar="N",
+        help="of per_image, beside the training (%(default)s)",
+    )
     group.add_argument("--resize", choices=RESIZES, default=defaults.resize, help="where per_image resizes (%(default)s)")
     group.add_argument("--step", default=defaults.step, metavar="fast|plain", help="or with switches: plain+channels_last (%(default)s)")
     switch = argparse.BooleanOptionalAction

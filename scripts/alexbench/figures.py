@@ -24,7 +24,8 @@ GREY = "#555555"
 
 
 def style() -> None:
-    """Set fonts, grid and sizes for every figure that follows."""
+    """Set fonts, grid and sizes for every figure that follows; a matplotlibrc of the user's, which may ask for TeX, has no say."""
+    matplotlib.rcdefaults()
     sns.set_theme(
         context="paper",
         style="whitegrid",
@@ -82,16 +83,22 @@ def about(runs: pd.DataFrame, _: Language | None = None) -> str:
     return text + (_("; runs of a cell differ in %(what)s", what=", ".join(mixed)) if mixed else "")
 
 
+def _png(name: str) -> Path:
+    if Path(name).suffix != ".png":
+        raise argparse.ArgumentTypeError(f"{name!r} does not end in .png; name it so, and an SVG is written beside it")
+    return Path(name)
+
+
 def parser(description: str, runs: bool = True, language: bool = False, cell: bool = False) -> argparse.ArgumentParser:
     """The options that the plotting programs share; `cell`: those of the ones that draw a single cell."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if runs:
         p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
     if cell:
-        p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images and their classes; made by prepare_data.py")
+        p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="the images that the runs were trained on")
         p.add_argument("--framework", required=True, metavar="NAME")
         p.add_argument("--variant", required=True, metavar="NAME")
     if language:
         p.add_argument("--language", choices=LANGUAGES, default="en", help="of the figure's texts (%(default)s)")
-    p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
+    p.add_argument("--output", required=True, type=_png, metavar="PNG", help="the figure; an SVG is written beside it")
     return p

@@ -3,9 +3,12 @@
 import errno
 import fcntl
 import glob
+import io
 import json
 import os
 import shutil
+import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,51 +16,136 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-# What the machine refuses, and not the program or its input.
-_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+# The way out of what the operating system refuses; of what is not listed, mending it is all that can be said.
+_WAYS_OUT = {
+    errno.ENOENT: "make it first, or name another one",
+    errno.EACCES: "ask its owner for access (chmod), or name another one",
+    errno.EPERM: "ask its owner for access, or name another one",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "part of this path is a file and no folder; name another one",
+    errno.EEXIST: "remove what has this name, or name another one",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its links lead in a circle; name another one",
+}
+_MEND = "mend that, and the same command goes on"
+# Of a file's name, what names its temporary folder: a name may have 255 bytes, and a character four.
+_PREFIX_LENGTH = 40
 
 
 class InputError(Exception):
     """Something the user gave is wrong. The message names the thing, the value and the way out; no traceback is shown."""
 
 
+class RefusedError(InputError):
+    """The operating system does not let a file be read. What it holds may be whole: nobody is told to delete it."""
+
+
 def run_program(main: Callable[[], int]) -> NoReturn:
-    """Run a program and exit with its status; for an InputError, with its message and status 1."""
+    """Run a program and exit with its status; for an InputError or what the operating system refuses, with one line and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # Neither a locale without our dashes nor a file's odd name ends a program. (A closed stream is None.)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main())
+        status = main()
+        if sys.stdout:
+            sys.stdout.flush()  # here, where its failure can still be told
+        sys.exit(status)
     except InputError as error:
         sys.exit(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has read enough, as `head` does. Python flushes once more when it ends: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except io.UnsupportedOperation:  # an OSError by name, a fault of ours by nature
+        raise
+    except OSError as error:
+        name = _name(error) or Path(sys.argv[0]).name
+        sys.exit(f"{name}: {cause(error)}; {_WAYS_OUT.get(error.errno, _MEND)}" if error.errno else f"{name}: {error}")
+
+
+def cause(error: Exception) -> str:
+    """What is wrong, without the error number and the file's name, which the caller's sentence has."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def raise_refusal(error: Exception, about: str, path: Path | str) -> None:
+    """RefusedError, which starts with `about`, where `error` is the operating system's and not one of the content of `path`."""
+    # Readers of a damaged file look for a place before its start, which is an invalid argument.
+    if isinstance(error, OSError) and error.errno not in (None, 0, errno.EINVAL):
+        name = _name(error) or path
+        raise RefusedError(f"{about}: {name} cannot be read ({error.strerror}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
+
+
+def _name(error: OSError) -> str:
+    """The file that an error is about; "" where it names none."""
+    return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `path` (whose folder is made if need be); it becomes `path` unless the block raises.
 
-    InputError where the machine does not let it be written: a full or read-only disk, no more descriptors. What a process that was
-    killed left of the same file is deleted.
+    Where `path` is a link, the file that it leads to is replaced; a device or a pipe is written to. InputError where the operating system
+    does not let it be written. What a process that was killed left of the same file is deleted.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if is_special(path):
+            with tempfile.TemporaryDirectory() as folder:
+                temporary = Path(folder, path.name)
+                yield temporary
+                with temporary.open("rb") as content, path.open("wb") as special:
+                    shutil.copyfileobj(content, special)
+            return
+        target = path.resolve() if path.is_symlink() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
             _delete_unless_locked(left)
-        with _temporary_folder(path) as folder:
-            temporary = folder / path.name
+        with _temporary_folder(target) as folder:
+            temporary = folder / target.name
             yield temporary
             # Some libraries make private files; results are to be read by whoever may read the folder.
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            temporary.replace(target)
     except OSError as error:
-        if error.errno not in _MACHINE:
+        name = _name(error)
+        # What the block reads is another file, and whoever reads it tells of it.
+        if not error.errno or (name and not path.is_relative_to(name) and _prefix(path) not in name):
             raise
-        raise InputError(f"{path} cannot be written ({error.strerror}); mend that, and the same command goes on") from None
+        where = f": {name}" if name and Path(name) in path.parents else ""
+        raise InputError(f"{path} cannot be written ({error.strerror}{where}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
+
+
+def _mode(path: Path) -> int:
+    """What kind of file a path leads to, as `stat` has it; 0 where there is none."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is written to and not replaced: a device, a pipe, a process's open file as /dev/stdout is."""
+    place = path.parent.resolve() / path.name
+    link = place.readlink() if place.is_symlink() else Path()
+    if any(text.startswith("/proc/") for text in map(str, (place, link))):
+        return True
+    mode = _mode(path)
+    return mode != 0 and not stat.S_ISREG(mode)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:_PREFIX_LENGTH]}."
 
 
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, locked as long as its writer lives. A folder, since libraries put files of their own beside theirs."""
     while True:
-        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         handle = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -91,11 +179,36 @@ def _umask() -> int:
 
 def refusal(folder: Path | str) -> str | None:
     """Why nothing can be written into a folder, which need not exist; None where it can. Nothing is written to find out."""
-    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
-    if os.access(there, os.W_OK | os.X_OK):
-        return None
-    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
-    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+    for path in (Path(folder).absolute(), *Path(folder).absolute().parents):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                return f"{path} is a link to nothing"
+            continue
+        except OSError as error:
+            return error.strerror
+        if not stat.S_ISDIR(mode):
+            return os.strerror(errno.ENOTDIR)
+        if os.access(path, os.W_OK | os.X_OK):
+            return None
+        return os.strerror(errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES)
+    return None
+
+
+def check_open(about: str, *paths: Path | str) -> None:
+    """InputError where a folder on the way to one of `paths`, which need not exist, may not be entered: it names the folder."""
+    for path in map(Path, paths):
+        for folder in reversed((path, *path.parents)):
+            try:
+                shut = stat.S_ISDIR(folder.stat().st_mode) and not os.access(folder, os.R_OK | os.X_OK)
+            except PermissionError:  # a link into a folder that is shut
+                shut = True
+            except OSError:
+                break
+            if shut:
+                refused = OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+                raise_refusal(refused, about, folder)
 
 
 def write_json(path: Path | str, content: dict) -> None:

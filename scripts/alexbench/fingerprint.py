@@ -1,10 +1,11 @@
-"""Hashes of code by meaning: comments, docstrings and layout left out. They tell Snakemake what a change touches."""
+"""Hashes of code by meaning (without comments, docstrings and layout) and of data by content: what Snakemake reruns depends on them."""
 
 import ast
 import hashlib
 from functools import cache
 from pathlib import Path
 
+from alexbench.files import is_special, replacing
 from alexbench.spec import Variant
 
 LIBRARY = Path(__file__).parent
@@ -15,13 +16,14 @@ TRAINING = (
     "weights.py",
     "datasets.py",
     "recipe.py",
+    "streams.py",
     "loop.py",
     "checkpoint.py",
     "interruption.py",
     "execution.py",
     "backends/__init__.py",
 )
-TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "execution.py", "backends/__init__.py")
+TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "streams.py", "execution.py", "backends/__init__.py")
 
 
 def of_source(source: str) -> str:
@@ -86,3 +88,46 @@ def of_variant(variant: Variant) -> str:
     """A hash of what a variant's training depends on: all of its declaration but title and description."""
     trained = (variant.input_size, variant.layers, variant.normalisation, variant.pretrained)
     return hashlib.sha256(repr(trained).encode()).hexdigest()[:12]
+
+
+@cache
+def of_content(path: Path) -> str | None:
+    """A hash of a file's bytes, or of the batches in CIFAR-10's extracted folder; None where nothing is there."""
+    if path.is_dir():
+        batches = sorted({*path.glob("*batch*"), *path.glob("cifar-10-batches-py/*batch*")})
+        return hashlib.sha256(" ".join(f"{file.name} {_sha256(file)}" for file in batches if file.is_file()).encode()).hexdigest()[:12]
+    return _sha256(path)[:12] if path.is_file() else None
+
+
+def note(path: Path) -> None:
+    """Write the SHA-256 of a prepared file beside it, as sha256sum does, for `of_prepared`; nothing beside a device or a pipe."""
+    if is_special(path):
+        return
+    with replacing(_beside(path)) as temporary:
+        temporary.write_text(f"{_sha256(path)}  {path.name}\n", encoding="utf-8")
+
+
+@cache
+def of_prepared(path: Path) -> str | None:
+    """None for a file that is as its program wrote and noted it, or that is not there; otherwise a hash of its content.
+
+    So a file that is made again from the same source looks the same before and after, and one put in its place does not.
+    """
+    if not path.is_file():
+        return None
+    try:
+        noted = _beside(path).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        noted = []
+    found = _sha256(path)
+    return None if noted[:1] == [found] else found[:12]
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+@cache
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

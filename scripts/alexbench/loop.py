@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite, sqrt
 from pathlib import Path
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -32,16 +33,16 @@ GPU_STEPS_PER_CALL = 10
 # Without a terminal, a line of progress at most this often; the progress file somewhat more so.
 SECONDS_PER_LINE = 30.0
 SECONDS_PER_FILE = 5.0
-# A final loss this close to that of guessing means that the network learned nothing.
-COLLAPSE_MARGIN = 0.01
+# Standard deviations of a 95 % interval. By the standard library: the environments of the frameworks have no SciPy.
+NORMAL = NormalDist().inv_cdf(0.975)
 
 
 @dataclass
 class Outcome:
     """What a training came to.
 
-    `status`: "completed"; "diverged" where a loss was not finite (accuracy and loss are None then); "collapsed" where the
-    network ended at guessing. `progress`: history, clocks, and the test images' logits by the last epoch's weights.
+    `status`: "completed"; "diverged" where a loss was not finite (accuracy and loss are None then); "collapsed" as `has_collapsed`
+    says. `progress`: history, clocks, and the test images' logits by the last epoch's weights.
     """
 
     status: str
@@ -103,9 +104,21 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def has_collapsed(logits: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether a network ended at guessing: a loss within 0.01 of ln(classes), or one class for every image."""
-    at_chance = abs(cross_entropy(logits, labels) - log(logits.shape[1])) < COLLAPSE_MARGIN
-    return at_chance or len(np.unique(logits.argmax(axis=1))) == 1
+    """Whether a network learned nothing: it names one class for every image, or its accuracy is not above chance.
+
+    Chance is the largest class's share of the images, and above it is where Wilson's 95 % interval of the accuracy is. The loss does not
+    decide: a network that is right may be unsure, and one that guesses may be sure. Logits (n, classes), labels (n,).
+    """
+    predicted = logits.argmax(axis=1)
+    chance = np.bincount(labels).max() / len(labels)
+    lower = wilson_lower(int((predicted == labels).sum()), len(labels))
+    return len(np.unique(predicted)) == 1 or bool(lower <= chance)
+
+
+def wilson_lower(correct: int, n: int) -> float:
+    """Lower end of Wilson's 95 % score interval of `correct` right answers of `n`: that of `stats.wilson`, without SciPy."""
+    share, z = correct / n, NORMAL**2 / n
+    return (share + z / 2 - sqrt(z * share * (1 - share) + z**2 / 4)) / (1 + z)
 
 
 def peak_process_memory_bytes() -> int:
@@ -130,6 +143,7 @@ def train(
     say: Callable[[str], None] = print,
     budget_seconds: float | None = None,
     events: Events | None = None,
+    runs_per_gpu: int = 1,
 ) -> Outcome:
     """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
 
@@ -137,6 +151,7 @@ def train(
     Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
     training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
     With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says. `events` is told of each.
+    `runs_per_gpu` goes on record.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
@@ -155,6 +170,7 @@ def train(
     device_name = backend.describe()["device_name"] or environment.cpu_name()
     if device_name not in progress.device_names:
         progress.device_names.append(device_name)
+    progress.runs_per_gpu = max(progress.runs_per_gpu, runs_per_gpu)
     clocks = progress.clocks
     clocks.setup_seconds += setup_seconds
     clocks.compile_seconds += compile_seconds

@@ -1,6 +1,11 @@
 """A trained network as one file: its weights, with all that is needed to use them, in whichever framework is at hand."""
 
 import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +15,11 @@ from alexbench import backends, spec, variants, weights
 from alexbench.execution import Execution
 from alexbench.files import InputError
 from alexbench.recipe import Recipe
+
+# Of images that a network was trained on: far above any that would be resized to 224 pixels, and no danger to memory.
+LARGEST_SIDE = 1024
+# Of pixels in 0..1. Images that differ by less are all one colour, and dividing by it leaves float32's range.
+SMALLEST_STD = 1e-6
 
 
 def save(path: Path | str, variant: spec.Variant, trained: weights.Weights, mean: np.ndarray, std: np.ndarray, **about: object) -> None:
@@ -42,24 +52,117 @@ class Network:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float64 (n, classes), of uint8 RGB images (n, height, width, 3), resized to the network's input."""
         logits = self.backend.predict(images).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise InputError(
+                "the network's outputs are not finite numbers, so its weights are damaged; use another run's model.safetensors"
+            )
         # By hand, since a framework's environment has no SciPy.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
 
 def load(path: Path | str, framework: str | None = None, device: str = "cpu") -> Network:
-    """The network that `save` wrote, in the framework that trained it or another one. InputError where the file is not one, or damaged."""
-    tensors, metadata = weights.read(path)
-    try:
-        about = {key: json.loads(value) for key, value in metadata.items()}
-        variant, mean, std = variants.get(about["variant"]), np.float32(about["mean"]), np.float32(about["std"])
-        about |= {"classes": [str(name) for name in about["classes"]], "side": int(about["side"])}
-        framework = framework or str(about["framework"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a trained network of this workflow ({error}); take the model.safetensors of a run") from None
+    """The network that `save` wrote, in `framework`, or else in the one that trained it, or else in one that is installed.
+
+    InputError, naming file, field and value, where the file is not one, or damaged.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder; take the model.safetensors of a run in it")
+    with weights.opened(path) as file:
+        about = _checked(path, file.metadata() or {})
+        variant = variants.get(about["variant"])
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        types = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+        shapes = {name: (tuple(part.get_shape()), types.get(part.get_dtype(), part.get_dtype())) for name, part in slices.items()}
+        # Before a tensor is read: a wrong file can be larger than the memory.
+        weights.check_shapes(variant, shapes, str(path))
+        tensors = {name: file.get_tensor(name) for name in shapes}
     weights.check(variant, tensors, str(path))
-    backend_class = backends.load(framework, Execution())
+    backend_class = _backend(framework, about["framework"], path)
     recipe = Recipe().resolved(backend_class.conventions, variant.normalisation)
-    backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
-    backend.set_weights(tensors)
+    mean, std = np.float32(about["mean"]), np.float32(about["std"])
+    with _quiet():
+        backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
+        backend.set_weights(tensors)
     return Network(backend, about)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what TensorFlow's C++ says of processors and GPUs, which no setting turns off; it is written where the block raises."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed, so that nothing is seen anyway
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, InputError):
+                said.seek(0)
+                os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _backend(asked: str | None, trained_by: str, path: Path | str) -> type[backends.Backend]:
+    """The framework asked for; else the one that trained the network, or where that is not installed, another one, which is said."""
+    try:
+        return _imported(asked or trained_by)
+    except backends.MissingError as missing:
+        for other in () if asked else backends.FRAMEWORKS:
+            if other != trained_by:
+                with suppress(backends.MissingError):
+                    found = _imported(other)
+                    print(f"{path} was trained in {trained_by}, which is not installed here; using --framework {other}", file=sys.stderr)
+                    return found
+        raise missing from None
+
+
+def _imported(framework: str) -> type[backends.Backend]:
+    with _quiet():
+        return backends.load(framework, Execution())
+
+
+def _checked(path: Path | str, metadata: dict[str, str]) -> dict:
+    """What `save` was told, by key. InputError, naming file, field and value, where that cannot be."""
+
+    def refusal(field: str, found: str, expected: str) -> InputError:
+        found = found if len(found) <= 60 else f"{found[:57]}..."
+        what = f"its metadata have {found} as {field}; expected {expected}"
+        return InputError(f"{path} is not a trained network of this workflow ({what}); take the model.safetensors of a run")
+
+    about = {}
+    for key, text in metadata.items():
+        try:
+            about[key] = json.loads(text)
+        except (ValueError, RecursionError):
+            raise refusal(key, repr(text), "JSON") from None
+    outputs = {name: spec.describe(variant)[-1].output_shape[0] for name, variant in variants.VARIANTS.items()}
+    # In this order, since the number of classes is the variant's.
+    rules = {
+        "variant": (lambda name: name in list(outputs), f"one of {', '.join(outputs)}"),
+        "framework": (lambda name: name in backends.FRAMEWORKS, f"one of {', '.join(backends.FRAMEWORKS)}"),
+        "classes": (lambda names: _are_names(names, outputs[about["variant"]]), "a different name for each output of the network"),
+        "side": (lambda side: type(side) is int and 1 <= side <= LARGEST_SIDE, f"whole pixels, from 1 to {LARGEST_SIDE}"),
+        "mean": (lambda mean: _are_colours(mean, 0), "3 numbers from 0 to 1"),
+        "std": (lambda std: _are_colours(std, SMALLEST_STD), f"3 numbers from {SMALLEST_STD:g} to 1"),
+    }
+    for field, (holds, expected) in rules.items():
+        if field not in about:
+            raise refusal(field, "nothing", expected)
+        if not holds(about[field]):
+            raise refusal(field, repr(about[field]), expected)
+    return about
+
+
+def _are_names(value: object, number: int) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value) and len(value) == len({*value}) == number
+
+
+def _are_colours(value: object, least: float) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) and least <= number <= 1 for number in value)

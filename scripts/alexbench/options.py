@@ -1,31 +1,10 @@
 """Options that programs share."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from alexbench import backends, environment, variants
-
-
-def positive(kind: type) -> Callable[[str], float]:
-    """An argparse type: a number of `kind` above zero."""
-
-    def parse(text: str):
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    parse.__name__ = f"positive {kind.__name__}"
-    return parse
-
-
-def share(text: str) -> float:
-    """An argparse type: a number from 0 up to 1, without it."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
-    return value
+from alexbench import backends, datasets, environment, numeric, spec, variants
+from alexbench.files import InputError
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -34,4 +13,16 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
     parser.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
-    parser.add_argument("--threads", type=positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
+    parser.add_argument("--threads", type=numeric.positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
+
+
+def load_network(args: argparse.Namespace) -> tuple[datasets.Dataset, spec.Variant]:
+    """The data set and the variant that `add_network`'s options name; InputError unless the network has one output for each class."""
+    dataset, variant = datasets.load(args.data), variants.get(args.variant)
+    outputs = spec.describe(variant)[-1].output_shape[0]
+    if outputs != len(dataset.classes):
+        raise InputError(
+            f"data: {args.data} has {len(dataset.classes)} classes, but {variant.name} has {outputs} outputs; "
+            f"give {outputs} classes, or declare a variant with {len(dataset.classes)} outputs (CONTRIBUTING.md)"
+        )
+    return dataset, variant

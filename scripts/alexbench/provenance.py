@@ -11,8 +11,8 @@ from alexbench.files import InputError
 
 # What was to be computed. Runs of a cell that differ here are of two experiments.
 EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision")
-# What it was computed on, which must be the same for seconds to be compared.
-HARDWARE = ("device", "device_name", "cpu_name", "threads")
+# What it was computed on, and with how many others on the same GPU, which must be the same for seconds to be compared.
+HARDWARE = ("device", "device_name", "cpu_name", "threads", "runs_per_gpu")
 # What it was computed with besides. The commit is not among them: most commits change nothing of what trains a cell, `code` is its hash.
 SOFTWARE = ("settings.", "versions.", "gpu.driver", "code")
 CELL = ["framework", "variant"]

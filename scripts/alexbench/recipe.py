@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from alexbench.datasets import Dataset
+from alexbench.files import InputError
+from alexbench.streams import Use, stream
 
 INITIALISATIONS = ("framework", "torch", "keras", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
@@ -65,10 +67,20 @@ class Recipe:
 
 
 def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each."""
+    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each.
+
+    InputError where a channel does not vary.
+    """
     match normalisation:
         case "dataset":
-            return dataset.channel_statistics()
+            mean, std = dataset.channel_statistics()
+            if not (std > 1e-6).all():
+                channel = ("red", "green", "blue")[int(std.argmin())]
+                raise InputError(
+                    f"data: the {channel} channel of {dataset.name}'s training images is constant, so it cannot be scaled to unit spread; "
+                    "give images that vary in it, or set recipe.normalisation to unit"
+                )
+            return mean, std
         case "imagenet":
             return np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
         case "unit":
@@ -115,15 +127,15 @@ def learning_rates(recipe: Recipe, images: int, epoch: int) -> np.ndarray:
 def batches(recipe: Recipe, images: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[Plan]:
     """The steps of one epoch, at most `steps` a plan, those of the smaller last batch in a plan of its own; the first `done` are left out.
 
-    Order and crops depend on seed and epoch alone, so that every framework sees the same batches in the same order.
+    Order, crops and mirroring each depend on seed and epoch only, so that every framework sees the same batches in the same order, and the
+    images come in the same order with and without the others.
     """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(images)
+    order = stream(seed, Use.ORDER, epoch).permutation(images)
     crops = np.zeros((images, 3), np.int32)
     if recipe.crop_padding:
-        crops[:, :2] = random.integers(0, 2 * recipe.crop_padding + 1, (images, 2))
+        crops[:, :2] = stream(seed, Use.CROPS, epoch).integers(0, 2 * recipe.crop_padding + 1, (images, 2))
     if recipe.flips:
-        crops[:, 2] = random.integers(0, 2, images)
+        crops[:, 2] = stream(seed, Use.FLIPS, epoch).integers(0, 2, images)
     rates = learning_rates(recipe, images, epoch)
     size = recipe.batch_size
     whole = images // size

@@ -2,17 +2,16 @@
 
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats
-from alexbench.files import InputError
+from alexbench import arrays, datasets, provenance, stats, tables
+from alexbench.files import InputError, raise_refusal
+from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
 # What frameworks do differently when they are left alone.
@@ -51,10 +50,40 @@ _EXPECTED = {
     "threads": (int, 1, None),
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
+# None where a run had all images.
+_LIMITS = ("train_limit", "test_limit")
 
-# Columns of tables that are text, whatever they look like, and those of every history.
+# Columns of tables that are text, whatever they look like: version 3.10 is no number, nor is a hash of digits.
 _TEXTS = ("made_with", "code", "network", "git_commit")
+# Of every history; `read_history` knows which of its numbers may be none.
 _HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+
+
+def _columns(expected: dict, **like: bool) -> dict[str, Column]:
+    """For a table's reader what `expected` says of metrics."""
+    kinds = {key: float if kind is _NUMBER else kind for key, (kind, *_) in expected.items()}
+    bounds = {key: {"least": least, "most": np.inf if most is None else most} for key, (_, least, most) in expected.items()}
+    return {key: Column(kinds[key], **bounds[key], **like) for key in expected}
+
+
+_MADE_WITH = {"group": Column(int, 1), "made_with": Column(gaps=True)}
+_OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset", "start", "device_name", "parameters")
+_MEASURED = _columns(_OF_COMPLETED, gaps=True) | _columns({"train_seconds": _EXPECTED["train_seconds"]}, gaps=True)
+# runs.csv, a row a run; some columns are not in tables of older runs.
+_RUNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | _MADE_WITH
+_RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
+_RUNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
+_RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
+# table.csv, a row a cell and group.
+_CELLS = _columns({key: _EXPECTED[key] for key in _OF_BOTH}) | _MADE_WITH
+_CELLS |= {f"{name}{part}": column for name, column in _MEASURED.items() for part in ("", "_low", "_high")}
+_CELLS |= {f"{name}_sd": Column(float, 0, gaps=True) for name in MEASURES}
+_CELLS |= {"n": Column(int, 0)} | dict.fromkeys(STATUSES[1:], Column(int, 0))
+_CELLS |= {f"study_{name}": column for name, column in _MEASURED.items()}
+_CELLS |= {f"{name}_minus_study": Column(float, gaps=True) for name in MEASURES}
+_CELLS |= {f"{name}_study_within": Column(bool, gaps=True) for name in MEASURES}
+_STUDY = {"framework": Column(), "variant": Column(), "parameters": Column(int, 1)} | _MEASURED
+_COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 
 @dataclass(frozen=True)
@@ -75,19 +104,22 @@ def grid(root: Path, frameworks: Iterable[str], variants: Iterable[str], seeds: 
     return [Run(f, v, s, root / f / v / f"seed{s}") for f in frameworks for v in variants for s in seeds]
 
 
-def read_metrics(run: Run) -> dict:
-    """A run's metrics.json, checked: InputError names the file, the field, its value and what was expected."""
-    path = run.folder / "metrics.json"
+def read_metrics(run: Run, path: Path | None = None) -> dict:
+    """A run's metrics.json, or `path`, checked: InputError names the file, the field, its value and what was expected."""
+    path = path or run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
     if not isinstance(metrics, dict):
         raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
     status = metrics.get("status")
     if status not in STATUSES:
         raise InputError(f"results: {path}: status is {status!r}; expected one of {', '.join(STATUSES)}")
-    for key, (kind, least, most) in (_EXPECTED | (_OF_COMPLETED if status == "completed" else {})).items():
+    expected = _EXPECTED | (_OF_COMPLETED if status == "completed" else {})
+    expected |= {key: (int, 1, None) for key in _LIMITS if metrics.get(key) is not None}
+    for key, (kind, least, most) in expected.items():
         value = metrics.get(key)
         number = isinstance(value, _NUMBER)
         # Neither NaN nor infinite, nor an integer that no float can hold.
@@ -107,13 +139,7 @@ def read_history(folder: Path | str) -> pd.DataFrame:
     path = Path(folder) / "history.csv"
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
-    try:
-        history = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"results: {path} is not a whole history ({error}); {again}") from None
-    absent = [name for name in _HISTORY if name not in history]
-    if absent:
-        raise InputError(f"results: {path} lacks {', '.join(absent)}; {again}")
+    history = tables.read(path, dict.fromkeys(_HISTORY, Column(object, gaps=True)), again, what="history")
     epochs = history.epoch.tolist()
     if epochs != list(range(1, beside["epochs"] + 1)):
         raise InputError(f"results: {path} has the epochs {epochs}; its metrics.json is of {beside['epochs']}; {again}")
@@ -133,9 +159,9 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            logits, labels = file["logits"], file["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logits, labels = arrays.read(path, ("logits", "labels")).values()
+    except (OSError, ValueError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} is not a whole file of predictions ({error}); {again}") from None
     images = beside["test_images"]
     if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int64 or not len(logits) == len(labels) == images:
@@ -153,12 +179,16 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _metrics_beside(folder: Path | str) -> dict:
-    """The metrics.json of a run whose place in the grid is not known."""
-    path = Path(folder) / "metrics.json"
+    return read_metrics_file(Path(folder) / "metrics.json")
+
+
+def read_metrics_file(path: Path) -> dict:
+    """The metrics of a run whose place in the grid is not known, checked."""
     try:
         found = json.loads(path.read_bytes())
-        return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent))
+        return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent), path)
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise_refusal(error, "results", path)
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None
 
 
@@ -179,6 +209,8 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
+        # Those of before there was this choice had a GPU each.
+        metrics = {"runs_per_gpu": 1} | metrics
         rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
@@ -198,7 +230,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
     off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
     "Wilson", for a single run, of its test images.
-    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure lies within our interval.
+    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure, which is a single run's,
+    lies within the 95 % prediction interval of a further run (`_run_low`, `_run_high`); None for one run, which has no such interval.
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
     rows = []
@@ -212,6 +245,8 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
             if measure == "accuracy" and len(values) == 1:
                 found = stats.wilson(round(found.value * first.test_images), first.test_images)
             row |= {measure: found.value, f"{measure}_sd": values.std(), f"{measure}_low": found.low, f"{measure}_high": found.high}
+            further = _possible(measure, stats.prediction_interval(values))
+            row |= {f"{measure}_run_low": further.low, f"{measure}_run_high": further.high}
         row["accuracy_interval"] = {0: None, 1: "Wilson"}.get(len(completed), "t")
         row["n"] = len(completed)
         row |= {status: int((cell.status == status).sum()) for status in STATUSES[1:]}
@@ -227,7 +262,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
     for measure in MEASURES:
         reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
-        low, high = table[f"{measure}_low"], table[f"{measure}_high"]
+        low, high = table[f"{measure}_run_low"], table[f"{measure}_run_high"]
         table[f"{measure}_minus_study"] = table[measure] - reference
         table[f"{measure}_study_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
     return table
@@ -249,11 +284,32 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def read_runs(path: Path | str, more: Iterable[str] = ()) -> pd.DataFrame:
+    """runs.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of `more` columns."""
+    columns = {name: Column(object, gaps=True) for name in more} | _RUNS
+    return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*provenance.CELL, "seed"))
+
+
+def read_cells(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFrame:
+    """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of the columns `needed`."""
+    columns = {name: replace(column, optional=name not in needed) for name, column in _CELLS.items()}
+    return _read(path, columns, (*provenance.CELL, "group"))
+
+
 def read_table(path: Path | str) -> pd.DataFrame:
-    """runs.csv or table.csv, as `collect.py` wrote it."""
-    # Version 3.10 is no number, nor is a hash of digits.
-    texts = [name for name in pd.read_csv(path, nrows=0) if name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")]
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)).fillna({"made_with": ""})
+    """`read_runs` or `read_cells`, whichever it is: for work by hand."""
+    found = tables.read(path, dict.fromkeys(provenance.CELL, Column()), _COLLECT_AGAIN)
+    return read_runs(path) if "seed" in found else read_cells(path)
+
+
+def _read(path: Path | str, columns: dict[str, Column], key: tuple[str, ...]) -> pd.DataFrame:
+    def is_text(name: str) -> bool:
+        return name in _TEXTS or name.startswith("versions.") or name.endswith("_sha256")
+
+    table = tables.read(path, columns, _COLLECT_AGAIN, key, is_text)
+    if table.empty:
+        raise InputError(f"table: {path} has no row; {_COLLECT_AGAIN}")
+    return table.fillna({"made_with": ""})
 
 
 def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
@@ -265,9 +321,36 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
     return found
 
 
+def limits_of(run: pd.Series) -> tuple[int | None, int | None]:
+    """A run's train_limit and test_limit; None where it had all images."""
+    return tuple(None if pd.isna(run.get(key)) else int(run[key]) for key in _LIMITS)
+
+
+def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
+    """Load the whole data set in `file`; InputError where a run, whatever became of it, saw other images, within its limits."""
+    dataset = datasets.load(file)
+    hashes = {}
+    for _, run in runs.iterrows():
+        limits = limits_of(run)
+        if limits not in hashes:
+            try:
+                hashes[limits] = f"data_sha256 {dataset.limited(*limits).sha256()}"
+            except InputError as error:
+                hashes[limits] = str(error)
+        if hashes[limits] != f"data_sha256 {run.data_sha256}":
+            limited = "".join(f", {key} {limit}" for key, limit in zip(_LIMITS, limits, strict=True) if limit)
+            raise InputError(
+                f"results: the predictions in {run.folder} are not of the test images in {file}, or the run had other training images:\n"
+                f"  the run: {run.dataset}{limited}: data_sha256 {run.data_sha256}\n"
+                f"  the file: {dataset.name}{limited}: {hashes[limits]}\n"
+                "Give the file that the run was trained on, or delete the run's folder and run its cell again"
+            )
+    return dataset
+
+
 def read_study(path: Path | str) -> pd.DataFrame:
     """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return pd.read_csv(path)
+    return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", provenance.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
@@ -335,9 +418,12 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
     if table.study_accuracy.notna().any():
         text += " Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
         if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
-            text += "; in parentheses ours minus the study's, and whether the study's lies within our interval"
+            text += "; in parentheses ours minus the study's and, where n > 1, whether the study's lies within the 95 % prediction "
+            text += "interval of a further run of ours"
             text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
         text += "."
+    if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
+        text += f" Runs shared a GPU, {' or '.join(map(str, packed))} at a time: their seconds say nothing of runs that had one each."
     text += f" {comparison(table)}"
     if table.made_with.any():
         text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import results
+from alexbench import results, timing_results
 from alexbench.stats import Interval
 
 
@@ -175,7 +175,7 @@ def timing_ratios(folder: Path) -> pd.DataFrame | None:
     path = folder / "timing_ratios.csv"
     if not path.exists():
         return None
-    table = pd.read_csv(path)
+    table = timing_results.read_ratios(path)
     return table[table.arm.isin(["notebook", "fast"])]
 
 

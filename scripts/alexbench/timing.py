@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from alexbench import recipe as recipes
 from alexbench.backends import Backend
-from alexbench.execution import Execution
+from alexbench.execution import Execution, contradictions
 from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
 from alexbench.recipe import Plan, Recipe
 
@@ -21,7 +21,7 @@ LEAST_STEPS = 2
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train. `kind`: "ladder" (by number of rung), "precision" (the last rung in other numbers), or "extra"; `change`: what is
+    """A way to train. `kind`: "ladder" (by number of rung), "precision" (the fast step in other numbers), or "extra"; `change`: what is
     done since the rung below, or what is special about it."""
 
     name: str
@@ -47,11 +47,13 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
             extra.append(Arm("image_resize", "extra", f"{WORKERS} workers, resized image by image", elsewhere))
     step = "plain"
     rungs.append(Arm("resident", "ladder", "data set on the device", Execution(step=step)))
-    switches = [(name, switch.title) for name, switch in backend.switches.items() if device in switch.fast]
-    for name, title in switches:
+    fast = Execution()
+    # Where the fast step has no switch at all it is the plain one, and measured all the same: others are compared with it.
+    *below, last = [name for name, on in fast.switches(backend.switches, device).items() if on] or [None]
+    for name in below:
         step += f"+{name}"
-        last = name == switches[-1][0]
-        rungs.append(Arm("fast" if last else name, "ladder", title, Execution(step="fast" if last else step)))
+        rungs.append(Arm(name, "ladder", backend.switches[name].title, Execution(step=step)))
+    rungs.append(Arm("fast", "ladder", backend.switches[last].title if last else "the fast step, which is the plain one here", fast))
     precisions = {"cpu": ("bf16",), "cuda": ("tf32", "bf16")}[device]
     others = [Arm(precision, "precision", f"in {precision}", Execution(precision=precision)) for precision in precisions]
     if device == "cuda":
@@ -61,7 +63,10 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
     for step in backend.extra_steps[device]:
         name = step.partition("+")[2]
         extra.append(Arm(name, "extra", f"{step.partition('+')[0]} step, {backend.switches[name].title}", Execution(step=step)))
-    return [*rungs, *others, *extra]
+    for arm in (*rungs, *others):
+        arm.execution.check(device, backend.switches)
+    # What does not go with this fast step cannot be tried on top of it.
+    return [*rungs, *others, *(arm for arm in extra if not any(contradictions(vars(arm.execution), device, backend.switches)))]
 
 
 def measure(backend: Backend, images: int, recipe: Recipe, seed: int, seconds: float) -> dict:

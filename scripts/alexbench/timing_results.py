@@ -1,31 +1,82 @@
 """From the rounds of the timing experiment to its table, ratios and text. NumPy and pandas only."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alexbench import spec, variants
+from alexbench import spec, tables, variants
 from alexbench.files import InputError
 from alexbench.stats import Interval, ratio_interval
+from alexbench.tables import Column
 
 PLACE = ["device", "variant", "framework"]
+_AGAIN = "delete it and make it again with scripts/collect_timing.py"
+_NAME, _VARIANT, _POSITIVE = Column(), Column(choices=tuple(variants.VARIANTS)), Column(float, 1e-12)
+_KIND, _DEVICE = Column(choices=("ladder", "precision", "extra")), Column(choices=("cpu", "cuda"))
+_ARM = {"framework": _NAME, "variant": _VARIANT, "arm": _NAME, "kind": _KIND, "change": _NAME}
+_MACHINE = {"framework_title": _NAME, "variant_title": _NAME, "device": _DEVICE, "device_name": _NAME, "dataset": _NAME}
+_MACHINE |= dict.fromkeys(("threads", "batch_size"), Column(int, 1)) | dict.fromkeys(("matmul_flops", "copy_bytes"), _POSITIVE)
 MEASURES = ("together_seconds", "loader_seconds", "step_seconds")
+_COSTS = ("start_seconds", "import_seconds", "first_step_seconds", "peak_memory_bytes", "framework_memory_bytes")
+# Of an arm that was measured; one that could not be had has its reason as `error` and no more.
+_MEASURED = _MACHINE | {"hostname": _NAME, "images": Column(int, 1), "data_bytes": Column(int, 0), "settings": _NAME, "versions": _NAME}
+_MEASURED |= dict.fromkeys(MEASURES, _POSITIVE) | dict.fromkeys(_COSTS, Column(float, 0))
+_ROUND = {"round": Column(int, 1), **_ARM, "error": Column(gaps=True)}
+_ROUND |= {name: replace(column, gaps=True, optional=True) for name, column in _MEASURED.items()}
+_ARMS = _ARM | _MACHINE | {"rounds": Column(int, 1)} | dict.fromkeys(("epoch_seconds", "share_of_floor"), _POSITIVE)
+_RATIOS = {"device": _DEVICE, "variant": _VARIANT, "framework": _NAME, "to": _NAME, "arm": _NAME, "ratio": _POSITIVE}
+_RATIOS |= {"low": Column(float, gaps=True), "high": Column(float, gaps=True), "rounds": Column(int, 1)}
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
-    rows = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    read = [(path, _read_round(path)) for path in paths]
+    rows = pd.concat([of_one for _, of_one in read], ignore_index=True)
+    measured = rows[rows.error.isna()]
+    twice = measured[measured.duplicated(["round", *PLACE, "arm"])] if len(measured) else measured
+    if len(twice):
+        first = twice.iloc[0]
+        raise InputError(
+            f"timing: round {first['round']} has {first.framework} {first.variant} {first.arm} more than once; "
+            "give each round's file once, or delete the folder timing in the results and measure again"
+        )
     for column in ("hostname", "dataset", "images", "batch_size"):
-        found = rows[column].dropna().unique()
+        # Each value with the first file that has it.
+        found = {}
+        for path, of_one in read:
+            for value in of_one[column].dropna().unique() if column in of_one else ():
+                found.setdefault(value, path)
         if len(found) > 1:
+            which = ", ".join(f"{value} in {path}" for value, path in found.items())
             raise InputError(
-                f"timing: rounds differ in {column} ({', '.join(map(str, found))}) and do not compare; "
+                f"timing: rounds differ in {column} ({which}) and do not compare; "
                 "delete their folder, timing, in the results and measure again"
             )
     return rows
+
+
+def _read_round(path: Path) -> pd.DataFrame:
+    again = "delete it and measure again"
+    rows = tables.read(path, _ROUND, again, ("round", "framework", "variant", "arm"))
+    measured = rows[rows.error.isna()]
+    gaps = [name for name in _MEASURED if len(measured) and (name not in rows or measured[name].isna().any())]
+    if gaps:
+        raise InputError(f"table: {path} lacks {', '.join(gaps)} of arms that were measured; {again}")
+    return rows
+
+
+def read_arms(path: Path) -> pd.DataFrame:
+    """timing.csv, as `collect_timing.py` wrote it: `table`; InputError where it is not whole."""
+    return tables.read(path, _ARMS, _AGAIN, (*PLACE, "arm"))
+
+
+def read_ratios(path: Path) -> pd.DataFrame:
+    """timing_ratios.csv, as `collect_timing.py` wrote it: `ratios`, which may have no row; InputError where it is not whole."""
+    return tables.read(path, _RATIOS, _AGAIN, ("device", "variant", "framework", "to", "arm"))
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
@@ -41,9 +92,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     measured = rows[rows.error.isna()].copy()
     if measured.empty:
-        raise InputError(
-            f"timing: no arm was measured ({rows.error.iloc[0]}); mend that, delete the folder timing in the results, measure again"
-        )
+        why = rows.error.iloc[0] if len(rows) else "the rounds have no rows"
+        raise InputError(f"timing: no arm was measured ({why}); mend that, delete the folder timing in the results and measure again")
     rows = measured
     rows["precision"] = ["bf16" if arm == "bf16" else "tf32" if arm == "tf32" else "fp32" for arm in rows.arm]
     matmul = rows.groupby(["device", "precision"]).matmul_flops.max()
@@ -72,7 +122,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             row["floor_seconds"] = max(arithmetic, traffic)
             row["share_of_floor"] = row["floor_seconds"] / arm.together_seconds.median()
             row["arithmetic_share"] = arithmetic / arm.step_seconds.median()
-            for measure in ("start_seconds", "import_seconds", "first_step_seconds", "peak_memory_bytes", "framework_memory_bytes"):
+            for measure in _COSTS:
                 row[measure] = arm[measure].median()
             row["least_memory_bytes"] = spec.memory_bytes(variant, batch) + first.data_bytes
             row |= {key: first[key] for key in ("framework_title", "variant_title", "device_name", "threads", "dataset", "batch_size")}
@@ -103,7 +153,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
                 middle, low, high = ratio(both[:, 0], both[:, 1])
                 row = {"device": device, "variant": variant, "framework": other, "to": first, "arm": arm}
                 out.append(row | {"ratio": middle, "low": low, "high": high, "rounds": len(both)})
-    return pd.DataFrame(out, columns=["device", "variant", "framework", "to", "arm", "ratio", "low", "high", "rounds"])
+    return pd.DataFrame(out, columns=list(_RATIOS))
 
 
 def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
@@ -132,7 +182,7 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
     else:
         slower = framework if factors[largest] > 1 else to
         text += f"what weighs most is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
-    return text + f"With everything done that was measured to help, {framework} {_compared(fast, to)}."
+    return text + f"With their fast steps, {framework} {_compared(fast, to)}."
 
 
 def _compared(row: pd.Series, to: str) -> str:
@@ -195,7 +245,7 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
         interval = "" if itself or np.isnan(arm.factor_low) else f" ({arm.factor_low:.2f} to {arm.factor_high:.2f})"
         row = {
             "Framework": arm.framework_title,
-            "Arm": {"ladder": "", "precision": "last rung, ", "extra": "apart: "}[arm.kind] + arm.change,
+            "Arm": {"ladder": "", "precision": "fast step, ", "extra": "apart: "}[arm.kind] + arm.change,
             "Epoch (s)": f"{arm.epoch_seconds:,.1f}",
             "Saves (s)": "" if np.isnan(arm.saved_seconds) else f"{arm.saved_seconds:,.1f}",
             "Factor": "" if np.isnan(arm.factor) else f"{arm.factor:.2f}{interval}",

@@ -9,6 +9,8 @@ width). Files of it are safetensors.
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import sqrt
 from pathlib import Path
 
@@ -16,8 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexbench.files import InputError, replacing
+from alexbench.files import InputError, RefusedError, raise_refusal, replacing
 from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
+from alexbench.streams import Use, stream
 
 Weights = dict[str, np.ndarray]
 
@@ -44,7 +47,7 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
                 continue
             case _:
                 continue
-        random = np.random.default_rng([seed, number])
+        random = stream(seed, Use.INITIALISATION, number)
         shape = shapes[f"{info.name}.weight"]
         bias = np.zeros(shape[0], np.float32)
         match scheme:
@@ -117,18 +120,31 @@ def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
-    """Arrays and metadata of a safetensors file; InputError where it is none."""
+@contextmanager
+def opened(path: Path | str) -> Iterator[safe_open]:
+    """A safetensors file of which only the header has been read; InputError where it is none."""
     try:
+        if not (Path(path).is_file() or Path(path).is_dir()) and Path(path).exists():
+            # Opening a pipe would wait for its writer.
+            raise RefusedError(f"weights: {path} is a device or a pipe; give a safetensors file")
+        Path(path).open("rb").close()  # of whatever cannot be opened, safetensors says that it does not exist
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # the file itself cannot be iterated over
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            yield file
     except FileNotFoundError:
         raise InputError(f"weights: {path} does not exist") from None
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
+        raise_refusal(error, "weights", path)
         raise InputError(f"weights: {path} is not a whole safetensors file ({error})") from None
-    except TypeError as error:  # bfloat16, say
-        raise InputError(f"weights: {path} holds numbers that NumPy has not ({error}); store them as float32") from None
+
+
+def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
+    """Arrays and metadata of a safetensors file; InputError where it is none."""
+    with opened(path) as file:
+        try:
+            names = file.keys()  # the file itself cannot be iterated over
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+        except TypeError as error:  # bfloat16, say
+            raise InputError(f"weights: {path} holds numbers that NumPy has not ({error}); store them as float32") from None
 
 
 def write(path: Path | str, weights: Weights, metadata: dict[str, str]) -> None:
@@ -154,17 +170,22 @@ def sha256(weights: Weights) -> str:
 
 def check(variant: Variant, weights: Weights, source: str, optional: tuple[str, ...] = ()) -> None:
     """InputError, naming tensor and shapes, unless `weights` are just those of `variant`; layers in `optional` may be absent."""
+    check_shapes(variant, {name: (array.shape, str(array.dtype)) for name, array in weights.items()}, source, optional)
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"weights: {source} has values in {name} that are not finite")
+
+
+def check_shapes(variant: Variant, found: dict[str, tuple[tuple[int, ...], str]], source: str, optional: tuple[str, ...] = ()) -> None:
+    """`check` of each tensor's shape and type alone, before any is read."""
     expected = weight_shapes(variant)
-    for name in weights:
+    for name in found:
         if name not in expected:
             raise InputError(f"weights: {source} has {name}, which {variant.name} has not; is it of another variant?")
     for name, shape in expected.items():
-        if name not in weights:
+        if name not in found:
             if name.split(".")[0] in optional:
                 continue
             raise InputError(f"weights: {source} lacks {name} {shape}, which {variant.name} needs")
-        if weights[name].shape != shape or weights[name].dtype != np.float32:
-            found = f"{weights[name].shape} {weights[name].dtype}"
-            raise InputError(f"weights: {source} has {name} of {found}; {variant.name} needs {shape} float32")
-        if not np.isfinite(weights[name]).all():
-            raise InputError(f"weights: {source} has values in {name} that are not finite")
+        if found[name] != (shape, "float32"):
+            raise InputError(f"weights: {source} has {name} of {found[name][0]} {found[name][1]}; {variant.name} needs {shape} float32")

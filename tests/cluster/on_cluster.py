@@ -20,13 +20,13 @@ FAST_SNAKEMAKE = [sys.executable, str(ROOT / "tests" / "cluster" / "fast_snakema
 ON_CLUSTER = ["--profile", "profiles/slurm", "--config", "device=auto", "--configfile", "mine.yaml"]
 
 
-def bring_up(accounting: bool = False) -> Iterator[slurm.Cluster]:
-    """A real SLURM of one node with two stand-in GPUs, for a fixture."""
+def bring_up(accounting: bool = False, **options: object) -> Iterator[slurm.Cluster]:
+    """A real SLURM of one node with two stand-in GPUs, or as `options` say, for a fixture."""
     reason = slurm.obstacle(accounting)
     if reason:
         # Where all is installed first, a skip would hide that it was not.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM here: {reason}")
-    with slurm.Cluster(accounting=accounting) as up:
+    with slurm.Cluster(accounting=accounting, **options) as up:
         yield up
 
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,13 +85,15 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=2,sched_min
 # The node may be said to be larger than this machine is.
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:h200:{gpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres={gres} State=UNKNOWN
 PartitionName=DEFAULT Nodes={host} MaxTime=1-0 State=UP DefMemPerCPU=100
+{partitions}
+"""
+PARTITIONS = """\
 PartitionName=cpu Default=YES
 PartitionName=gpu
 # Its jobs preempt those of the other two, which are requeued.
-PartitionName=urgent PriorityTier=10 PreemptMode=off
-"""
+PartitionName=urgent PriorityTier=10 PreemptMode=off"""
 NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -115,7 +118,7 @@ StorageHost=localhost
 StorageUser=root
 StorageLoc=slurm
 """
-GRES_CONF = "Name=gpu Type=h200 File={file} Flags=nvidia_gpu_env\n"
+GRES_CONF = "Name=gpu Type={type} File={file} Flags=nvidia_gpu_env\n"
 
 
 class SlurmError(RuntimeError):
@@ -233,14 +236,22 @@ def start_now(job_id: int) -> None:
 
 
 class Cluster:
-    """One node with stand-in GPUs, and the partitions cpu (default), gpu and urgent (preempts the others).
+    """One node with stand-in GPUs of these types, and the partitions cpu (default), gpu and urgent (preempts the others), or those said.
 
     With accounting, jobs are taken for the account `ACCOUNT` alone, and sacct works.
     """
 
-    def __init__(self, folder: Path | str | None = None, cpus: int = 8, memory_mb: int = 64000, gpus: int = 2, accounting: bool = False):
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        cpus: int = 8,
+        memory_mb: int = 64000,
+        gpus: tuple[str, ...] = ("h200", "h200"),
+        partitions: str = PARTITIONS,
+        accounting: bool = False,
+    ):
         self.folder = Path(folder or tempfile.mkdtemp(prefix="slurm-")).resolve()
-        self.cpus, self.memory_mb, self.gpus, self.accounting = cpus, memory_mb, gpus, accounting
+        self.cpus, self.memory_mb, self.gpus, self.partitions, self.accounting = cpus, memory_mb, gpus, partitions, accounting
 
     def __enter__(self) -> "Cluster":
         self.up()
@@ -299,6 +310,14 @@ class Cluster:
                 SAVED_CONF.rename(SYSTEM_CONF)
         self._remove()
 
+    def stop_controller(self) -> None:
+        """As when its machine restarts: jobs run on, nobody answers."""
+        self._end("slurmctld")
+
+    def start_controller(self) -> None:
+        """With the state that it left."""
+        self._start("slurmctld", "-f", self.conf)
+
     def status(self) -> str:
         """Folder, daemons, partitions and queue, to be read."""
         daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in self._daemons())
@@ -350,14 +369,15 @@ class Cluster:
         key = self.folder / "etc" / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
-        devices = [self.folder / "run" / f"fakegpu{index}" for index in range(self.gpus)]
+        devices = [self.folder / "run" / f"fakegpu{index}" for index in range(len(self.gpus))]
         for device in devices:
             # SLURM sets CUDA_VISIBLE_DEVICES only for character devices; /dev/null is one.
             try:
                 os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
             except OSError as error:
                 raise SlurmError(f"cannot make the stand-in GPU {device}: {error.strerror}; allow mknod or name another folder") from None
-        values = {"cpus": self.cpus, "memory_mb": self.memory_mb, "gpus": self.gpus, "folder": self.folder, "host": host()}
+        values = {"cpus": self.cpus, "memory_mb": self.memory_mb, "partitions": self.partitions, "folder": self.folder, "host": host()}
+        values["gres"] = ",".join(f"gpu:{kind}:{count}" for kind, count in Counter(self.gpus).items())
         values |= dict(zip(("slurmctld_port", "slurmd_port", "slurmdbd_port"), free_ports(3), strict=True))
         values["accounting"] = ACCOUNTING.format(**values) if self.accounting else NO_ACCOUNTING
         self.conf.write_text(SLURM_CONF.format(**values), encoding="utf-8")
@@ -365,7 +385,7 @@ class Cluster:
             database = self.conf.with_name("slurmdbd.conf")
             database.touch(mode=0o600)  # slurmdbd takes no other
             database.write_text(SLURMDBD_CONF.format(**values), encoding="utf-8")
-        gres = "".join(GRES_CONF.format(file=device) for device in devices)
+        gres = "".join(GRES_CONF.format(type=kind, file=device) for kind, device in zip(self.gpus, devices, strict=True))
         self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}", encoding="utf-8")
 
     def _link(self) -> None:

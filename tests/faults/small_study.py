@@ -96,6 +96,9 @@ def whole(path: Path) -> None:
             ElementTree.parse(path)
         case ".md" | ".tex" | ".txt":
             assert path.read_text(encoding="utf-8").endswith("\n"), path
+        case ".sha256":
+            noted, name = path.read_text(encoding="utf-8").split()
+            assert noted == hashlib.sha256(path.with_name(name).read_bytes()).hexdigest(), path
         case _:
             raise AssertionError(f"{path} is of no kind that the workflow writes")
 

@@ -315,9 +315,9 @@ def test_a_history_with_a_hole_is_named(collected, change):
     assert not (collected / "figure.png").exists()
 
 
-def test_predictions_of_another_run_are_named(collected, digits_file):
+def test_predictions_of_another_run_are_named(collected, images_file):
     folder = collected / "runs/pytorch/alexnet_mod/seed1"
-    cell = [f"--data={digits_file}", "--framework=pytorch", "--variant=alexnet_mod"]
+    cell = [f"--data={images_file}", "--framework=pytorch", "--variant=alexnet_mod"]
     plotted(plot_classes, collected, *cell)
     write_run(collected / "other", seed=2, accuracy=0.7)
     shutil.copy(collected / "other/predictions.npz", folder)
@@ -346,9 +346,9 @@ def spoilt(**changes) -> dict:
     ],
     ids=["nan", "short", "labels", "code", "missing"],
 )
-def test_predictions_that_are_none_are_named(collected, digits_file, monkeypatch, arrays, says):
+def test_predictions_that_are_none_are_named(collected, images_file, monkeypatch, arrays, says):
     monkeypatch.chdir(collected)
     np.savez(collected / "runs/pytorch/alexnet_mod/seed1/predictions.npz", **arrays)
     with pytest.raises(InputError, match=rf"predictions\.npz .*{says}|{says}"):
-        plotted(plot_classes, collected, f"--data={digits_file}", "--framework=pytorch", "--variant=alexnet_mod")
+        plotted(plot_classes, collected, f"--data={images_file}", "--framework=pytorch", "--variant=alexnet_mod")
     assert not (collected / "pwned").exists()

@@ -10,6 +10,8 @@ from statistics import median
 import pytest
 from small_study import ENVIRONMENT, copy_of_workflow
 
+from alexbench.backends import FRAMEWORKS
+
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
 EPOCHS = 200
@@ -21,7 +23,7 @@ def sample(process: subprocess.Popen) -> tuple[int, int]:
     return int((proc / "statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE"), len(list((proc / "fd").iterdir()))
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_memory_and_descriptors_are_flat(framework, digits_file, tmp_path):
     folder = copy_of_workflow(tmp_path / "study")
     size = [f"--epochs={EPOCHS}", "--train-limit=60", "--test-limit=20", "--batch-size=16", "--threads=1", "--device=cpu"]

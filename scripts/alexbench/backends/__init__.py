@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alexbench.execution import Execution
+from alexbench.files import InputError
 
 if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be installed
     import numpy as np
@@ -30,6 +31,10 @@ PREDICT_BATCH_SIZE = 256
 requested = Execution()
 
 
+class MissingError(InputError):
+    """A framework that is not installed, or cannot be imported."""
+
+
 class Backend(Protocol):
     """One network on one device, its optimiser and its data."""
 
@@ -43,7 +48,7 @@ class Backend(Protocol):
     """What the framework raises where the device's memory does not suffice."""
 
     switches: dict[str, Switch]
-    """What it can do to make a step faster, in the order in which the timing experiment turns it on."""
+    """What it can do to make a step faster, in the order in which the timing experiment turns it on, with what each excludes."""
 
     extra_steps: dict[str, tuple[str, ...]]
     """Steps (`Execution.step`) that the timing experiment tries besides, by device."""
@@ -124,9 +129,14 @@ class Backend(Protocol):
 
 
 def load(name: str, execution: Execution = requested) -> type[Backend]:
-    """The backend of that name; imports its framework, for `execution`. ValueError with the choices where there is none."""
+    """The backend of that name; imports its framework, for `execution`. ValueError with the choices where there is none, MissingError
+    where its framework is not installed."""
     global requested
     if name not in FRAMEWORKS:
         raise ValueError(f"unknown framework {name!r}; choose from {', '.join(FRAMEWORKS)}")
     requested = execution
-    return importlib.import_module(f"alexbench.backends.{name}").Backend
+    try:
+        return importlib.import_module(f"alexbench.backends.{name}").Backend
+    except ImportError as error:
+        others = " or ".join(f"--framework {other}" for other in FRAMEWORKS if other != name)
+        raise MissingError(f"framework: {name} cannot be imported here ({error}); install it (requirements.txt), or use {others}") from None

@@ -1,10 +1,19 @@
 """The study's networks in PyTorch. The only file that imports torch for training."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
+
+# libgomp, on Linux PyTorch's OpenMP, reads it when it is loaded, with torch. By its own default a thread that waits for the others keeps
+# its core busy for milliseconds, and beside any other busy process two threads may become slower than one. Other systems go without.
+if sys.platform == "linux" and "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Fewer threads than were asked for, which torch itself does not notice.
+for _name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):
+    os.environ.pop(_name, None)
 
 import numpy as np
 import torch
@@ -34,6 +43,16 @@ from alexbench.spec import (
     weight_shapes,
 )
 from alexbench.weights import Weights
+
+# Numbers next to zero count as zero, as in TensorFlow: a CPU computes with them many times slower. A thread takes this from the one that
+# starts it, so it is said before PyTorch starts any. False where the processor cannot.
+FLUSHES_DENORMALS = torch.set_flush_denormal(True)
+# Settings that matter on a CPU only; the variables as they were when torch was loaded.
+ON_CPU = {
+    "flush_denormals": FLUSHES_DENORMALS,
+    "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
+    "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+}
 
 # Adam's constants by convention: epsilon, and whether it is added to the bias-corrected root of the second moment.
 ADAM = {"torch": (1e-8, True), "keras": (1e-7, False)}
@@ -107,16 +126,26 @@ class Backend:
     out_of_memory = (torch.OutOfMemoryError,)
     tutorial_resize = "image"
     switches: ClassVar = {
-        "asynchronous": Switch("no waiting for each step's loss", fast=("cpu", "cuda")),
-        "channels_last": Switch("channels last in memory", fast=("cpu", "cuda")),
-        "fused_adam": Switch("Adam in one kernel", fast=("cpu", "cuda")),
-        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast=("cpu",)),
-        "autotuned": Switch("convolutions autotuned", devices=("cuda",), fast=("cuda",)),
-        # Neither has been run on a GPU yet, so neither belongs to the fast step there. On a CPU torch.compile is slower than without.
-        "cuda_graph": Switch("a step in one CUDA graph", devices=("cuda",)),
-        "compiled": Switch("torch.compile"),
+        "asynchronous": Switch("no waiting for each step's loss", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "channels_last": Switch("channels last in memory", fast={"cpu": ("fp32", "bf16")}),
+        "fused_adam": Switch("Adam in one kernel", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "kept_memory": Switch("freed memory kept", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
+        "autotuned": Switch(
+            "convolutions autotuned", devices=("cuda",), excludes={"deterministic": "what is tried out may be chosen otherwise next time"}
+        ),
+        "cuda_graph": Switch(
+            "a step in one CUDA graph", devices=("cuda",), excludes={"per_image": "a graph finds its images where they always are"}
+        ),
+        # On a CPU slower than without.
+        "compiled": Switch(
+            "torch.compile",
+            needs={"cpu": {"channels_last": "otherwise its max-pooling has zeros for gradients where few pixels come out"}},
+        ),
     }
-    extra_steps: ClassVar = {"cpu": ("fast+compiled",), "cuda": ("fast+cuda_graph", "fast+compiled")}
+    extra_steps: ClassVar = {
+        "cpu": ("fast+compiled",),
+        "cuda": ("fast+channels_last", "fast+autotuned", "fast+cuda_graph", "fast+compiled"),
+    }
 
     def __init__(
         self,
@@ -136,7 +165,6 @@ class Backend:
                 "check the driver (nvidia-smi) and the job's GPU request, or set device to cpu"
             )
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-        execution.check(self.device.type)
         self.execution = execution
         self.on = execution.switches(self.switches, self.device.type)
         self.resident = execution.input == "resident"
@@ -147,12 +175,13 @@ class Backend:
         # PyTorch's own default is TF32 in convolutions and not in matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
-        # What is tried out for speed may come out otherwise the next time.
-        torch.backends.cudnn.benchmark = self.on.get("autotuned", False) and not execution.deterministic
+        torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
         if execution.deterministic:
             # cuBLAS reads it when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(execution.deterministic)
+        # A debugging aid that comes with it: it would write to every new tensor first.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.manual_seed(seed)
 
         self.variant, self.recipe = variant, recipe
@@ -211,7 +240,7 @@ class Backend:
                 "cudnn": str(torch.backends.cudnn.version()) if cuda else None,
                 "onednn": None if cuda else torch.backends.mkldnn.is_available() and "bundled with torch",
             },
-            "settings": {**vars(self.execution), "resize": self._resize(), **self.on},
+            "settings": {**vars(self.execution), "resize": self._resize(), **self.on, **({} if cuda else ON_CPU)},
         }
 
     def _weights(self) -> dict[str, torch.Tensor]:

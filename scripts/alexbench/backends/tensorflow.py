@@ -9,13 +9,16 @@ from alexbench import backends
 from alexbench.backends import PREDICT_BATCH_SIZE
 from alexbench.execution import Execution, Switch
 
-# Both must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
+# All must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
 # faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
-if "no_onednn" in backends.requested.step:
+_base, *_named = backends.requested.step.split("+")
+if "no_onednn" in _named:
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-elif backends.requested.step.startswith("fast") or "+onednn" in backends.requested.step:
+elif _base == "fast" or "onednn" in _named:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# `set_memory_growth` for every GPU: by default TensorFlow takes all of a GPU's memory at once, and NVML's figure then means nothing.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np
@@ -105,12 +108,18 @@ class TorchAdam(keras.optimizers.Adam):
     """Adam with epsilon added to the bias-corrected root of the second moment, as Kingma and Ba (2015) and PyTorch have it."""
 
     def update_step(self, gradient, variable, learning_rate):
-        epsilon = self.epsilon
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        # Keras divides by (root + epsilon) without correcting the root; scaling epsilon by the correction amounts to the same.
-        self.epsilon = epsilon * tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
-        super().update_step(gradient, variable, learning_rate)
-        self.epsilon = epsilon
+        # In float64, as PyTorch has it: in Keras's float32, 1 - 0.999 itself is off by 1e-5, and the first steps with it.
+        step = tf.cast(self.iterations + 1, tf.float64)
+        correction, second_correction = (1 - tf.pow(tf.constant(beta, tf.float64), step) for beta in (self.beta_1, self.beta_2))
+        root = tf.sqrt(second_correction)
+        # Dividing the root of the second moment by `root` amounts to multiplying the rate and epsilon by it.
+        rate = tf.cast(tf.cast(learning_rate, tf.float64) * root / correction, variable.dtype)
+        epsilon = tf.cast(self.epsilon * root, variable.dtype)
+        index = self._get_variable_index(variable)
+        first, second = self._momentums[index], self._velocities[index]
+        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
+        self.assign_add(second, (tf.square(gradient) - second) * (1 - self.beta_2))
+        self.assign_sub(variable, first * rate / (tf.sqrt(second) + epsilon))
 
 
 ADAM = {"torch": (TorchAdam, 1e-8), "keras": (keras.optimizers.Adam, 1e-7)}
@@ -127,14 +136,20 @@ class Backend:
     out_of_memory = (tf.errors.ResourceExhaustedError,)
     tutorial_resize = "batch"
     switches: ClassVar = {
-        "asynchronous": Switch("many steps an execution", fast=("cpu", "cuda")),
-        "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast=("cpu",)),
+        "asynchronous": Switch("many steps an execution", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
         # On a CPU it would take the place of oneDNN's kernels, which are faster.
-        "xla": Switch("XLA", fast=("cuda",)),
-        "eager": Switch("eager, without tf.function"),
-        "no_onednn": Switch("without oneDNN's kernels", devices=("cpu",)),
+        "xla": Switch("XLA", excludes={"deterministic": "the gradient of max-pooling has no deterministic form in XLA"}),
+        "eager": Switch(
+            "eager, without tf.function",
+            excludes={
+                "asynchronous": "many steps are one execution in a tf.function alone",
+                "xla": "XLA compiles a tf.function",
+            },
+        ),
+        "no_onednn": Switch("without oneDNN's kernels", devices=("cpu",), excludes={"onednn": "one is the other's opposite"}),
     }
-    extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager",)}
+    extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager", "fast+xla")}
 
     def __init__(
         self,
@@ -158,7 +173,6 @@ class Backend:
             tf.config.set_visible_devices([], "GPU")
         self.gpu = gpus[0] if gpus and device != "cpu" else None
         self.device = "cuda" if self.gpu else "cpu"
-        execution.check(self.device)
         self.execution = execution
         self.on = execution.switches(self.switches, self.device)
         self.resident = execution.input == "resident"

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from alexbench.files import InputError
 from alexbench.language import Language
 
 FOLDER = Path(__file__).parent
@@ -26,8 +27,18 @@ def environment(language: Language) -> Environment:
     return env
 
 
+def text(path: Path) -> str:
+    """A text file's content; InputError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"page: {path} is not UTF-8 (byte {error.start}); save it as UTF-8, or make it again") from None
+
+
 def embedded(path: Path) -> str:
-    """A PNG or SVG file as a URI that holds it."""
+    """A PNG or SVG file as a URI that holds it; InputError where it is not there."""
+    if not path.exists():
+        raise InputError(f"page: {path} does not exist; the workflow makes it, with the program plot_{path.stem}.py")
     return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

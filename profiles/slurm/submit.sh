@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Snakemake itself as a SLURM job, where login nodes forbid long processes. From the project's folder:
+#   sbatch profiles/slurm/submit.sh
+#   sbatch --time=2-00:00:00 --mail-type=END --mail-user=YOU profiles/slurm/submit.sh --configfile my.yaml
+# What follows the script's name goes to `snakemake --profile profiles/slurm`; another profile: PROFILE=profiles/site sbatch ...
+# Ten minutes before its own time limit it ends Snakemake, whose trainings save themselves, and goes back into the queue, to go on from there.
+#SBATCH --job-name=alexbench
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=4000
+#SBATCH --time=1-00:00:00
+#SBATCH --signal=B:TERM@600
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -u
+
+if [ -d .venv/bin ]; then
+    PATH=$PWD/.venv/bin:$PATH
+fi
+
+stopped=
+stop() {
+    stopped=yes
+    echo "$(date '+%F %T') the time limit is near: ending Snakemake"
+    kill -INT "$snakemake"
+}
+trap stop TERM
+
+# A background process heeds no SIGINT unless it is told to.
+python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' \
+    snakemake --profile "${PROFILE:-profiles/slurm}" "$@" &
+snakemake=$!
+status=
+while kill -0 "$snakemake" 2> /dev/null; do
+    # A signal interrupts the waiting.
+    wait "$snakemake"
+    status=$?
+done
+
+if [ -n "$stopped" ] && [ "$status" -ne 0 ]; then
+    echo "$(date '+%F %T') back into the queue"
+    exec scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

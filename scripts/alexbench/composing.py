@@ -1,0 +1,140 @@
+"""The jobs that a profile would hand to SLURM, composed by the executor plugin itself: nothing is submitted, nothing is made.
+
+Run as a program, this is Snakemake, up to the moment where it would submit its first job.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
+# Everything that a user may ask for: every rule that can become a job is behind one of them.
+TARGETS = ("all", "timing", "parity", "equal_time")
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One rule's job at one attempt: sbatch's options, or why the plugin refuses to compose them; `resources` as Snakemake names them."""
+
+    rule: str
+    attempt: int
+    resources: dict
+    options: list[str]
+    refusal: str = ""
+
+
+class CannotCompose(Exception):
+    """Snakemake itself ended before there was a job, with its own words."""
+
+
+def jobs(profile: Path | str, configfiles: list[Path | str]) -> list[Composed]:
+    """The job of every rule that `profile` sends to SLURM, for every attempt that it allows, in the order of the rules.
+
+    Jobs of one rule that ask for the same are composed once. Raises `CannotCompose` where Snakemake refuses the profile or the workflow.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "jobs.json")
+        command = [
+            *(sys.executable, __file__, "--snakefile", SNAKEFILE, "--profile", profile),
+            *(["--configfile", *configfiles] if configfiles else []),
+            # As if nothing had been made yet, beside whatever else is at work in this folder.
+            *("--forceall", "--nolock", "--no-hooks", "--rerun-incomplete", "--nocolor", "--slurm-logdir", folder),
+            *("--", *TARGETS),
+        ]
+        done = subprocess.run(
+            list(map(str, command)),
+            env=os.environ | {"ALEXBENCH_COMPOSED": str(answer)},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        if not answer.exists():
+            raise CannotCompose((done.stderr.strip() or done.stdout.strip())[-2000:])
+        return [Composed(**job) for job in json.loads(answer.read_text(encoding="utf-8"))]
+
+
+def _compose(scheduler) -> Iterator[Composed]:
+    """Each rule's jobs, as the executor would submit them."""
+    import snakemake_executor_plugin_slurm as plugin
+
+    executor, dag = scheduler._executor, scheduler.workflow.dag
+    found: list[str] = []
+
+    class Submission:
+        """Stands where the plugin starts sbatch."""
+
+        returncode = 0
+
+        def __init__(self, command: str, **_):
+            found.append(command)
+
+        def communicate(self, input: str | None = None) -> tuple[str, str]:
+            return "1", ""
+
+    class Subprocess:
+        Popen = Submission
+
+        def __getattr__(self, name: str):
+            return getattr(subprocess, name)
+
+    plugin.subprocess = Subprocess()
+    refusals: list[str] = []
+    executor._report_job_submission_threadsafe = lambda info: None
+    executor._report_job_error_threadsafe = lambda info, msg: refusals.append(msg)
+    # What it says of a refusal besides is a traceback.
+    executor.logger = type("Quiet", (), {level: staticmethod(lambda *_, **__: None) for level in ("debug", "info", "warning", "error")})()
+
+    known = set()
+    order = {rule: place for place, rule in enumerate(scheduler.workflow.rules)}
+    for job in sorted(dag.jobs, key=lambda job: (order[job.rule], job.jobid)):
+        if job.is_local:
+            continue
+        group = dag.get_job_group(job)
+        submitted = group or job
+        if group:
+            group.finalize()
+        for attempt in range(1, (submitted.restart_times or 0) + 2):
+            submitted.attempt = attempt
+            asked = (job.rule.name, attempt, json.dumps(dict(submitted.resources.items()), default=str, sort_keys=True))
+            if asked in known:
+                continue
+            known.add(asked)
+            found.clear(), refusals.clear()
+            try:
+                executor.run_job(submitted)
+            except AttributeError as error:
+                # To tell why it refuses a group, the plugin asks for the group's rule, which it has not.
+                refusals.append(str(error.__context__))
+            reason = refusals[0].removeprefix("Job submission failed with exception: ") if refusals else ""
+            # Without the name, the log and the comment, which no limit concerns, and without the command that the job is to run.
+            request = shlex.split(re.split(r" --wrap=| /dev/stdin", found[0])[0])[1:] if found else []
+            resources = {key: value for key, value in submitted.resources.items() if not key.startswith("_")}
+            yield Composed(job.rule.name, attempt, resources | {"threads": submitted.threads}, request, reason)
+
+
+def _schedule(scheduler) -> bool:
+    """In the place of Snakemake's own scheduling."""
+    composed = [asdict(job) for job in _compose(scheduler)]
+    scheduler._executor.shutdown()
+    Path(os.environ["ALEXBENCH_COMPOSED"]).write_text(json.dumps(composed), encoding="utf-8")
+    return True
+
+
+if __name__ == "__main__":
+    from snakemake.cli import main
+    from snakemake.dag import DAG
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    JobScheduler.schedule = _schedule
+    # Takes minutes, and has no part in what a job asks for.
+    DAG.create_conda_envs = lambda self, **_: None
+    main(sys.argv[1:])

@@ -1,0 +1,171 @@
+"""A person's own picture as the networks take it: RGB, its middle square, as small as the images that they were trained on."""
+
+import io
+import os
+import stat
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from alexbench.files import InputError
+
+# Modes that `convert("RGB")` neither clips nor strips of anything.
+_PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+# A pipe has no size that could be asked for beforehand.
+_MOST_PIPED_BYTES = 1 << 28
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_WHITE_IS_ZERO = 0
+
+
+class Unreadable(InputError):
+    """A picture that cannot be read, or whose colours cannot be decided; `reason` says why without naming it."""
+
+    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+        super().__init__(f"{shown(path)}: {reason}")
+        self.reason = reason
+
+
+def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] = "white") -> np.ndarray:
+    """The middle square of a picture, upright, uint8 (side, side, 3); of an animation or several pages, the first one's.
+
+    Transparent pixels show `ground`, a colour as Pillow names it. 16 bits become 8 by their upper half. Unreadable where there is no
+    picture, and where its mode does not say which number is black and which is white.
+    """
+    source: str | os.PathLike | io.BytesIO = path
+    try:
+        # Pillow's warnings name no file: of large pictures, damaged EXIF and the like, which are read all the same.
+        with warnings.catch_warnings(action="ignore"):
+            source = _source(path)
+            _register_heic()
+            with Image.open(source) as image:
+                return np.array(ImageOps.fit(_flattened(path, image, ground), (side, side), Image.Resampling.BILINEAR))
+    except Unreadable:
+        raise
+    except Exception as error:  # a damaged file leads Pillow's plugins to nearly any: RuntimeError, struct.error, ZeroDivisionError ...
+        raise Unreadable(path, f"no picture that can be read ({_reason(source, error)})") from None
+
+
+def found(names: Iterable[str]) -> Iterator[str]:
+    """The files named, and for each folder the pictures in it, sorted; a folder without any is named itself, for `read` to refuse."""
+    for name in names:
+        inside = []
+        with suppress(OSError):
+            inside = sorted(entry.path for entry in os.scandir(name) if _is_picture(entry))
+        yield from inside or [name]
+
+
+def shown(text: str | os.PathLike) -> str:
+    """A name in one line that can be printed: what would end the line, move the cursor or is no text is escaped as Python does it."""
+    safe = "".join(_escaped(letter) if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in os.fsdecode(text))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    # What Python makes of a byte that is no UTF-8.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")
+
+
+def _is_picture(entry: os.DirEntry) -> bool:
+    return Path(entry.name).suffix.lower() in _endings() and not entry.name.startswith(".") and not Path(entry.path).is_dir()
+
+
+@cache
+def _endings() -> frozenset[str]:
+    """Of the files in a folder that are taken for pictures."""
+    endings = Image.registered_extensions()
+    # Data and films, which Pillow knows by name alone.
+    readers = {name: factory for name, (factory, _) in Image.OPEN.items()}
+    others = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)} | {
+        "MPEG"
+    }
+    return frozenset(ending for ending, name in endings.items() if name in readers.keys() - others) | {".heic", ".heif"}
+
+
+@cache
+def _register_heic() -> None:
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+
+
+def _source(path: str | os.PathLike) -> str | os.PathLike | io.BytesIO:
+    """What Pillow can open: a file, or the content of a pipe, such as the shell's `<(...)`."""
+    # Not by way of Path, for which an empty name is this folder.
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if stat.S_ISREG(mode):
+        return path
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # not where it may not be read
+        raise Unreadable(path, "a folder without pictures in it; name one that has some, since its own folders are not looked into")
+    if not stat.S_ISFIFO(mode):
+        raise Unreadable(path, "a device, not a file")
+    # To open a pipe that nobody writes into would wait for ever.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "rb") as pipe:
+        content = pipe.read(_MOST_PIPED_BYTES + 1)
+    if len(content) > _MOST_PIPED_BYTES:
+        raise Unreadable(path, f"more than {_MOST_PIPED_BYTES >> 20} MB through a pipe; give it as a file")
+    return io.BytesIO(content)
+
+
+def _reason(source: str | os.PathLike | io.BytesIO, error: Exception) -> str:
+    """Why Pillow could not read a picture, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        if isinstance(source, io.BytesIO):
+            head = source.getvalue()[:12]
+        else:
+            with open(source, "rb") as file:  # noqa: PTH123  a name need not be a Path
+                head = file.read(12)
+        if not head:
+            return "it is empty"
+        if head[4:8] == b"ftyp" and head[8:] in _HEIC:
+            return "it is HEIC, which Pillow does not read; convert it to JPEG or PNG, or `pip install pillow-heif`"
+        return "it is in no format that Pillow reads, or damaged; save it as PNG or JPEG"
+    return (shown(str(error)) if error.args else "") or type(error).__name__
+
+
+def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[int, int, int]) -> Image.Image:
+    """A picture upright and in RGB, by its mode: `convert("RGB")` alone clips what is above 255 and shows what transparency hides."""
+    if 0 in image.size:
+        raise Unreadable(path, f"no pixels in it ({image.width}x{image.height})")
+    kind, tags = image.format, getattr(image, "tag_v2", {})
+    colours_of_16_bits = any(";16" in str(tile[3]) for tile in image.tile)
+    upright = ImageOps.exif_transpose(image)
+    mode, transparent = upright.mode, upright.info.get("transparency")
+    # Pillow scales a PGM or PPM of more than 8 bits to 16, in 32.
+    if mode.startswith("I;16") or (mode == "I" and kind == "PPM"):
+        numbers = np.asarray(upright)
+        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+        grey = (numbers >> (bits - 8)).astype(np.uint8)
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
+            grey = 255 - grey
+        upright = Image.fromarray(grey)
+        if isinstance(transparent, int):
+            upright.putalpha(Image.fromarray(np.where(numbers == transparent, 0, 255).astype(np.uint8)))
+    elif mode in ("I", "F"):
+        what = "floating-point numbers" if mode == "F" else "integers of 32 bits or with a sign"
+        raise Unreadable(path, f"its pixels are {what}, which do not say what is black and what white; save it with 8 or 16 bits a channel")
+    elif colours_of_16_bits and isinstance(transparent, tuple):
+        upright.info["transparency"] = tuple(value >> 8 for value in transparent)
+    if upright.has_transparency_data:
+        # The palette's transparency is bytes or a number; the colours come out as they are, and alpha beside them.
+        pixels = upright.convert("RGBA")
+        flat = Image.new("RGB", upright.size, ground)
+        flat.paste(pixels, mask=pixels.getchannel("A"))
+        return flat
+    if upright.mode not in _PLAIN:
+        raise Unreadable(path, f"its colours are of a kind that this program does not know ({upright.mode}); save it as PNG or JPEG")
+    return upright.convert("RGB")

@@ -1,0 +1,781 @@
+#!/usr/bin/env python3
+"""The first thing to run on a GPU: does everything work there, on which device does it run, and which switches make it faster?
+
+`make gpu-check`, or one part of it: `make gpu-check PART=switches`. A part stops after --minutes; the same command goes on from there.
+
+tests     tests/test_gpu.py
+checks    where operations run, compilers, precisions, the CUDA graph, NVML, two processes on one GPU
+switches  seconds of the plain step, of each switch alone and on top of the fast step, in each precision
+aims      the study's networks for 15 epochs, beside the aims of docs/benchmarks.md; needs --data
+
+Writes report.md, report.json and timings.csv into --output. A framework that is not installed, or sees no GPU, is left out and named.
+Exit status: 0 all done and well, 1 something failed or there is no GPU, 75 something is left for another call.
+"""
+
+import argparse
+import contextlib
+import csv
+import ctypes
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts")]
+
+try:
+    import numpy as np
+
+    from alexbench import backends, datasets, environment, variants, weights
+    from alexbench.execution import PRECISIONS, Execution
+    from alexbench.files import InputError, replacing, write_json
+    from alexbench.recipe import Plan, Recipe
+except ModuleNotFoundError as missing:
+    sys.exit(f"gpu-check: {missing.name} is not installed for {sys.executable}; make one of envs/, or say make PYTHON=another")
+
+PARTS = ("tests", "checks", "switches", "aims")
+MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
+# Not started with less time left than this.
+LEAST_SECONDS = 20
+# A switch that changes less than this share makes no difference.
+MARGIN = 0.02
+# Of 15 epochs on an H200, in seconds, and what arithmetic alone would take there.
+AIMS = {"alexnet_mod": (5.0, 2.4), "alexnet": (28.0, 18.5), "alexnet_pretrained": (20.0, 13.4)}
+# What is most likely to break or to mislead on a GPU, by number; the items that look at it name the number.
+SUSPICIONS = {
+    1: "TensorFlow's steps with input: per_image run on the CPU",
+    2: "deterministic: true dies in TensorFlow (XLA has no deterministic MaxPoolGrad)",
+    3: "a compiler is incomplete: libdevice or ptxas (XLA), Triton (torch.compile)",
+    4: "channels last is slower than NCHW in fp32",
+    5: "fp32 is computed in TF32, or tf32 in fp32",
+    6: "XLA is slower than cuDNN's kernels",
+    7: "operations without a kernel for the GPU go to the CPU silently",
+    8: "a process takes the memory of the whole GPU: a second one dies, and NVML's figure means nothing",
+    9: "a backward pass before the capture breaks the CUDA graph",
+    10: "TF32 is set by PyTorch's old and new interface at once",
+    11: "deterministic steps in PyTorch are slower than need be",
+    12: "torch.compile turns to dynamic shapes with a second batch size",
+    13: "the step alone waits after every step, so that it exceeds loader and step together",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to find out, in a process of its own. `about`: numbers of SUSPICIONS; `limit`: seconds after which it hangs."""
+
+    part: str
+    framework: str
+    name: str
+    command: list[str]
+    about: tuple[int, ...] = ()
+    limit: float = 300
+    place: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}/{self.framework}/{self.name}"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="(all)")
+    p.add_argument("--minutes", type=float, default=9.0, help="that each part lasts at most (%(default)s)")
+    p.add_argument("--again", action="store_true", help="forget what earlier calls found in these parts")
+    p.add_argument("--output", type=Path, default=ROOT / "results" / "gpu-check", metavar="FOLDER", help="(results/gpu-check)")
+    p.add_argument("--data", type=Path, default=ROOT / "resources" / "data" / "cifar10.npz", help="for aims (resources/data/cifar10.npz)")
+    p.add_argument("--frameworks", nargs="+", choices=backends.FRAMEWORKS, default=list(backends.FRAMEWORKS), help="(all)")
+    p.add_argument("--variants", nargs="+", choices=list(AIMS), default=["alexnet", "alexnet_mod"], help="of switches (%(default)s)")
+    p.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of switches and aims (%(default)s)")
+    p.add_argument("--steps", nargs="+", help="of switches: these alone")
+    p.add_argument("--rounds", type=int, default=2, help="of switches (%(default)s)")
+    p.add_argument("--seconds", type=float, default=0.5, help="of each of three measurements of a step (%(default)s)")
+    p.add_argument("--batch-size", type=int, default=64, help="of switches (%(default)s)")
+    p.add_argument("--epochs", type=int, default=15, help="of aims (%(default)s)")
+    # For the tests of this program, and for what one of its processes does.
+    p.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)
+    p.add_argument("--check", help=argparse.SUPPRESS)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if args.check:
+        print(json.dumps(CHECKS[args.check](args.frameworks[0], args.device, args.precisions[0], args.steps[0] if args.steps else "plain")))
+        return 0
+    seen, skipped = frameworks(args)
+    if not seen:
+        raise InputError(f"gpu-check: no GPU: {'; '.join(skipped)}. Check nvidia-smi and that the frameworks are built for CUDA")
+    args.output = args.output.resolve()
+    args.output.mkdir(parents=True, exist_ok=True)
+    kept = args.output / "records.jsonl"
+    device = next(iter(seen.values()))["device_name"]
+    records = {key: record for key, record in read(kept).items() if record["device_name"] == device}
+    if args.again:
+        records = {key: record for key, record in records.items() if record["part"] not in args.part}
+    with replacing(kept) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in records.values()), encoding="utf-8")
+    images = args.output / "images.npz"
+    if not images.exists():
+        datasets.save(made_up(), images)
+    left = []
+    for part in args.part:
+        found = [item for framework in seen for item in ITEMS[part](args, framework, skipped)]
+        left += run_part(args, part, found, records, kept, device)
+    failed = [record for record in records.values() if record["status"] == "failed"]
+    write_report(args, seen, skipped, records, left)
+    say(f"{len(records)} done, {len(failed)} failed, {len(left)} left; see {args.output / 'report.md'}")
+    if left:
+        say("the same command goes on from there")
+    return 1 if failed else 75 if left else 0
+
+
+def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
+    """The frameworks that see a GPU, with version and the GPU's name, and a line for each that does not."""
+    seen, skipped = {}, []
+    for name in args.frameworks:
+        if importlib.util.find_spec(MODULES.get(name, name)) is None:
+            skipped.append(f"{name} is not installed")
+            continue
+        status, answer = run_process(check_command(args, "probe", name), 120)
+        if status != "ok":
+            skipped.append(f"{name} cannot be imported ({answer['says']})")
+        elif not answer["gpus"] and args.device == "cuda":
+            skipped.append(f"{name} {answer['version']} sees none")
+        else:
+            gpus = answer["gpus"] if args.device == "cuda" else []
+            seen[name] = {"version": answer["version"], "device_name": gpus[0] if gpus else environment.cpu_name()}
+    return seen, skipped
+
+
+def run_part(args: argparse.Namespace, part: str, items: list[Item], records: dict, kept: Path, device: str) -> list[str]:
+    """Carry out the items of a part that no earlier call did, into `records` and the file `kept`. The keys of those that are left."""
+    end = time.monotonic() + 60 * args.minutes
+    todo = [item for item in items if item.key not in records]
+    say(f"{part}: {len(items)} items, {len(todo)} to do, at most {args.minutes:g} minutes")
+    for number, item in enumerate(todo):
+        seconds = end - time.monotonic()
+        if seconds < min(LEAST_SECONDS, 60 * args.minutes / 2):
+            return [item.key for item in todo[number:]]
+        started = time.monotonic()
+        status, answer = run_process(item.command, min(item.limit, seconds))
+        if status == "late" and seconds < item.limit and number:
+            # It had less than its time; as the first one of the next call it has more.
+            return [item.key for item in todo[number:]]
+        status = "failed" if status == "late" else status
+        about = {"key": item.key, "part": part, "framework": item.framework, "name": item.name, "status": status, "about": item.about}
+        about |= {"device_name": device, "wall_seconds": round(time.monotonic() - started, 1), **dict(item.place)}
+        record = answer | about
+        records[item.key] = record
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        say(f"  [{number + 1}/{len(todo)}] {item.key}: {status}, {record['wall_seconds']:.0f} s  {record['says']}")
+    return []
+
+
+def run_process(command: list[str], seconds: float) -> tuple[str, dict]:
+    """ "ok", "failed", "skipped" or "late", and what a program's last line says as JSON; where it says none, the end of its errors."""
+    # A group of its own: loaders and compilers end with it.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, start_new_session=True)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace").strip().splitlines())
+    if code is None:
+        return "late", {"says": f"took longer than {seconds:.0f} s"}
+    with contextlib.suppress(ValueError, IndexError):
+        answer = json.loads(texts[0][-1])
+        if isinstance(answer, dict) and code == 0:
+            return answer.pop("status", "ok"), {"says": "", **answer}
+    said = " | ".join((texts[1] or texts[0])[-3:])[-600:]
+    return "ok" if code == 0 else "failed", {"says": said or f"exit status {code}"}
+
+
+def read(kept: Path) -> dict[str, dict]:
+    """What earlier calls found, by key; a line that a kill cut short is left out."""
+    found = {}
+    for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            found[record["key"]] = record
+    return found
+
+
+def made_up() -> datasets.Dataset:
+    """Images of noise as large as CIFAR-10's: how long a step takes does not depend on them."""
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (2048, 32, 32, 3), np.uint8), np.arange(2048) % 10
+    return datasets.Dataset("made up", images, labels, images[:512], labels[:512], tuple("0123456789"))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+# The items of each part.
+
+
+def items_of_tests(args: argparse.Namespace, framework: str, skipped: list[str]) -> list[Item]:
+    """A test function each."""
+    if importlib.util.find_spec("pytest") is None:
+        skipped.append("tests: pytest is not installed")
+        return []
+    source = (ROOT / "tests" / "test_gpu.py").read_text(encoding="utf-8")
+    items = []
+    for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE):
+        about = {"image_by_image": (1,), "deterministic": (2,), "coarser": (5,), "no_operation": (7,), "warming_up": (9,)}
+        numbers = next((numbers for part, numbers in about.items() if part in name), ())
+        command = check_command(args, "pytest", framework, "--steps", name)
+        items.append(Item("tests", framework, name, command, numbers, 400))
+    return items
+
+
+def check_command(args: argparse.Namespace, check: str, framework: str, *options: str) -> list[str]:
+    return [sys.executable, __file__, "--check", check, "--frameworks", framework, "--device", args.device, *options]
+
+
+def items_of_checks(args: argparse.Namespace, framework: str, skipped: list[str]) -> list[Item]:
+    def item(check: str, about: tuple[int, ...], *options: str) -> Item:
+        name = " ".join([check, *(option for option in options if not option.startswith("--"))])
+        return Item("checks", framework, name, check_command(args, check, framework, *options), about)
+
+    there = [precision for precision in args.precisions if args.device == "cuda" or precision != "tf32"]
+    # On a CPU, whose torch.compile needs it, with channels last.
+    compiler = "plain+xla" if framework == "tensorflow" else "plain+compiled" if args.device == "cuda" else "fast+compiled"
+    items = [item("placement", (1, 7), "--precisions", p, "--steps", s) for p in there for s in ("plain", "fast", "per_image")]
+    items += [item("compiled", (3, 12), "--steps", compiler)]
+    items += [item("precision", (5, 10), "--precisions", p) for p in there if p != "bf16"]
+    items += [item("deterministic", (2,)), item("nvml", (8,)), item("two_processes", (8,))]
+    return items + ([item("cuda_graph", (9,))] if framework == "pytorch" else [])
+
+
+def steps_of(framework: str, device: str) -> list[str]:
+    """The plain step, each switch alone, the fast step, and what it leaves out on top of it."""
+    known = backends.load(framework).switches
+    there = [name for name, switch in known.items() if device in switch.devices]
+    fast = Execution().switches(known, device)
+    needed = {name: "".join(f"+{other}" for other in known[name].needs.get(device, ())) for name in there}
+    steps = ["plain", *(f"plain{needed[name]}+{name}" for name in there), "fast"]
+    for name in there:
+        # What does not go with the fast step would be measured as something else.
+        with_it = Execution(step=f"fast+{name}").switches(known, device)
+        if not fast[name] and all(with_it[other] for other, on in fast.items() if on):
+            steps.append(f"fast+{name}")
+    return steps
+
+
+def items_of_switches(args: argparse.Namespace, framework: str, skipped: list[str]) -> list[Item]:
+    items = []
+    steps = args.steps or run_process(check_command(args, "steps", framework), 120)[1]["steps"]
+    there = [precision for precision in args.precisions if args.device == "cuda" or precision != "tf32"]
+    for number in range(1, args.rounds + 1):
+        for variant in args.variants:
+            for precision in there:
+                asked = [Execution(step=step, precision=precision) for step in steps]
+                if precision == "fp32" and not args.steps:
+                    asked.append(Execution(step="plain", deterministic=True))
+                for how in asked:
+                    about = tuple(
+                        suspicion
+                        for suspicion, word in {3: "+compiled", 4: "channels_last", 6: "xla"}.items()
+                        if how.step.endswith(word) or (suspicion == 3 and how.step.endswith("+xla"))
+                    )
+                    place = {"variant": variant, "precision": precision, "step": how.step, "round": number}
+                    place["deterministic"] = how.deterministic
+                    command = [sys.executable, str(ROOT / "scripts" / "time_steps.py"), "--alone", "--framework", framework]
+                    command += ["--variant", variant, "--data", str(args.output / "images.npz"), "--device", args.device]
+                    command += ["--batch-size", str(args.batch_size), "--seconds", str(args.seconds), *how.as_options()]
+                    name = f"{variant} {precision} {how.step}{' deterministic' if how.deterministic else ''} round {number}"
+                    items.append(Item("switches", framework, name, command, about, place=tuple(place.items())))
+    return items
+
+
+def items_of_aims(args: argparse.Namespace, framework: str, skipped: list[str]) -> list[Item]:
+    if not args.data.exists():
+        line = f"aims: {args.data} does not exist; make it with scripts/prepare_data.py, or name another with --data"
+        if line not in skipped:
+            skipped.append(line)
+        return []
+    steps = args.steps or (["fast", "fast+cuda_graph"] if framework == "pytorch" and args.device == "cuda" else ["fast"])
+    items = []
+    for variant in AIMS:
+        for precision in sorted(args.precisions, key=["tf32", "bf16", "fp32"].index):
+            for step in steps:
+                folder = args.output / "aims" / framework / variant / f"{precision}-{step}"
+                command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--framework", framework, "--variant", variant]
+                command += ["--data", str(args.data), "--epochs", str(args.epochs), "--device", args.device, "--precision", precision]
+                command += ["--step", step, "--output", str(folder), "--no-model", "--no-tensorboard"]
+                if variants.get(variant).pretrained:
+                    # Speed does not depend on the weights.
+                    start = args.output / "start.safetensors"
+                    if not start.exists():
+                        weights.write(start, weights.initialise(variants.get(variant), "torch", 1), {"start": "random", "fresh_layers": ""})
+                    command += ["--weights", str(start)]
+                place = {"variant": variant, "precision": precision, "step": step, "metrics": str(folder / "metrics.json")}
+                items.append(Item("aims", framework, f"{variant} {precision} {step}", command, limit=500, place=tuple(place.items())))
+    return items
+
+
+ITEMS = {"tests": items_of_tests, "checks": items_of_checks, "switches": items_of_switches, "aims": items_of_aims}
+
+
+# What a process of `checks` does: its answer has `says`, and `status` where it is not "ok".
+
+
+def verdict(well: bool, says: str, **found: object) -> dict:
+    return {"status": "ok" if well else "failed", "says": says, **found}
+
+
+def make(framework: str, device: str, **asked: object):
+    """A backend of the small network with the made-up images, without dropout, so that two of them compare."""
+    how = Execution(**asked)
+    variant = variants.get("alexnet_mod")
+    settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved("torch", "unit")
+    threads = environment.available_threads()
+    zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
+    backend = backends.load(framework, how)(variant, settings, zeros, ones, device, threads, 1, how)
+    backend.set_weights(weights.initialise(variant, "torch", 1))
+    data = made_up()
+    backend.set_data(data.train_images, data.train_labels)
+    return backend
+
+
+def plan(steps: int, size: int = 16) -> Plan:
+    images = np.arange(steps * size).reshape(steps, size)
+    return Plan(images, np.full(steps, 0.001, np.float32), np.zeros((*images.shape, 3), np.int32))
+
+
+def losses(backend, plans: list[Plan]) -> list[float]:
+    """Mean loss of each plan."""
+    found = []
+    for one in plans:
+        for _ in backend.train([one]):
+            pass
+        found.append(backend.metrics()[0] / one.images.size)
+    return found
+
+
+def check_probe(framework: str, device: str, precision: str, step: str) -> dict:
+    version, gpus = backends.load(framework).probe()
+    return {"version": version, "gpus": gpus}
+
+
+def check_steps(framework: str, device: str, precision: str, step: str) -> dict:
+    return {"steps": steps_of(framework, device)}
+
+
+def check_pytest(framework: str, device: str, precision: str, name: str) -> dict:
+    """One function of tests/test_gpu.py, its cases of one framework."""
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "tests/test_gpu.py", "-k"]
+    done = subprocess.run([*command, f"{name} and {framework}"], capture_output=True, text=True, encoding="utf-8", check=False)
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+    status = {0: "ok", 5: "skipped"}.get(done.returncode, "failed")
+    status = "skipped" if status == "ok" and "passed" not in lines[-1] else status
+    wrong = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return {"status": status, "says": " | ".join([lines[-1], *wrong])[:1500]}
+
+
+# Operations that make up a step: all of them belong on the GPU.
+WORK = re.compile(r"conv|mat_?mul|addmm|\bmm\b|pool|relu|bias|softmax|batch_?norm|adam", re.IGNORECASE)
+
+
+def check_placement(framework: str, device: str, precision: str, step: str) -> dict:
+    """On which device every operation of a step ran."""
+    asked = {"input": "per_image", "step": "plain"} if step == "per_image" else {"step": step}
+    find = {"pytorch": placed_by_pytorch, "tensorflow": placed_by_tensorflow}[framework]
+    found = find(lambda: make(framework, device, precision=precision, **asked))
+    wanted = "CPU" if device == "cpu" else "GPU"
+    work = {name: sorted(places) for name, places in sorted(found.items()) if WORK.search(name)}
+    astray = [name for name, places in work.items() if places != [wanted]]
+    elsewhere = sorted(name for name, places in found.items() if wanted not in places)
+    says = (
+        f"{len(work)} kinds of operation of the step on the {wanted}" if not astray else f"not on the {wanted} alone: {', '.join(astray)}"
+    )
+    return verdict(bool(work) and not astray, says, work=work, elsewhere=elsewhere)
+
+
+def placed_by_pytorch(build: Callable) -> dict[str, set[str]]:
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    found: dict[str, set[str]] = {}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            for leaf in tree_leaves((args, result)):
+                if hasattr(leaf, "device"):
+                    found.setdefault(str(function), set()).add("GPU" if leaf.device.type == "cuda" else "CPU")
+            return result
+
+    backend = build()
+    with Watch():
+        losses(backend, [plan(2)])
+    return found
+
+
+def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
+    # Its log, which C++ writes to the process's own output and errors; the level counts before the import.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    import tensorflow as tf
+
+    # Before the first operation: TensorFlow reads the second one no more.
+    tf.config.set_soft_device_placement(False)
+    tf.debugging.set_log_device_placement(True)
+    with tempfile.TemporaryFile() as log:
+        sys.stdout.flush()
+        kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        for descriptor in kept:
+            os.dup2(log.fileno(), descriptor)
+        try:
+            losses(build(), [plan(2)])
+        finally:
+            # What C has buffered belongs to the log too.
+            ctypes.CDLL(None).fflush(None)
+            for descriptor, before in kept.items():
+                os.dup2(before, descriptor)
+        log.seek(0)
+        text = log.read().decode("utf-8", "replace")
+    found: dict[str, set[str]] = {}
+    for name, place in re.findall(r"(?:Executing op (?=\w)|: \()(\w+)(?: in device |\): )\S*/device:([A-Z]+):\d", text):
+        found.setdefault(name, set()).add(place)
+    return found
+
+
+def check_compiled(framework: str, device: str, precision: str, step: str) -> dict:
+    """A compiled step with two batch sizes, beside the plain one."""
+    plans = [plan(1), plan(1, 8), plan(1), plan(1, 8)]
+    expected = losses(make(framework, device, step="plain"), plans)
+    started = time.perf_counter()
+    found = losses(make(framework, device, step=step), plans)
+    seconds = time.perf_counter() - started
+    off = float(np.max(np.abs(np.subtract(found, expected))))
+    dynamic = False
+    if framework == "pytorch":
+        import torch._dynamo.utils as dynamo
+
+        # With dynamic shapes the second batch size would be the last graph.
+        graphs = dynamo.counters["stats"]["unique_graphs"]
+        dynamic = graphs < 2
+    says = f"{step}: {seconds:.0f} s with compiling, losses within {off:.1e} of the plain step's"
+    says += ", one graph for two batch sizes" if dynamic else ""
+    return verdict(off < 1e-3 and not dynamic, says, seconds=seconds, largest_difference=off)
+
+
+def check_precision(framework: str, device: str, precision: str, step: str) -> dict:
+    """Relative error of a product and a convolution, plain and compiled, against float64: IEEE's is below 2e-5, TF32's above."""
+    make(framework, device, precision=precision)
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((512, 512), np.float32), random.standard_normal((512, 512), np.float32)
+    x, w = random.standard_normal((8, 32, 32, 64), np.float32), random.standard_normal((3, 3, 64, 64), np.float32)
+    errors = {"pytorch": errors_of_pytorch, "tensorflow": errors_of_tensorflow}[framework](a, b, x, w, device)
+    well = all(error < 2e-5 if precision == "fp32" else 2e-5 < error < 2e-2 for error in errors.values())
+    return verdict(well, ", ".join(f"{name} {error:.1e}" for name, error in errors.items()), errors=errors)
+
+
+def relative(found: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
+def errors_of_pytorch(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndarray, device: str) -> dict[str, float]:
+    import torch
+
+    # One interface alone has set it; PyTorch raises where both have and disagree.
+    torch.get_float32_matmul_precision()
+    images, kernels = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(w.transpose(3, 2, 0, 1).copy())
+    exact = torch.nn.functional.conv2d(images.double(), kernels.double()).numpy()
+    here = [tensor.to(device) for tensor in (torch.from_numpy(a), torch.from_numpy(b), images, kernels)]
+    return {
+        "matmul": relative((here[0] @ here[1]).cpu().numpy(), a.astype(np.float64) @ b),
+        "convolution": relative(torch.nn.functional.conv2d(here[2], here[3]).cpu().numpy(), exact),
+    }
+
+
+def errors_of_tensorflow(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndarray, device: str) -> dict[str, float]:
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        exact = tf.nn.conv2d(tf.constant(x, tf.float64), tf.constant(w, tf.float64), 1, "VALID").numpy()
+    errors = {}
+    for name, compiled in (("", False), ("XLA ", True)):
+        multiply = tf.function(tf.matmul, jit_compile=compiled)
+        convolve = tf.function(lambda x, w: tf.nn.conv2d(x, w, 1, "VALID"), jit_compile=compiled)
+        errors[f"{name}matmul"] = relative(multiply(tf.constant(a), tf.constant(b)).numpy(), a.astype(np.float64) @ b)
+        errors[f"{name}convolution"] = relative(convolve(tf.constant(x), tf.constant(w)).numpy(), exact)
+    return errors
+
+
+def check_deterministic(framework: str, device: str, precision: str, step: str) -> dict:
+    """The fast step with deterministic: true, twice: the same bits?"""
+    ends = []
+    for _ in range(2):
+        backend = make(framework, device, deterministic=True)
+        losses(backend, [plan(5)])
+        ends.append(weights.sha256(backend.get_weights()))
+    settings = {key: str(value) for key, value in backend.describe()["settings"].items()}
+    return verdict(ends[0] == ends[1], "the same bits" if ends[0] == ends[1] else "other bits the second time", settings=settings)
+
+
+def check_cuda_graph(framework: str, device: str, precision: str, step: str) -> dict:
+    """A CUDA graph of each of two batch sizes, captured after a backward pass on the default stream; losses beside the plain step's."""
+    if device == "cpu":
+        return {"status": "skipped", "says": "a CPU has no CUDA graphs"}
+    plans = [plan(2), plan(1, 8), plan(2)]
+    expected = losses(make(framework, device, step="plain"), plans)
+    backend = make(framework, device, step="fast+cuda_graph")
+    data = made_up()
+    backend.gradients(data.test_images[:16], data.test_labels[:16])
+    off = float(np.max(np.abs(np.subtract(losses(backend, plans), expected))))
+    return verdict(off < 1e-3, f"losses within {off:.1e} of the plain step's", largest_difference=off)
+
+
+def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
+    """What NVML tells of a training, and whether its memory is of the order of what the framework counts."""
+    if device == "cpu":
+        return {"status": "skipped", "says": "NVML knows no CPU"}
+    backend = make(framework, device)
+    with environment.GpuSampler(device, seconds=0.1) as gpu:
+        end = time.perf_counter() + 2
+        while time.perf_counter() < end:
+            losses(backend, [plan(20)])
+    summary, counted = gpu.summary(), backend.peak_memory_bytes()
+    if summary is None or not summary["memory_bytes"]:
+        return verdict(False, "NVML tells nothing of this GPU", summary=summary)
+    # Of NVIDIA's libraries a process needs some hundred MB itself.
+    own = summary["memory_bytes"] < counted + 4e9
+    says = f"{summary['memory_bytes'] / 1e6:,.0f} MB by NVML, {counted / 1e6:,.0f} MB by the framework"
+    says += f", {summary['utilisation_percent']} %, {summary['power_watts']} W"
+    return verdict(own, says if own else f"{says}: the framework, or another process, holds far more than it uses", summary=summary)
+
+
+def check_busy(framework: str, device: str, precision: str, step: str) -> dict:
+    backend = make(framework, device)
+    found = losses(backend, [plan(50)] * 4)
+    return verdict(bool(np.isfinite(found).all()), f"peak {(backend.peak_memory_bytes() or 0) / 1e6:,.0f} MB")
+
+
+def check_two_processes(framework: str, device: str, precision: str, step: str) -> dict:
+    """Two processes that train on one GPU at the same time."""
+    command = [sys.executable, __file__, "--check", "busy", "--frameworks", framework, "--device", device]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(process.communicate(), process.returncode) for process in both]
+    wrong = [(err.strip().splitlines() or [""])[-1] for (_, err), code in ends if code]
+    return verdict(not wrong, " | ".join(wrong)[:600] or "both trained")
+
+
+CHECKS = {
+    "probe": check_probe,
+    "steps": check_steps,
+    "pytest": check_pytest,
+    "placement": check_placement,
+    "compiled": check_compiled,
+    "precision": check_precision,
+    "deterministic": check_deterministic,
+    "cuda_graph": check_cuda_graph,
+    "nvml": check_nvml,
+    "busy": check_busy,
+    "two_processes": check_two_processes,
+}
+
+
+# The report.
+
+
+def timings(records: dict[str, dict]) -> list[dict]:
+    """What `switches` measured, a row an item."""
+    rows = []
+    for record in records.values():
+        if record["part"] == "switches" and record["status"] == "ok":
+            row = {key: record[key] for key in ("framework", "variant", "precision", "step", "deterministic", "round")}
+            row |= {key: record[key] for key in ("together_seconds", "loader_seconds", "step_seconds", "first_step_seconds")}
+            rows.append(row)
+    return rows
+
+
+def factors(rows: list[dict], framework: str, precision: str) -> dict[str, dict[str, list[float]]]:
+    """By switch and variant: how many times as fast it makes the step, each round: on top of the fast step where not in it, else alone."""
+    seconds = {
+        (row["variant"], row["round"], row["step"]): row["together_seconds"]
+        for row in rows
+        if (row["framework"], row["precision"], row["deterministic"]) == (framework, precision, False)
+    }
+    found: dict[str, dict[str, list[float]]] = {}
+    for variant, number, step in seconds:
+        base, _, name = step.partition("+")
+        on_top = (variant, number, f"fast+{name}") in seconds
+        if name and "+" not in name and (base == "fast" or not on_top) and (variant, number, base) in seconds:
+            factor = seconds[variant, number, base] / seconds[variant, number, step]
+            found.setdefault(name, {}).setdefault(variant, []).append(factor)
+    return found
+
+
+def helps(by_variant: dict[str, list[float]]) -> bool:
+    """Whether a switch belongs to the fast step: it makes one network faster and none slower, in every round."""
+    lowest = [min(found) for found in by_variant.values()]
+    return max(lowest) > 1 + MARGIN and min(lowest) > 1 - MARGIN
+
+
+def recommended(rows: list[dict]) -> dict[str, dict[str, list[str]]]:
+    """By framework and switch: the precisions in which it belongs to the fast step on this device."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for framework in dict.fromkeys(row["framework"] for row in rows):
+        for precision in PRECISIONS:
+            for name, by_variant in factors(rows, framework, precision).items():
+                precisions = found.setdefault(framework, {}).setdefault(name, [])
+                precisions += [precision] if helps(by_variant) else []
+    return found
+
+
+def of_timings(rows: list[dict]) -> dict[int, str]:
+    """What the timings say of the suspicions, by number."""
+
+    def compared(framework: str, faster: str, slower: str, precision: str, deterministic: bool = False) -> str:
+        parts = []
+        for variant in dict.fromkeys(row["variant"] for row in rows):
+
+            def seconds(step: str, exact: bool, variant: str = variant) -> list[float]:
+                place = (framework, variant, precision, step, exact)
+                keys = ("framework", "variant", "precision", "step", "deterministic")
+                return [row["together_seconds"] for row in rows if tuple(row[key] for key in keys) == place]
+
+            ours, theirs = seconds(faster, deterministic), seconds(slower, False)
+            parts += [f"{variant} {median(theirs) / median(ours):.2f}"] if ours and theirs else []
+        return ", ".join(parts)
+
+    found = {
+        4: compared("pytorch", "plain+channels_last", "plain", "fp32"),
+        6: compared("tensorflow", "fast+xla", "fast", "fp32"),
+        11: compared("pytorch", "plain", "plain", "fp32", deterministic=True),
+    }
+    found = {number: f"times as fast with it: {text}" for number, text in found.items() if text}
+    waits = sorted({f"{row['framework']} {row['step']}" for row in rows if row["step_seconds"] > 1.05 * row["together_seconds"]})
+    if rows:
+        found[13] = f"so in {', '.join(waits)}" if waits else "not so in any step"
+    return found
+
+
+def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: dict[str, dict], left: list[str]) -> str:
+    """What was found, in Markdown."""
+    device = next(iter(seen.values()))["device_name"]
+    counts = {status: sum(record["status"] == status for record in records.values()) for status in ("ok", "failed", "skipped")}
+    lines = [f"# First contact with a GPU: {device}", ""]
+    lines += [", ".join(f"{name} {about['version']}" for name, about in seen.items()) + ".", ""]
+    lines += [f"{counts['ok']} well, {counts['failed']} failed, {counts['skipped']} skipped, {len(left)} left for another call.", ""]
+    lines += ["## Failed", ""]
+    lines += [f"- {key}: {record['says']}" for key, record in records.items() if record["status"] == "failed"] or ["Nothing."]
+    lines += ["", "## Skipped", ""]
+    lines += [*(f"- {line}" for line in skipped)]
+    lines += [f"- {key}: {record['says']}" for key, record in records.items() if record["status"] == "skipped"]
+    lines += [f"- {key}: no time was left" for key in left]
+    rows = timings(records)
+    lines += ["", "## Put into the fast step", ""]
+    found = recommended(rows)
+    if not found:
+        lines += ["No switch was measured."]
+    for framework, switches in found.items():
+        known, there = backends.load(framework).switches, args.device
+        lines += [
+            f"In scripts/alexbench/backends/{framework}.py, for {device} (helps: over {MARGIN:.0%} in one network, in every round):",
+            "",
+        ]
+        for name, precisions in switches.items():
+            if precisions:
+                lines.append(f'- `"{name}"`: `fast={{"{there}": {tuple(precisions)!r}}}`')
+            elif there in known[name].fast or there in known[name].expected:
+                lines.append(f"- `{name}`: it is in the fast step, and did not help")
+        lines += ["", f"Not: {', '.join(name for name, precisions in switches.items() if not precisions) or 'none'}.", ""]
+    lines += ["", "## Suspicions", "", "| | what may go wrong | found |", "|--:|:--|:--|"]
+    told = of_timings(rows)
+    for number, what in SUSPICIONS.items():
+        about = [record for record in records.values() if number in record["about"]]
+        failed = [record["key"] for record in about if record["status"] == "failed"]
+        well = sum(record["status"] == "ok" for record in about)
+        text = f"**failed**: {', '.join(failed)}" if failed else f"{well} items well" if well else "" if number in told else "not checked"
+        lines.append(f"| {number} | {what} | {'; '.join(part for part in (text, told.get(number)) if part)} |")
+    if rows:
+        lines += [
+            "",
+            "## Steps",
+            "",
+            "Median over the rounds, loader and step together, ms an image; in brackets how many times as fast as plain.",
+            "",
+        ]
+        lines += list(table(rows))
+    aims = [record for record in records.values() if record["part"] == "aims" and record["status"] == "ok"]
+    if aims:
+        lines += [
+            "",
+            "## Aims",
+            "",
+            "| framework | variant | precision | step | 15 epochs (s) | aim on an H200, tf32 (s) | its floor (s) | accuracy |",
+        ]
+        lines += ["|:--|:--|:--|:--|--:|--:|--:|--:|"]
+        for record in aims:
+            metrics = json.loads(Path(record["metrics"]).read_text(encoding="utf-8"))
+            aim, floor = AIMS[record["variant"]] if record["precision"] == "tf32" else ("", "")
+            seconds = metrics["train_seconds"] * 15 / metrics["epochs"]
+            accuracy = "–" if metrics["accuracy"] is None else f"{metrics['accuracy']:.4f}"
+            what = " | ".join(record[key] for key in ("framework", "variant", "precision", "step"))
+            lines.append(f"| {what} | {seconds:.2f} | {aim} | {floor} | {accuracy} |")
+    lines += ["", "## Everything", "", "| item | | seconds | found |", "|:--|:--|--:|:--|"]
+    for key, record in records.items():
+        says = record["says"].replace("|", "/") or (
+            f"{1e3 * record['together_seconds']:.4f} ms an image" if record["part"] == "switches" else ""
+        )
+        lines.append(f"| {key} | {record['status']} | {record['wall_seconds']:.0f} | {says} |")
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: list[dict]) -> Iterator[str]:
+    """Timings, a row a framework, variant and step, a column a precision."""
+    precisions = [precision for precision in PRECISIONS if any(row["precision"] == precision for row in rows)]
+    yield f"| framework | variant | step | {' | '.join(precisions)} |"
+    yield f"|:--|:--|:--|{'--:|' * len(precisions)}"
+    seconds: dict[tuple, list[float]] = {}
+    for row in rows:
+        step = f"{row['step']}{', deterministic' if row['deterministic'] else ''}"
+        seconds.setdefault((row["framework"], row["variant"], step, row["precision"]), []).append(row["together_seconds"])
+    for framework, variant, step in dict.fromkeys(key[:3] for key in seconds):
+        cells = []
+        for precision in precisions:
+            ours, plain = (seconds.get((framework, variant, name, precision)) for name in (step, "plain"))
+            beside = f" ({median(plain) / median(ours):.2f})" if ours and plain else ""
+            cells.append(f"{1e3 * median(ours):.4f}{beside}" if ours else "")
+        yield f"| {framework} | {variant} | {step} | {' | '.join(cells)} |"
+
+
+def write_report(args: argparse.Namespace, seen: dict, skipped: list[str], records: dict[str, dict], left: list[str]) -> None:
+    rows = timings(records)
+    with replacing(args.output / "report.md") as temporary:
+        temporary.write_text(report(args, seen, skipped, records, left), encoding="utf-8")
+    found = {"frameworks": seen, "skipped": skipped, "left": left, "fast": recommended(rows), "records": list(records.values())}
+    write_json(args.output / "report.json", found)
+    with replacing(args.output / "timings.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["framework"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,44 @@
+"""Hashes of code, on which what is made again depends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from alexbench import backends, fingerprint, variants
+from conftest import ROOT
+
+HASHES = """
+import json, locale, sys
+from pathlib import Path
+from alexbench import backends, fingerprint, variants
+found = {path.name: fingerprint.of_program(path) for path in sorted(Path(sys.argv[1]).glob("*.py"))}
+found |= {name: [fingerprint.of_training(name), fingerprint.of_timing(name)] for name in backends.FRAMEWORKS}
+found |= {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
+print(json.dumps([locale.getpreferredencoding(False), found]))
+"""
+
+
+def here() -> dict:
+    found = {path.name: fingerprint.of_program(path) for path in (ROOT / "scripts").glob("*.py")}
+    found |= {name: [fingerprint.of_training(name), fingerprint.of_timing(name)] for name in backends.FRAMEWORKS}
+    return found | {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
+
+
+@pytest.mark.parametrize(("locale", "encoding"), [("C", "ANSI_X3.4-1968"), ("en_US", "ISO-8859-1")])
+def test_a_locale_does_not_change_the_hashes_of_code(locale, encoding, tmp_path):
+    """Else a colleague, or cron, would plan every job again."""
+    surroundings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "scripts")}
+    if locale != "C":
+        command = ["localedef", "-i", locale, "-f", encoding, str(tmp_path / locale)]
+        if not shutil.which("localedef") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip(f"no locale {locale} of {encoding} can be made here")
+        surroundings["LOCPATH"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", HASHES, str(ROOT / "scripts")], env=os.environ | surroundings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [encoding, here()]
