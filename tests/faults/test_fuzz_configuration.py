@@ -15,8 +15,8 @@ from conftest import ROOT
 pytestmark = pytest.mark.fault
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-# The two keys that are paths or URLs of the user's; they reach programs as one quoted argument.
-FREE = {("data", "archive"), ("weights", "source")}
+# What the user writes freely: two paths or URLs, which reach programs as one quoted argument, and a command of the user's own.
+FREE = {("at_end",), ("data", "archive"), ("weights", "source")}
 
 
 def places(section: dict, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
