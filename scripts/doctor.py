@@ -281,7 +281,7 @@ def objection(job: composing.Composed, partitions: list[slurm.Partition]) -> tup
     if status:
         said = re.sub(r"(?m)^(sbatch|allocation failure): (error: )?", "", said)
         message = "; ".join(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip()))
-        keys = next((keys for words, keys in ABOUT.items() if re.search(words, message, re.IGNORECASE)), [])
+        keys = [key for words, keys in ABOUT.items() if re.search(words, message, re.IGNORECASE) for key in keys]
         present = [key for key in keys if job.resources.get(key)]
         return f"SLURM refuses {request}: {message}", present or keys
     return too_much(job, partitions, request)

@@ -1,6 +1,7 @@
 """The workflow on a SLURM that takes jobs for known accounts alone, as most clusters do."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -54,12 +55,10 @@ def test_an_unknown_account_is_told_by_snakemake_and_by_the_doctor(project):
     assert done.returncode == 1
     assert "The given account nobodys appears to be invalid. Available accounts:" in done.stderr + done.stdout
     failures = doctors_failures(project)
-    assert any(
-        line.startswith("FAILED   account: 'nobodys' is none of yours -> set slurm_account in profiles/slurm/config.yaml to one of ")
-        for line in failures
-    )
-    assert any(f"{REFUSED} -> mend" in line for line in failures)
-    assert all("slurm_account" in line and "profiles/slurm/config.yaml" in line for line in failures)
+    assert failures
+    for line in failures:
+        assert "The given account nobodys appears to be invalid. Available accounts:" in line
+        assert re.search(r" -> set slurm_account for \w+ in profiles/slurm/config.yaml$", line)
 
 
 def test_an_account_that_the_partition_does_not_take_is_told_in_slurms_words(project):
@@ -67,11 +66,13 @@ def test_an_account_that_the_partition_does_not_take_is_told_in_slurms_words(pro
     slurm.command("scontrol", "update", "PartitionName=gpu", "AllowAccounts=others")
     try:
         done = run(project)
-        (failure,) = doctors_failures(project)
+        failures = doctors_failures(project)
     finally:
         slurm.command("scontrol", "update", "PartitionName=gpu", "AllowAccounts=ALL")
     assert done.returncode == 1 and REFUSED in done.stderr + done.stdout
-    assert REFUSED in failure and "slurm_partition, slurm_account" in failure and "profiles/slurm/config.yaml" in failure
+    assert failures
+    for line in failures:
+        assert REFUSED in line and re.search(r" -> set slurm_partition or slurm_account for \w+ in profiles/slurm/config.yaml$", line)
 
 
 def test_a_known_account_is_charged_and_sacct_watches_the_jobs(project):
