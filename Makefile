@@ -15,7 +15,7 @@ EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
 # Tests run beside each other; each process may hold both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report lint format clean-demo
+.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report publish lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -92,6 +92,10 @@ study: .venv/installed ## the study as a page and a PDF, after a run (or with on
 
 report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing, parity and equal_time where they were run
 	$(EXPERIMENT) report
+
+publish: .venv/installed ## tables, figures and PDFs of the runs kept in docs/results/, and README's own tables; trains nothing
+	snakemake --cores "$$CORES" resources/data/cifar10.npz
+	python scripts/publish.py --data resources/data/cifar10.npz
 
 lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
 	ruff check .

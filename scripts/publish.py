@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Publish the runs that are kept in docs/results/NAME/runs/: tables, comparisons, figures, the study as a PDF, and README.md's own tables.
+
+Only reads runs, and trains nothing. Between the lines `<!-- published: ... -->` and `<!-- end -->` of README.md stands what this writes.
+
+python scripts/publish.py --data resources/data/cifar10.npz
+python scripts/publish.py --data resources/data/cifar10.npz --tables      # numbers only
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+import collect
+import compare
+import keep_runs
+import plot_architectures
+import plot_calibration
+import plot_clocks
+import plot_intervals
+import plot_learning
+import plot_samples
+import plot_time_to_accuracy
+import plot_tradeoff
+import print_page
+import record_environment
+import write_study
+from alexbench import results, stats, variants
+from alexbench.files import InputError, replacing, run_program, write_json
+from alexbench.language import LANGUAGES
+
+# The campaigns that train the study's networks as it did.
+STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
+# A figure that is larger is none for a repository.
+FIGURE_BYTES = 400_000
+FIGURES_BYTES = 5_000_000
+
+MARKED = re.compile(r"(<!-- published: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def quietly(program: Callable, *arguments: object) -> None:
+    """Call a program's `main`, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        program([str(argument) for argument in arguments])
+
+
+def make_tables(folder: Path, data: Path) -> None:
+    """From `folder`/runs/: runs.csv, table.*, comparisons.*, classes.csv."""
+    found = [path.relative_to(folder / "runs").parts for path in (folder / "runs").glob("*/*/seed*/metrics.json")]
+    frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[:3])
+    seeds = sorted(int(seed.removeprefix("seed")) for seed in seeds)
+    grid = ["--frameworks", *sorted(frameworks), "--variants", *(name for name in variants.VARIANTS if name in networks), "--seeds", *seeds]
+    quietly(collect.main, "--results", folder, *grid, "--partial")
+    quietly(compare.main, "--runs", folder / "runs.csv", "--data", data, "--output", folder)
+
+
+def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
+    """Every figure of the runs in `folder`, as PNG."""
+    runs = ["--runs", folder / "runs.csv"]
+    networks = results.read_runs(folder / "runs.csv").variant.unique()
+    for name, program, arguments in (
+        ("tradeoff", plot_tradeoff, runs),
+        ("learning", plot_learning, [*runs, "--language", language]),
+        ("time_to_accuracy", plot_time_to_accuracy, runs),
+        ("calibration", plot_calibration, runs),
+        ("clocks", plot_clocks, [*runs, "--language", language]),
+        ("intervals", plot_intervals, [*runs, "--table", folder / "table.csv", "--language", language]),
+        ("architectures", plot_architectures, ["--variants", *networks, "--language", language]),
+        ("samples", plot_samples, ["--data", data, "--language", language]),
+    ):
+        quietly(program.main, *arguments, "--output", figures / f"{name}.png")
+        (figures / f"{name}.svg").unlink()
+
+
+def print_study(folder: Path, data: Path, language: str) -> None:
+    """The study's page in a language, printed: study.LANGUAGE.pdf. Its figures in English are kept."""
+    with tempfile.TemporaryDirectory() as temporary:
+        pages = Path(temporary)
+        for table in ("runs.csv", "table.csv", "comparisons.csv"):
+            shutil.copy(folder / table, pages)
+        (pages / "figures").mkdir()
+        draw(folder, data, pages / "figures", language)
+        quietly(write_study.main, "--results", pages, "--data", data, "--language", language, "--output", pages / "study.html")
+        quietly(print_page.main, pages / "study.html", "--output", folder / f"study.{language}.pdf")
+        if language == "en":
+            shutil.rmtree(folder / "figures", ignore_errors=True)
+            # Sample images say nothing of the runs.
+            shutil.copytree(pages / "figures", folder / "figures", ignore=shutil.ignore_patterns("samples.png"))
+
+
+def study_table(root: Path) -> str:
+    """The study's five rows beside ours: the difference, and whether a further run of ours could come out like the study's."""
+    cells = [results.read_cells(path) for name in STUDY_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
+    ours = pd.concat(cells) if cells else pd.DataFrame(columns=["framework", "variant"])
+    titles = dict(zip(ours.framework, ours.get("framework_title", ours.framework), strict=True))
+    rows = []
+    for theirs in results.read_study(collect.STUDY).itertuples():
+        known = {"Framework": titles.get(theirs.framework, theirs.framework), "Network": variants.get(theirs.variant).title}
+        known |= {"Study": f"{theirs.accuracy:.4f}"}
+        found = ours[(ours.framework == theirs.framework) & (ours.variant == theirs.variant)]
+        if found.empty:
+            rows.append(known | {"Ours": "not run yet"})
+        for _, row in found.iterrows():
+            of_runs = {"Runs": results.counted(row).removeprefix("n = ")}
+            if row.n:
+                spread = "" if pd.isna(row.accuracy_sd) else f" ± {row.accuracy_sd:.4f}"
+                of_runs |= {"Ours": f"{row.accuracy:.4f}{spread}", "Difference": f"{row.accuracy_minus_study:+.4f}"}
+            if row.n > 1:
+                where = "within" if row.accuracy_study_within else "outside"
+                of_runs |= {"Next run, 95 %": f"{row.accuracy_run_low:.4f} to {row.accuracy_run_high:.4f}", "Study's lies": where}
+            rows.append(known | of_runs)
+    return markdown(rows, ["Framework", "Network", "Study", "Ours", "Runs", "Difference", "Next run, 95 %", "Study's lies"])
+
+
+def precision_table(root: Path) -> str:
+    """The small network's accuracy in bf16 and in fp32, from the same seeds."""
+    if not all((root / name / "runs.csv").is_file() for name in ("mod", "mod_fp32")):
+        return "Not run yet."
+    coarse, fine = (results.read_runs(root / name / "runs.csv") for name in ("mod", "mod_fp32"))
+    rows = []
+    for framework, title in dict(zip(fine.framework, fine.framework_title, strict=True)).items():
+        ours, theirs = (
+            cell[cell.status == "completed"].set_index("seed").accuracy
+            for cell in (results.cell(runs, framework, "alexnet_mod") for runs in (coarse, fine))
+        )
+        seeds = sorted(set(ours.index) & set(theirs.index))
+        found = stats.difference_interval(ours[seeds], theirs[seeds], paired=True)
+        row = {"Framework": title, "Seeds": ", ".join(map(str, seeds))}
+        if seeds:
+            row |= {"bf16": f"{ours[seeds].mean():.4f}", "fp32": f"{theirs[seeds].mean():.4f}", "Difference": f"{found.value:+.4f}"}
+        # Where every seed differs by the same, as well as where there is one, no interval is known.
+        if not pd.isna(found.low):
+            row |= {"95 % interval": f"{found.low:+.4f} to {found.high:+.4f}"}
+        rows.append(row)
+    return markdown(rows, ["Framework", "bf16", "fp32", "Difference", "95 % interval", "Seeds"])
+
+
+BLOCKS = {"study": study_table, "precision": precision_table}
+
+
+def markdown(rows: list[dict], columns: list[str]) -> str:
+    """Rows as a table; what a row lacks is a dash."""
+    table = pd.DataFrame(rows, columns=columns, dtype=object).fillna("–")
+    text = ("Framework", "Network")
+    return table.to_markdown(index=False, colalign=["left" if name in text else "right" for name in table], disable_numparse=True)
+
+
+def filled(text: str, root: Path) -> str:
+    """`text` with every marked part written anew. Raises InputError for a name that nothing is made for."""
+
+    def part(found: re.Match) -> str:
+        if found["name"] not in BLOCKS:
+            raise InputError(f"publish: README.md marks {found['name']!r}; there are {', '.join(BLOCKS)}")
+        return f"{found[1]}{BLOCKS[found['name']](root)}\n{found[3]}"
+
+    return MARKED.sub(part, text)
+
+
+def check_sizes(root: Path) -> None:
+    """InputError where figures are too large for a repository."""
+    figures = {path: path.stat().st_size for path in root.glob("*/figures/*.png")}
+    for path, size in figures.items():
+        if size > FIGURE_BYTES:
+            raise InputError(f"publish: {path} has {size:,} bytes, more than {FIGURE_BYTES:,}; draw less in it")
+    if sum(figures.values()) > FIGURES_BYTES:
+        raise InputError(f"publish: the figures have {sum(figures.values()):,} bytes together, more than {FIGURES_BYTES:,}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--results", type=Path, default=Path("docs/results"), metavar="FOLDER", help="holds NAME/runs/ (%(default)s)")
+    p.add_argument("--readme", type=Path, default=Path("README.md"), metavar="MD", help="with the marked parts (%(default)s)")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
+    p.add_argument("--tables", action="store_true", help="no figures and no PDF")
+    args = p.parse_args(argv)
+    folders = sorted(path.parent for path in args.results.glob("*/runs") if path.is_dir())
+    if not folders:
+        raise InputError(f"publish: {args.results} holds no NAME/runs/; keep some with scripts/keep_runs.py")
+    for folder in folders:
+        make_tables(folder, args.data)
+        print(folder / "table.md", flush=True)
+        if not args.tables:
+            record_environment.main(["--runs", str(folder / "runs.csv"), "--output", str(folder / "environment.json")])
+            found = json.loads((folder / "environment.json").read_bytes())
+            write_json(folder / "environment.json", {key: value for key, value in found.items() if key not in keep_runs.PRIVATE})
+            for language in LANGUAGES:
+                print_study(folder, args.data, language)
+                print(folder / f"study.{language}.pdf", flush=True)
+    check_sizes(args.results)
+    text = args.readme.read_text(encoding="utf-8")
+    with replacing(args.readme) as temporary:
+        temporary.write_text(filled(text, args.results), encoding="utf-8")
+    print(args.readme)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
