@@ -13,8 +13,10 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import configuration, execution, files, fingerprint, patience, presence, variants
-from alexbench.download import is_url
+from alexbench import files
+from alexbench.experiment import execution, variants
+from alexbench.workflow import configuration, fingerprint, patience, presence
+from alexbench.experiment.download import is_url
 
 # A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
 configuration.complete(config)
@@ -230,9 +232,7 @@ def experiments_besides():
 def code_files():
     """The programs that make tables and figures, what they share, and the environments."""
     programs = [path for kind in ("collect", "compare", "plot", "record", "write") for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
-    library = [
-        SCRIPTS / "alexbench" / f"{name}.py" for name in ("results", "comparisons", "stats", "provenance", "figures", "study", "charts")
-    ]
+    library = [path for wing in ("analysis", "writing") for path in sorted((SCRIPTS / "alexbench" / wing).glob("[a-z]*.py"))]
     return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
 
 

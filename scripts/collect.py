@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import numeric, results
+from alexbench import numeric
+from alexbench.analysis import results
 from alexbench.files import replacing, run_program
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"

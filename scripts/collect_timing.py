@@ -9,7 +9,7 @@ python scripts/collect_timing.py results/timing/*/*/round*/*.csv --output result
 import argparse
 from pathlib import Path
 
-from alexbench import timing_results
+from alexbench.analysis import speed_tables
 from alexbench.files import replacing, run_program
 
 
@@ -18,9 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("rounds", nargs="+", type=Path, metavar="CSV", help="made by time_steps.py")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
-    rows = timing_results.read(args.rounds)
-    arms, ratios = timing_results.table(rows), timing_results.ratios(rows)
-    text = timing_results.report(arms, ratios)
+    rows = speed_tables.read(args.rounds)
+    arms, ratios = speed_tables.table(rows), speed_tables.ratios(rows)
+    text = speed_tables.report(arms, ratios)
     for name, content in (
         ("timing.csv", arms.to_csv(index=False)),
         ("timing_ratios.csv", ratios.to_csv(index=False)),

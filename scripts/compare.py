@@ -9,7 +9,7 @@ python scripts/compare.py --runs results/runs.csv --data resources/data/cifar10.
 import argparse
 from pathlib import Path
 
-from alexbench import comparisons, results
+from alexbench.analysis import comparisons, results
 from alexbench.files import replacing, run_program
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import comparisons, numeric, provenance, results
+from alexbench import numeric
+from alexbench.analysis import comparability, comparisons, results
 from alexbench.files import replacing, run_program
 
 
@@ -21,7 +22,7 @@ def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, see
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
     runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
     # Each was checked by itself; data of two kinds may still be in one folder each.
-    provenance.check(runs)
+    comparability.check(runs)
     return runs
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import arrays, reference, variants, weights
+from alexbench import arrays
+from alexbench.experiment import reference, variants, weights
 from alexbench.files import InputError, raise_refusal, replacing, run_program
 
 # Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import backends, results, stats, variants
+from alexbench import backends
+from alexbench.analysis import results, stats
+from alexbench.experiment import variants
 from alexbench.files import InputError, replacing, run_program
 
 DATA = {
@@ -32,9 +34,10 @@ USE = """How to use it, in either framework:
 import sys
 
 sys.path.insert(0, "scripts")
-from alexbench import network, pictures
+from alexbench.experiment import pictures
+from alexbench.training import trained_network
 
-model = network.load({model}, framework="{framework}")  # or "{other}"
+model = trained_network.load({model}, framework="{framework}")  # or "{other}"
 image = pictures.read("picture.jpg", model.side)
 probabilities = model.predict(image[None])[0]
 print(model.classes[probabilities.argmax()], probabilities.max())
@@ -70,7 +73,7 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
     lines = [
         f"# {metrics['variant_title']}, trained in {metrics['framework_title']}, seed {metrics['seed']}",
         f"{variants.get(metrics['variant']).description} {metrics['parameters']:,} parameters.",
-        f"File: `{model.name}`, safetensors, SHA-256 {sha256}. Names and layouts: `scripts/alexbench/weights.py`.",
+        f"File: `{model.name}`, safetensors, SHA-256 {sha256}. Names and layouts: `scripts/alexbench/experiment/weights.py`.",
         "## Training",
         f"Data: {data}. {metrics['train_images']:,} training images, {metrics['epochs']} epochs.",
         f"Start: {START.get(metrics['start'], metrics['start'])}. Recipe: {recipe}.",

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from alexbench import composing, configuration, slurm, spec, variants
-from alexbench.download import is_url
+from alexbench.experiment import layers, variants
+from alexbench.experiment.download import is_url
 from alexbench.files import run_program
+from alexbench.workflow import composing, configuration, slurm
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 # A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
@@ -157,7 +158,7 @@ def inputs(config: dict) -> Iterator[Finding]:
 
 
 def storage(config: dict) -> Iterator[Finding]:
-    largest = max(spec.parameters(variants.get(name)) for name in config["variants"])
+    largest = max(layers.parameters(variants.get(name)) for name in config["variants"])
     needed = SPARE_BYTES + largest * CHECKPOINT_BYTES_PER_PARAMETER
     # Where results go, which may be a link to another disk: the nearest folder that is there.
     place = next(folder for folder in (Path(config["results"]).resolve(), *Path(config["results"]).resolve().parents) if folder.is_dir())

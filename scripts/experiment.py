@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from alexbench import configuration
 from alexbench.files import InputError, replacing, run_program
+from alexbench.workflow import configuration
 
 STYLE = "rules/captions/report.css"
 # What a report also shows where it was made.

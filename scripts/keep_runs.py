@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import results
+from alexbench.analysis import results
 from alexbench.files import InputError, replacing, run_program, write_json
 
 # What names a person's machine or jobs, and is of no use to others.

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, environment, execution, lease, numeric, options, recipe, weights
-from alexbench.execution import Execution
+from alexbench import backends, machine, numeric
+from alexbench.experiment import execution, recipe, weights
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError, replacing, run_program
-from alexbench.streams import Use, stream
+from alexbench.training import lease, options
 
 SEED = 1
 
@@ -60,7 +62,7 @@ def measure(args: argparse.Namespace) -> None:
     if args.weights:
         start, _ = weights.read(args.weights)
         weights.check(variant, start, str(args.weights))
-    threads = min(args.threads, environment.available_threads())
+    threads = min(args.threads, machine.available_threads())
     backend = backends.load(args.framework, how)(variant, settings, mean, std, args.device, threads, SEED, how)
     backend.set_weights(start)
     weights.write(args.output.with_suffix(".safetensors"), backend.get_weights(), {"variant": variant.name})

@@ -8,10 +8,11 @@ from math import log2
 
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from alexbench import figures, spec, variants
-from alexbench.figures import plt
+from alexbench.experiment import layers, variants
 from alexbench.files import run_program
-from alexbench.language import Language
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
+from alexbench.writing.language import Language
 
 COLOURS = {
     "Conv": "#0072B2",
@@ -39,14 +40,14 @@ def _kinds(_: Language) -> dict[str, str]:
     }
 
 
-def _setting(info: spec.LayerInfo) -> str:
+def _setting(info: layers.LayerInfo) -> str:
     """The layer's own numbers, in two short lines at most."""
     match info.layer:
-        case spec.Conv(_, kernel, stride, padding):
+        case layers.Conv(_, kernel, stride, padding):
             return f"{kernel}×{kernel}" + (f" /{stride}" if stride > 1 else "") + (f"\npad {padding}" if padding else "")
-        case spec.MaxPool(window, stride):
+        case layers.MaxPool(window, stride):
             return f"{window}×{window} /{stride}"
-        case spec.Pad(size):
+        case layers.Pad(size):
             return f"pad {size}"
     return ""
 
@@ -56,11 +57,11 @@ def _height(shape: tuple[int, ...]) -> float:
     return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
 
 
-def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int, _: Language) -> None:
+def draw_variant(axes: plt.Axes, variant: layers.Variant, places: int, _: Language) -> None:
     """One network from left to right, where there are `places` for blocks: settings above each, name, output shape and parameters below."""
     size = variant.input_size
     blocks = [(_("image"), "#FFFFFF", (size, size, 3), "", 0)]
-    blocks += [(i.name, COLOURS[i.kind], i.output_shape, _setting(i), i.parameters) for i in spec.describe(variant)]
+    blocks += [(i.name, COLOURS[i.kind], i.output_shape, _setting(i), i.parameters) for i in layers.describe(variant)]
     for number, (name, colour, shape, setting, parameters) in enumerate(blocks):
         x, height = number * (WIDTH + GAP), _height(shape)
         axes.add_patch(
@@ -85,22 +86,22 @@ def draw_variant(axes: plt.Axes, variant: spec.Variant, places: int, _: Language
     total = _(
         "%(title)s: %(parameters)s parameters, %(operations)s M multiply-adds an image",
         title=variant.title,
-        parameters=_.number(spec.parameters(variant)),
-        operations=_.number(spec.multiply_adds(variant) / 1e6, 1),
+        parameters=_.number(layers.parameters(variant)),
+        operations=_.number(layers.multiply_adds(variant) / 1e6, 1),
     )
     axes.set_title(total, loc="left", fontsize=11.5)
     axes.set(xlim=(-0.1, places * (WIDTH + GAP)), ylim=(-1.35, 1.1), aspect="equal")
     axes.axis("off")
 
 
-def draw(chosen: list[spec.Variant], _: Language) -> plt.Figure:
+def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
     """A row a network, all on one scale."""
     places = 1 + max(len(variant.layers) for variant in chosen)
     width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.7
     figure, panels = plt.subplots(len(chosen), 1, figsize=(width, height), squeeze=False, layout="constrained")
     for axes, variant in zip(panels[:, 0], chosen, strict=True):
         draw_variant(axes, variant, places, _)
-    used = {info.kind for variant in chosen for info in spec.describe(variant)}
+    used = {info.kind for variant in chosen for info in layers.describe(variant)}
     handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
     note = _("Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic.")

@@ -7,9 +7,10 @@ python scripts/plot_calibration.py --runs results/runs.csv --output results/figu
 import numpy as np
 import pandas as pd
 
-from alexbench import figures, results, stats
-from alexbench.figures import plt
+from alexbench.analysis import results, stats
 from alexbench.files import run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 BINS = 15
 

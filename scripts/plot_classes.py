@@ -8,9 +8,10 @@
 import numpy as np
 import seaborn as sns
 
-from alexbench import figures, results, stats
-from alexbench.figures import plt
+from alexbench.analysis import results, stats
 from alexbench.files import run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 
 def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:

@@ -6,10 +6,11 @@ python scripts/plot_clocks.py --runs results/runs.csv --output results/figures/c
 
 import pandas as pd
 
-from alexbench import figures, results
-from alexbench.figures import plt
+from alexbench.analysis import results
 from alexbench.files import run_program
-from alexbench.language import Language
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
+from alexbench.writing.language import Language
 
 CLOCKS = ("setup_seconds", "compile_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds")
 COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import figures, results, study
-from alexbench.figures import plt
+from alexbench.analysis import results
 from alexbench.files import run_program
-from alexbench.language import Language
+from alexbench.writing import article, figures
+from alexbench.writing.figures import plt
+from alexbench.writing.language import Language
 
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
@@ -30,7 +31,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
         if pd.notna(row.accuracy_minus_study):
             axes.plot([row.accuracy_run_low, row.accuracy_run_high], [place, place], color=colour, linewidth=0.8)
             axes.plot(row.study_accuracy, place, "D", color="none", markeredgecolor="#333333", markersize=7, markeredgewidth=1.3)
-    axes.set_yticks(range(len(table)), [study.title(row) for _index, row in table.iterrows()])
+    axes.set_yticks(range(len(table)), [article.title(row) for _index, row in table.iterrows()])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_("Test accuracy"))

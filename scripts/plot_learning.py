@@ -9,10 +9,11 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from alexbench import figures, results
-from alexbench.figures import plt
+from alexbench.analysis import results
 from alexbench.files import run_program
-from alexbench.language import Language
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
+from alexbench.writing.language import Language
 
 
 def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:

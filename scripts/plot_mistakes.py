@@ -7,9 +7,12 @@
 
 import numpy as np
 
-from alexbench import datasets, figures, numeric, results, stats
-from alexbench.figures import plt
+from alexbench import numeric
+from alexbench.analysis import results, stats
+from alexbench.experiment import datasets
 from alexbench.files import InputError, run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 
 def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int, rows: int, note: str) -> plt.Figure:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import datasets, figures, numeric
-from alexbench.figures import plt
+from alexbench import numeric
+from alexbench.experiment import datasets
 from alexbench.files import run_program
-from alexbench.language import Language
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
+from alexbench.writing.language import Language
 
 
 def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from alexbench import figures, results
-from alexbench.figures import plt
+from alexbench.analysis import results
 from alexbench.files import run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 # Accuracies for which times are found.
 GRID = np.arange(0.1, 1.0, 0.01)

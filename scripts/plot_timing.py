@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from alexbench import figures, timing_results
-from alexbench.figures import plt
+from alexbench.analysis import speed_tables
 from alexbench.files import InputError, run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 KEPT, SAVED, LOST, APART = "#555555", "#009E73", "#D55E00", "#bbbbbb"
 
@@ -152,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
     args = p.parse_args(argv)
     figures.style()
-    arms = timing_results.read_arms(args.arms)
+    arms = speed_tables.read_arms(args.arms)
     devices = arms.device.unique()
     if args.device == "auto" and len(devices) > 1:
         raise InputError(f"timing: {args.arms} is of {' and '.join(devices)}; name them in timing.devices instead of auto")
@@ -165,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.figure == "waterfall":
         figure = waterfall(arms)
     elif args.figure == "ratio":
-        ratios = timing_results.read_ratios(args.ratios)
+        ratios = speed_tables.read_ratios(args.ratios)
         ratios = ratios[ratios.device == device]
         unknown = {*ratios.framework, *ratios.to} - set(arms.framework) or set(ratios.arm) - set(arms.arm)
         if unknown:

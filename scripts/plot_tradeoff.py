@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from alexbench import figures, results
-from alexbench.figures import plt
+from alexbench.analysis import results
 from alexbench.files import run_program
+from alexbench.writing import figures
+from alexbench.writing.figures import plt
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
 AXES = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "parameters": "Parameters"}

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from alexbench import backends, network, numeric
+from alexbench import backends, numeric
+from alexbench.experiment.pictures import Unreadable, found, read, shown
 from alexbench.files import run_program
-from alexbench.pictures import Unreadable, found, read, shown
+from alexbench.training import trained_network
 
 
 def colour(text: str) -> tuple[int, int, int]:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--csv", action="store_true", help="as CSV: image, class, probability")
     args = p.parse_args(argv)
-    trained = network.load(args.model, args.framework, args.device)
+    trained = trained_network.load(args.model, args.framework, args.device)
     table = csv.writer(sys.stdout, lineterminator="\n")
     if args.csv:
         table.writerow(["image", "class", "probability"])

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import yaml
 
-from alexbench import configuration
 from alexbench.files import InputError, run_program
+from alexbench.workflow import configuration
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import datasets, fingerprint, sources
-from alexbench.download import local_copy
+from alexbench.experiment import datasets, sources
+from alexbench.experiment.download import local_copy
 from alexbench.files import run_program
+from alexbench.workflow import fingerprint
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 

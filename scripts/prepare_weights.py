@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import contents, fingerprint, spec, variants, weights
-from alexbench.download import file_name, local_copy
+from alexbench.experiment import contents, layers, variants, weights
+from alexbench.experiment.download import file_name, local_copy
 from alexbench.files import InputError, raise_refusal, run_program
+from alexbench.workflow import fingerprint
 
 TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
@@ -119,12 +120,12 @@ def unwrapped(source: weights.Weights, first: str, path: Path) -> weights.Weight
     return {name.removeprefix(prefix): array for name, array in plain.items() if name.startswith(prefix)}
 
 
-def convert(variant: spec.Variant, source: weights.Weights, classifier: str, path: Path) -> tuple[weights.Weights, list[str]]:
+def convert(variant: layers.Variant, source: weights.Weights, classifier: str, path: Path) -> tuple[weights.Weights, list[str]]:
     """The source's tensors under the variant's names, and the layers that are left to start fresh."""
     source = unwrapped(source, f"{next(iter(variant.pretrained.values()))}.weight", path)
     trained: weights.Weights = {}
     fresh = []
-    for info in spec.describe(variant):
+    for info in layers.describe(variant):
         if not info.parameters:
             continue
         name = variant.pretrained.get(info.name)
@@ -172,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     weights.write(args.output, trained, metadata)
     fingerprint.note(args.output)
     count = sum(array.size for array in trained.values())
-    print(f"{variant.name}: {count:,} of {spec.parameters(variant):,} parameters from {name} ({sha256}) -> {args.output}")
+    print(f"{variant.name}: {count:,} of {layers.parameters(variant):,} parameters from {name} ({sha256}) -> {args.output}")
     print(f"starting fresh: {', '.join(fresh)}")
     return 0
 

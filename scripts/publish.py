@@ -33,9 +33,10 @@ import plot_tradeoff
 import print_page
 import record_environment
 import write_study
-from alexbench import results, stats, variants
+from alexbench.analysis import results, stats
+from alexbench.experiment import variants
 from alexbench.files import InputError, replacing, run_program, write_json
-from alexbench.language import LANGUAGES
+from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the study's networks as it did.
 STUDY_CAMPAIGNS = ("mod", "large", "pretrained")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench import environment, provenance, results
+from alexbench import machine
+from alexbench.analysis import comparability, results
 from alexbench.files import run_program, write_json
 
 # Of a run, besides its hardware and versions.
@@ -24,11 +25,11 @@ def of_this_machine(snakemake: str | None) -> dict:
     return {
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
-        "cpu_name": environment.cpu_name(),
-        "threads": environment.available_threads(),
-        "memory_bytes": environment.memory_bytes(),
-        "gpus": environment.gpus(),
-        "git_commit": environment.git_commit(),
+        "cpu_name": machine.cpu_name(),
+        "threads": machine.available_threads(),
+        "memory_bytes": machine.memory_bytes(),
+        "gpus": machine.gpus(),
+        "git_commit": machine.git_commit(),
         "snakemake": snakemake,
         "python": platform.python_version(),
         "packages": dict(sorted({package.name: package.version for package in distributions()}.items(), key=lambda item: item[0].lower())),
@@ -37,7 +38,7 @@ def of_this_machine(snakemake: str | None) -> dict:
 
 def of_runs(runs: pd.DataFrame) -> list[dict]:
     """For each framework, every combination of hardware and software that its runs were made with, and how many of them."""
-    columns = ["framework", *(name for name in (*provenance.HARDWARE, *ALSO) if name in runs)]
+    columns = ["framework", *(name for name in (*comparability.HARDWARE, *ALSO) if name in runs)]
     columns += [column for column in runs if column.startswith("versions.")]
     counted = runs.groupby(columns, sort=False, dropna=False).size().reset_index(name="runs")
     # Through JSON's own types; what one framework lacks is left out of it.

@@ -19,8 +19,8 @@ from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 
-from alexbench import configuration, slurm
 from alexbench.files import check_open, run_program
+from alexbench.workflow import configuration, slurm
 
 # A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
 SILENT_SECONDS = 900

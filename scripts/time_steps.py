@@ -20,9 +20,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alexbench import backends, environment, execution, lease, loop, numeric, options, recipe, timing, weights
-from alexbench.execution import Execution
+from alexbench import backends, machine, numeric
+from alexbench.experiment import execution, recipe, weights
+from alexbench.experiment.execution import Execution
 from alexbench.files import InputError, replacing, run_program
+from alexbench.training import lease, loop, options, speed
 
 SEED = 1
 
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
     """One arm, in this process, on the GPU that is `held`."""
     how.check(args.device)
-    exported = environment.surroundings()
+    exported = machine.surroundings()
     imported = time.perf_counter()
     backend_class = backends.load(args.framework, how)
     import_seconds = time.perf_counter() - imported
@@ -56,7 +58,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     dataset, variant = options.load_network(args)
     batch_size = min(args.batch_size, len(dataset.train_labels))
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
-    threads = min(args.threads, environment.available_threads())
+    threads = min(args.threads, machine.available_threads())
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(variant, settings, mean, std, args.device, threads, SEED, how)
     backend.set_weights(weights.initialise(variant, settings.initialisation, SEED))
@@ -64,8 +66,8 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     data_bytes = dataset.train_images.nbytes
     dataset = dataset.without_training_images()
     ready_seconds = time.perf_counter() - STARTED - held.waited_seconds
-    measured = timing.measure(backend, len(dataset.train_labels), settings, SEED, args.seconds)
-    described, host = backend.describe(), environment.describe()
+    measured = speed.measure(backend, len(dataset.train_labels), settings, SEED, args.seconds)
+    described, host = backend.describe(), machine.describe()
     return {
         "framework_title": backend_class.title,
         "variant_title": variant.title,
@@ -86,7 +88,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     }
 
 
-def measure_in_a_process(argv: list[str], arm: timing.Arm, held: lease.Lease) -> dict:
+def measure_in_a_process(argv: list[str], arm: speed.Arm, held: lease.Lease) -> dict:
     """One arm, in a process of its own, on the GPU that is `held`.
 
     An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`.
@@ -117,7 +119,7 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
     if device == "cpu":
         held.release()  # a framework that does not see it
     dataset, variant = options.load_network(args)
-    arms = timing.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
+    arms = speed.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
     if args.arms:
         unknown = set(args.arms) - {arm.name for arm in arms}
         if unknown:

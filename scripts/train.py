@@ -25,23 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import (
-    backends,
-    environment,
-    events,
-    execution,
-    fingerprint,
-    lease,
-    loop,
-    network,
-    numeric,
-    options,
-    recipe,
-    spec,
-    weights,
-)
+from alexbench import backends, machine, numeric
+from alexbench.experiment import execution, layers, recipe, weights
 from alexbench.files import InputError, raise_refusal, replacing, write_json
-from alexbench.interruption import Interrupted, Stop
+from alexbench.training import lease, loop, options, tensorboard, trained_network
+from alexbench.training.interruption import Interrupted, Stop
+from alexbench.workflow import fingerprint
 
 # EX_TEMPFAIL of sysexits.h: not done, try again.
 INTERRUPTED_STATUS = 75
@@ -129,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path | None) -> tuple[weights.Weights, dict]:
+def starting_weights(variant: layers.Variant, scheme: str, seed: int, file: Path | None) -> tuple[weights.Weights, dict]:
     """The weights that a run starts from, and what to say of them in its metrics."""
     fresh = weights.initialise(variant, scheme, seed)
     if variant.pretrained is None:
@@ -138,7 +127,7 @@ def starting_weights(variant: spec.Variant, scheme: str, seed: int, file: Path |
         return fresh, {
             "start": "random",
             "weights_sha256": None,
-            "fresh_layers": [i.name for i in spec.describe(variant) if i.parameters],
+            "fresh_layers": [i.name for i in layers.describe(variant) if i.parameters],
         }
     if file is None:
         raise InputError(f"--weights: {variant.name} starts from trained weights; make their file with scripts/prepare_weights.py")
@@ -204,21 +193,21 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     stop = Stop().listen()
     whole, variant = options.load_network(args)
     dataset = whole.limited(args.train_limit, args.test_limit)
-    threads = min(args.threads, environment.available_threads())
+    threads = min(args.threads, machine.available_threads())
 
     # More host memory, which a retry brings, is of no help on the GPU.
     if args.attempt > 1 and keeper.hopeless.exists():
         raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
     keeper.tell(stage="starting")
-    exported = environment.surroundings()
+    exported = machine.surroundings()
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
     backend.set_weights(start)
-    described, host = backend.describe(), environment.describe()
+    described, host = backend.describe(), machine.describe()
     described["settings"] |= exported
     if described["device"] == "cpu":
         held.release()  # a framework that does not see it
@@ -229,7 +218,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     if args.as_long_as:
         budget = budget_seconds(args.as_long_as, hardware | {"runs_per_gpu": args.runs_per_gpu, "data_sha256": data_sha256})
     say(
-        f"{backend_class.title} {variant.title}, seed {args.seed}: {spec.parameters(variant):,} parameters, start {start_note['start']}, "
+        f"{backend_class.title} {variant.title}, seed {args.seed}: {layers.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({device_name}, {threads} threads)"
     )
     identity = {
@@ -255,7 +244,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         dataset = dataset.without_training_images()
         setup_seconds = time.perf_counter() - STARTED - held.waited_seconds
         folder = args.output / "events" if args.tensorboard else None
-        with environment.GpuSampler(described["device"]) as gpu, events.Events(folder) as written:
+        with machine.GpuSampler(described["device"]) as gpu, tensorboard.Events(folder) as written:
             words = (setup_seconds, stop, say, budget, written, args.runs_per_gpu)
             outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, *words)
     except backend_class.out_of_memory as error:
@@ -283,9 +272,9 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         "status": outcome.status,
         "accuracy": outcome.accuracy,
         "loss": outcome.loss,
-        "parameters": counted(final_weights, spec.trained(variant)),
-        "trained_parameters": counted(final_weights, spec.trained(variant, settings.frozen_features)),
-        "multiply_adds": spec.multiply_adds(variant),
+        "parameters": counted(final_weights, layers.trained(variant)),
+        "trained_parameters": counted(final_weights, layers.trained(variant, settings.frozen_features)),
+        "multiply_adds": layers.multiply_adds(variant),
         "dataset": dataset.name,
         "train_images": images,
         "test_images": len(dataset.test_labels),
@@ -328,7 +317,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     if args.model:
         about = {key: metrics[key] for key in ("framework", "seed", "status", "accuracy", "dataset", "epochs", "start")}
         about |= {"classes": list(dataset.classes), "side": dataset.test_images.shape[1]}
-        network.save(args.output / "model.safetensors", variant, final_weights, mean, std, **about)
+        trained_network.save(args.output / "model.safetensors", variant, final_weights, mean, std, **about)
     write_json(args.output / "metrics.json", metrics)
     keeper.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"

@@ -12,9 +12,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_for_filename
 
-from alexbench import pages, tables
+from alexbench import tables
 from alexbench.files import InputError, replacing, run_program
-from alexbench.language import Language
+from alexbench.writing import pages
+from alexbench.writing.language import Language
 
 CODE = HtmlFormatter(style="default", noclasses=True)
 

@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 
 import doctor
-from alexbench import slurm
 from alexbench.files import InputError, run_program
+from alexbench.workflow import slurm
 
 SHIPPED = Path(__file__).parents[1] / "profiles" / "slurm" / "config.yaml"
 MARK = "# Written by make site. Edit it as you like: it is not overwritten then. "

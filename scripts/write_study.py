@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench import charts, comparisons, datasets, pages, results, spec, stats, study, variants
+from alexbench.analysis import comparisons, results, stats
+from alexbench.experiment import datasets, layers, variants
 from alexbench.files import InputError, replacing, run_program
-from alexbench.language import LANGUAGES, Language
+from alexbench.writing import article, charts, pages
+from alexbench.writing.language import LANGUAGES, Language
 
 # Figures of the page, as the workflow made them.
 FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
@@ -68,25 +70,25 @@ def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
 def of_variant(name: str, language: Language) -> dict:
     """A network's declaration, layer by layer."""
     variant = variants.get(name)
-    layers = [
+    rows = [
         {"name": info.name, "setting": setting(info.layer, language), "output": "×".join(map(str, info.output_shape))}
         | {"parameters": info.parameters, "multiply_adds": info.multiply_adds}
-        for info in spec.describe(variant)
+        for info in layers.describe(variant)
     ]
-    totals = {"parameters": spec.parameters(variant), "multiply_adds": spec.multiply_adds(variant)}
-    return totals | {"title": variant.title, "description": variant.description, "layers": layers}
+    totals = {"parameters": layers.parameters(variant), "multiply_adds": layers.multiply_adds(variant)}
+    return totals | {"title": variant.title, "description": variant.description, "layers": rows}
 
 
-def setting(layer: spec.Layer, _: Language) -> str:
+def setting(layer: layers.Layer, _: Language) -> str:
     """A layer's own numbers in words."""
     match layer:
-        case spec.Conv(filters, kernel, stride, padding):
+        case layers.Conv(filters, kernel, stride, padding):
             text = _("%(filters)s filters of %(kernel)s×%(kernel)s", filters=filters, kernel=kernel)
             text += _(", stride %(stride)s", stride=stride) if stride > 1 else ""
             return text + (_(", padding %(padding)s", padding=padding) if padding else "")
-        case spec.MaxPool(window, stride):
+        case layers.MaxPool(window, stride):
             return _("%(window)s×%(window)s, stride %(stride)s", window=window, stride=stride)
-        case spec.Pad(size):
+        case layers.Pad(size):
             return _("%(size)s pixels a side", size=size)
     return ""
 
@@ -100,7 +102,7 @@ def differs_from_study(runs: pd.DataFrame, _: Language) -> str:
 
 def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
     """The timing experiment's ratios to be told: as tutorials have it, and with everything done that helps."""
-    table = study.timing_ratios(folder)
+    table = article.timing_ratios(folder)
     if table is None:
         return []
     rows = []
@@ -108,7 +110,7 @@ def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
         ratio = stats.Interval(row.ratio, row.low, row.high)
         rows.append(
             {"variant": variants.get(row.variant).title, "device": row.device, "arm": row.arm, "rounds": row.rounds, "ratio": ratio}
-            | {"framework": titles.get(row.framework, row.framework), "to": titles.get(row.to, row.to), "ahead": study.ahead(ratio, 1)}
+            | {"framework": titles.get(row.framework, row.framework), "to": titles.get(row.to, row.to), "ahead": article.ahead(ratio, 1)}
         )
     return rows
 
@@ -136,11 +138,11 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
     pairs = comparisons.read(folder / "comparisons.csv")
     check_cells(runs, table, pairs, folder)
-    compared = study.comparisons(pairs, table)
+    compared = article.comparisons(pairs, table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
-    faster, not_faster = study.winners(between_frameworks, "faster")
-    more_accurate, not_more_accurate = study.winners(between_frameworks, "better")
+    faster, not_faster = article.winners(between_frameworks, "faster")
+    more_accurate, not_more_accurate = article.winners(between_frameworks, "better")
     titles = dict(zip(runs.framework, runs.framework_title, strict=True))
     timing = timing_rows(folder, titles)
     tradeoffs = charts.tradeoffs(runs, table, language)
@@ -170,8 +172,8 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "total_runs": len(runs),
         "lost": int((runs.status != "completed").sum()),
         "cells": [row for _index, row in table.iterrows()],
-        "interval": study.interval,
-        "cell_title": study.title,
+        "interval": article.interval,
+        "cell_title": article.title,
         "starts": table.start.nunique() > 1,
         "grouped": table.made_with.any(),
         "single": 1 in set(table.n),
@@ -187,19 +189,19 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "axes": list(charts.titles(language).items()),
         "tradeoff_specs": pages.inline_json({"charts": tradeoffs, "locale": charts.format_locale(language.code)}),
         "vega": Markup(charts.scripts()),
-        "front": [study.title(row) for _index, row in front.iterrows()],
-        "recipe": [(key.partition(".")[2], values) for key, values in study.by_framework(runs, _columns(runs, "recipe."))],
+        "front": [article.title(row) for _index, row in front.iterrows()],
+        "recipe": [(key.partition(".")[2], values) for key, values in article.by_framework(runs, _columns(runs, "recipe."))],
         "recipe_titles": recipe_titles(language),
         "recipe_epochs": ", ".join(map(str, runs["recipe.epochs"].unique())),
         "recipe_batch": ", ".join(map(str, runs.batch_size.unique())),
-        "controlled": study.is_controlled(runs),
+        "controlled": article.is_controlled(runs),
         "hardware": hardware,
         "has_study": bool(table.accuracy_minus_study.notna().any()),
         "same_experiment": results.is_the_studys_experiment(runs),
         "what_differs": differs_from_study(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),
-        "best": study.best(table, compared),
+        "best": article.best(table, compared),
         "between_frameworks": between_frameworks,
         "between_variants": between_variants,
         "comparison_count": len(between_frameworks) + len(between_variants),
@@ -207,7 +209,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "not_faster": not_faster,
         "more_accurate": more_accurate,
         "not_more_accurate": not_more_accurate,
-        "learned": study.learning(runs),
+        "learned": article.learning(runs),
         "timing": timing,
         "parity": parity,
         "further": further,
@@ -254,7 +256,7 @@ def provenance_titles(_: Language) -> dict[str, str]:
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
     """With what the runs were made, by framework; hashes as far as they tell anything apart."""
-    rows = study.by_framework(runs, [*MADE_WITH, *_columns(runs, "settings."), *_columns(runs, "versions.")])
+    rows = article.by_framework(runs, [*MADE_WITH, *_columns(runs, "settings."), *_columns(runs, "versions.")])
     return [(key, {title: SHA.sub(r"\1", value) for title, value in values.items()}) for key, values in rows]
 
 

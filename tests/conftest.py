@@ -22,44 +22,44 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from alexbench import datasets, download, spec  # noqa: E402
+from alexbench.experiment import datasets, download, layers  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
 # Small enough to train in milliseconds, with every kind of layer that the study has.
-TINY = spec.Variant(
+TINY = layers.Variant(
     name="tiny",
     title="Tiny",
     description="For tests.",
     input_size=16,
     layers=(
-        spec.Conv(4, kernel=5, stride=2),
-        spec.Pad(1),
-        spec.MaxPool(2, stride=2),
-        spec.Conv(8, kernel=3, padding=1),
-        spec.Flatten(),
-        spec.Dense(16),
-        spec.Dropout(),
-        spec.Dense(10, relu=False),
+        layers.Conv(4, kernel=5, stride=2),
+        layers.Pad(1),
+        layers.MaxPool(2, stride=2),
+        layers.Conv(8, kernel=3, padding=1),
+        layers.Flatten(),
+        layers.Dense(16),
+        layers.Dropout(),
+        layers.Dense(10, relu=False),
     ),
 )
 
 
 # The same with batch normalisation, at the size of the images.
-NORMALISED = spec.Variant(
+NORMALISED = layers.Variant(
     name="normalised",
     title="Normalised",
     description="For tests.",
     input_size=32,
     layers=(
-        spec.Conv(4, kernel=3, padding=1, bias=False, relu=False),
-        spec.BatchNorm(),
-        spec.MaxPool(2, stride=2),
-        spec.Conv(8, kernel=3, stride=2, padding=1, bias=False, relu=False),
-        spec.BatchNorm(),
-        spec.Flatten(),
-        spec.Dense(16),
-        spec.Dropout(),
-        spec.Dense(10, relu=False),
+        layers.Conv(4, kernel=3, padding=1, bias=False, relu=False),
+        layers.BatchNorm(),
+        layers.MaxPool(2, stride=2),
+        layers.Conv(8, kernel=3, stride=2, padding=1, bias=False, relu=False),
+        layers.BatchNorm(),
+        layers.Flatten(),
+        layers.Dense(16),
+        layers.Dropout(),
+        layers.Dense(10, relu=False),
     ),
 )
 

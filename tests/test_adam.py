@@ -5,9 +5,10 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from alexbench import backends, weights
-from alexbench.execution import Execution
-from alexbench.recipe import Plan, Recipe
+from alexbench import backends
+from alexbench.experiment import weights
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Plan, Recipe
 from conftest import TINY
 
 RATE, BETA_1, BETA_2 = np.float32(0.001), 0.9, 0.999

@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alexbench import backends, datasets, loop, spec, variants, weights
+from alexbench import backends
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution
+from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
 from alexbench.files import InputError
-from alexbench.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
+from alexbench.training import loop
 from conftest import NORMALISED, ROOT, TINY
 
 # Each of these beside TensorFlow.
@@ -186,7 +188,7 @@ def test_every_way_of_taking_a_step_gives_the_same_losses(framework, step, digit
 def test_a_compiled_step_has_the_gradients_of_the_plain_one(digits):
     """Also where pooling windows overlap and few pixels come out, which torch.compile gets wrong without channels last on a CPU."""
     variant = replace(
-        TINY, input_size=10, layers=(spec.Conv(4, kernel=6), spec.MaxPool(3, stride=2), spec.Flatten(), spec.Dense(10, False))
+        TINY, input_size=10, layers=(layers.Conv(4, kernel=6), layers.MaxPool(3, stride=2), layers.Flatten(), layers.Dense(10, False))
     )
     first, second = (
         make("pytorch", variant=variant, execution=Execution(step=step)).gradients(digits.test_images, digits.test_labels)[1]
@@ -256,9 +258,9 @@ def test_loader_and_step_apart_do_what_training_does(framework, digits):
 
 def test_frameworks_resize_alike(digits):
     """A network that only looks: one 1x1 convolution on the resized image, flattened, summed up by ten dense units."""
-    from alexbench import spec
+    from alexbench.experiment import layers
 
-    looker = spec.Variant("looker", "", "", 48, (spec.Conv(3, kernel=1), spec.Flatten(), spec.Dense(10, relu=False)))
+    looker = layers.Variant("looker", "", "", 48, (layers.Conv(3, kernel=1), layers.Flatten(), layers.Dense(10, relu=False)))
     logits = [make(framework, variant=looker).predict(digits.test_images) for framework in FRAMEWORKS]
     for other in logits[1:]:
         assert other == pytest.approx(logits[0], abs=5e-6)
@@ -268,8 +270,8 @@ def test_torchvisions_alexnet_is_ours(digits):
     """Parameters and logits of torchvision's network from the same weights: the declaration is faithful to it."""
     import torch
 
+    from alexbench.backends._torchvision import torchvision
     from alexbench.backends.pytorch import build
-    from alexbench.torchvision_import import torchvision
 
     variant = variants.get("alexnet_pretrained")
     theirs = torchvision().models.alexnet(weights=None, num_classes=10).eval()
@@ -366,7 +368,7 @@ def test_an_augmented_image_is_a_mirrored_cut_out_of_the_padded_one(framework, d
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_batch_normalisation_is_the_declared_one(framework, digits):
     """In training by the batch's mean and variance, which enter the running ones; the variance divided by one less than the count."""
-    variant = spec.Variant("norm", "", "", 32, (spec.BatchNorm(relu=False), spec.Flatten(), spec.Dense(10, relu=False)))
+    variant = layers.Variant("norm", "", "", 32, (layers.BatchNorm(relu=False), layers.Flatten(), layers.Dense(10, relu=False)))
     backend = make(framework, variant=variant, batch_size=2)
     backend.set_data(digits.train_images, digits.train_labels)
     take_steps(backend, plan_of(np.arange(2)[np.newaxis]))
@@ -388,7 +390,7 @@ def test_frozen_features_stay_and_the_classifier_learns(framework, digits):
     _, gradients = backend.gradients(digits.test_images, digits.test_labels)
     assert gradients.keys() == changed
     # A network without trained weights has nothing to keep.
-    assert spec.trained(TINY, frozen_features=True) == spec.trained(TINY)
+    assert layers.trained(TINY, frozen_features=True) == layers.trained(TINY)
 
 
 def test_data_sets_have_ten_classes():
@@ -418,7 +420,7 @@ def test_warming_up_compiles_what_evaluation_needs():
 SECOND_DEVICE = """
 import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from alexbench.execution import Execution
+from alexbench.experiment.execution import Execution
 from test_backends import make, plan_of
 for resize in ("image", "batch"):
     for workers in (0, 2):

@@ -8,8 +8,10 @@ import pytest
 
 import collect
 import compare
-from alexbench import comparisons, datasets, provenance, results, stats, study
+from alexbench.analysis import comparability, comparisons, results, stats
+from alexbench.experiment import datasets
 from alexbench.files import InputError, write_json
+from alexbench.writing import article
 from conftest import IMAGES, write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
@@ -156,7 +158,7 @@ def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with)
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
     assert runs.group.tolist() == [1, 2, 1] and runs.made_with[1] == made_with
-    assert provenance.mixed(runs) == [made_with.split()[0]]
+    assert comparability.mixed(runs) == [made_with.split()[0]]
 
 
 def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
@@ -203,7 +205,7 @@ def test_a_grid_of_one_cell_has_every_table_with_its_header(tmp_path, seeds):
     assert compare.main(["--runs", str(tmp_path / "runs.csv"), "--data", str(tmp_path / "images.npz"), "--output", str(tmp_path)]) == 0
     empty = pd.read_csv(tmp_path / "comparisons.csv")
     assert empty.empty and tuple(empty) == comparisons.COLUMNS
-    assert study.comparisons(empty, results.read_table(tmp_path / "table.csv")) == []
+    assert article.comparisons(empty, results.read_table(tmp_path / "table.csv")) == []
 
 
 def test_the_columns_of_a_table_with_rows_are_those_of_one_without(tmp_path):

@@ -6,8 +6,8 @@ import re
 import pytest
 import yaml
 
-from alexbench import configuration
 from alexbench.backends import FRAMEWORKS
+from alexbench.workflow import configuration
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ def test_configuration_schema_and_readme_have_the_same_keys():
 
 
 def test_defaults_are_those_of_the_recipe_and_of_the_readme():
-    from alexbench.recipe import Recipe
+    from alexbench.experiment.recipe import Recipe
 
     assert DEFAULT["recipe"] == Recipe().as_dict()
     readme = (ROOT / "config" / "README.md").read_text(encoding="utf-8")

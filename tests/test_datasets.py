@@ -15,7 +15,7 @@ import pytest
 
 import prepare_data
 import train
-from alexbench import datasets, recipe
+from alexbench.experiment import datasets, recipe
 from alexbench.files import InputError
 
 PER_CLASS = {"train": 10, "test": 2}

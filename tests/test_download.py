@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from alexbench import download
-from alexbench.download import local_copy
+from alexbench.experiment import download
+from alexbench.experiment.download import local_copy
 from alexbench.files import InputError
 from conftest import ROOT, Server, sha256
 
@@ -110,7 +110,7 @@ def killed_amid_a_download(server: Server, downloads: Path) -> None:
     server.files["a.bin"] = LARGE
     server.seconds = 0.05
     code = (
-        "import sys; from pathlib import Path; from alexbench.download import local_copy\n"
+        "import sys; from pathlib import Path; from alexbench.experiment.download import local_copy\n"
         "with local_copy(sys.argv[1], Path(sys.argv[2]), 'x'): pass"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url("a.bin"), str(downloads)], cwd=ROOT / "scripts")

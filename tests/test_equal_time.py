@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 import compare_equal_time
-from alexbench import loop
-from alexbench.checkpoint import Clocks, Progress
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError
-from alexbench.recipe import Recipe
+from alexbench.training import loop
+from alexbench.training.checkpoint import Clocks, Progress
 from conftest import write_run
 from test_train import run_cell
 

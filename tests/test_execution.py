@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 import train
-from alexbench import backends, configuration, timing
+from alexbench import backends
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution, Switch
+from alexbench.experiment.execution import Execution, Switch
 from alexbench.files import InputError
+from alexbench.training import speed
+from alexbench.workflow import configuration
 from conftest import ROOT
 
 TEXT = {"deterministic": "`execution.deterministic: true`", "per_image": "`execution.input: per_image`"}
@@ -146,14 +148,14 @@ def test_the_kinds_of_contradiction_are_told_by_time_steps_too(tmp_path):
 def test_an_empty_fast_step_is_measured_all_the_same(framework, device):
     backend = backends.load(framework)
     bare = {name: replace(switch, fast={}, expected=()) for name, switch in backend.switches.items()}
-    arms = timing.arms(type("Bare", (backend,), {"switches": bare}), device, resized=False)
+    arms = speed.arms(type("Bare", (backend,), {"switches": bare}), device, resized=False)
     assert [arm.name for arm in arms if arm.kind == "ladder"] == ["notebook", "workers", "resident", "fast"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_timing_experiment_tries_on_a_gpu_what_the_fast_step_there_leaves_out(framework):
     backend = backends.load(framework)
-    tried = {name for arm in timing.arms(backend, "cuda", resized=True) for name in arm.execution.step.split("+")}
+    tried = {name for arm in speed.arms(backend, "cuda", resized=True) for name in arm.execution.step.split("+")}
     left_out = {name for name, on in Execution().switches(backend.switches, "cuda").items() if not on}
     assert left_out <= tried
 

@@ -14,8 +14,10 @@ import plot_mistakes
 import plot_samples
 import plot_time_to_accuracy
 import plot_tradeoff
-from alexbench import datasets, figures, results, stats, variants
+from alexbench.analysis import results, stats
+from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
+from alexbench.writing import figures
 from conftest import run_script, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]

@@ -181,11 +181,11 @@ UNREADABLE = {
     "circle": "Too many levels of symbolic links",
 }
 READERS = {
-    "datasets": "from alexbench import datasets; datasets.load(path)",
-    "archive": "from alexbench import datasets; datasets.cifar10(path)",
-    "weights": "from alexbench import weights; weights.read(path)",
-    "checkpoint": "from alexbench import checkpoint; checkpoint.load(Path(path), {}, print)",
-    "configuration": "from alexbench import configuration; configuration.load(path)",
+    "datasets": "from alexbench.experiment import datasets; datasets.load(path)",
+    "archive": "from alexbench.experiment import datasets; datasets.cifar10(path)",
+    "weights": "from alexbench.experiment import weights; weights.read(path)",
+    "checkpoint": "from alexbench.training import checkpoint; checkpoint.load(Path(path), {}, print)",
+    "configuration": "from alexbench.workflow import configuration; configuration.load(path)",
     "source": "import prepare_weights; prepare_weights.read_source(Path(path))",
     "parity": "import compare_parity; compare_parity.read(Path(path))",
     "page": "import write_page; write_page.main([path, '--title=T', '--output=page.html'])",

@@ -8,13 +8,17 @@ import sys
 
 import pytest
 
-from alexbench import backends, fingerprint, variants
+from alexbench import backends
+from alexbench.experiment import variants
+from alexbench.workflow import fingerprint
 from conftest import ROOT
 
 HASHES = """
 import json, locale, sys
 from pathlib import Path
-from alexbench import backends, fingerprint, variants
+from alexbench import backends
+from alexbench.experiment import variants
+from alexbench.workflow import fingerprint
 found = {path.name: fingerprint.of_program(path) for path in sorted(Path(sys.argv[1]).glob("*.py"))}
 found |= {name: [fingerprint.of_training(name), fingerprint.of_timing(name)] for name in backends.FRAMEWORKS}
 found |= {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}

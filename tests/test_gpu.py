@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from alexbench import backends, loop
+from alexbench import backends
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution
+from alexbench.experiment.execution import Execution
+from alexbench.training import loop
 from test_backends import LARGER, MEAN, STD, assert_same_steps, losses_of, plan_of, take_steps
 
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
@@ -35,8 +36,8 @@ def needs_a_gpu(framework) -> None:
 
 def on_gpu(framework: str, execution: Execution, **recipe):
     """A backend on the GPU, with its weights and without data."""
-    from alexbench import weights
-    from alexbench.recipe import Recipe
+    from alexbench.experiment import weights
+    from alexbench.experiment.recipe import Recipe
 
     settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved("torch", "imagenet")
     backend = backends.load(framework)(LARGER, settings, MEAN, STD, "cuda", 1, 1, execution)
@@ -96,7 +97,7 @@ def test_coarser_numbers_are_close_and_not_the_same(framework, precision, digits
 
 @pytest.mark.parametrize(("framework", "step"), [*((name, "fast") for name in FRAMEWORKS), ("pytorch", "fast+cuda_graph")])
 def test_warming_up_leaves_no_trace_and_a_state_comes_back(framework, step, digits):
-    from alexbench.recipe import Recipe
+    from alexbench.experiment.recipe import Recipe
 
     ends = []
     for warm in (False, True):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution
+from alexbench.experiment.execution import Execution
 from alexbench.files import InputError
 from conftest import ROOT
 

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alexbench import backends, checkpoint, environment, loop, weights
+from alexbench import backends, machine
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution
-from alexbench.interruption import Interrupted, Stop
-from alexbench.recipe import Recipe
+from alexbench.experiment import weights
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Recipe
+from alexbench.training import checkpoint, loop
+from alexbench.training.interruption import Interrupted, Stop
 from conftest import NORMALISED, ROOT, TINY
 
 RECIPE = Recipe(epochs=3, batch_size=16)
@@ -100,7 +102,7 @@ def test_running_averages_schedule_and_augmentation_go_on_too(framework, digits,
 
 
 def test_a_run_that_went_on_elsewhere_names_both_machines(interrupted, digits, monkeypatch):
-    monkeypatch.setattr(environment, "cpu_name", lambda: "another processor")
+    monkeypatch.setattr(machine, "cpu_name", lambda: "another processor")
     here = checkpoint.load(interrupted / "checkpoint.safetensors", {"seed": 1}, print)[0].device_names
     outcome, _ = piece("pytorch", digits, interrupted)
     assert len(here) == 1 and outcome.progress.device_names == [*here, "another processor"]

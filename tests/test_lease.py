@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from alexbench import lease
+from alexbench.training import lease
 from conftest import ROOT
 from test_train import run_cell
 
@@ -69,7 +69,7 @@ def nvmlDeviceGetMigDeviceHandleByIndex(handle, number):
 
 HOLDER = """
 import os, sys, time
-from alexbench import lease
+from alexbench.training import lease
 if len(sys.argv) > 3:
     os.setgid(int(sys.argv[3]))
     os.setuid(int(sys.argv[3]))
@@ -308,9 +308,9 @@ def test_every_program_that_uses_a_gpu_waits_for_one(machine, hold, digits_file,
 
 def test_a_process_that_was_started_by_the_holder_shares_its_gpu(machine):
     """As the arms of the timing experiment do. The lock then lasts until the last of them has ended."""
-    child = "import os; from alexbench import lease\nwith lease.one_gpu('cuda', print) as held: print('child has', held.gpu)"
+    child = "import os; from alexbench.training import lease\nwith lease.one_gpu('cuda', print) as held: print('child has', held.gpu)"
     parent = (
-        "import subprocess, sys; from alexbench import lease\n"
+        "import subprocess, sys; from alexbench.training import lease\n"
         "with lease.one_gpu('cuda', print) as held:\n"
         "    subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)\n"
         "    subprocess.Popen(['sleep', '2'], pass_fds=held.handles, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"

@@ -11,9 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 import describe_model
 import predict
-from alexbench import datasets, network, results, stats
+from alexbench.analysis import results, stats
 from alexbench.backends import FRAMEWORKS
+from alexbench.experiment import datasets
 from alexbench.files import InputError
+from alexbench.training import trained_network
 from conftest import ROOT
 from test_train import run_cell
 
@@ -44,23 +46,23 @@ def pictures(tmp_path_factory):
 def test_the_model_predicts_what_the_run_did(run, digits_file, framework):
     logits, _ = results.read_predictions(run)
     images = datasets.load(digits_file).limited(40, 20).test_images
-    loaded = network.load(run / "model.safetensors", framework)
+    loaded = trained_network.load(run / "model.safetensors", framework)
     assert loaded.predict(images) == pytest.approx(stats.probabilities(logits), abs=1e-6)
     assert (loaded.classes, loaded.side) == (list("0123456789"), 32)
 
 
 def test_the_model_knows_which_framework_trained_it(run):
-    loaded = network.load(run / "model.safetensors")
+    loaded = trained_network.load(run / "model.safetensors")
     assert loaded.backend.title == "PyTorch" and (loaded.about["epochs"], loaded.about["dataset"]) == (2, "digits")
 
 
 def test_what_is_no_model_is_refused(run, tmp_path):
     save_file(load_file(run / "model.safetensors"), tmp_path / "bare.safetensors")
     with pytest.raises(InputError, match=r"bare\.safetensors is not a trained network of this workflow .* model\.safetensors of a run"):
-        network.load(tmp_path / "bare.safetensors")
+        trained_network.load(tmp_path / "bare.safetensors")
     (tmp_path / "half.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"half\.safetensors is not a whole safetensors file"):
-        network.load(tmp_path / "half.safetensors")
+        trained_network.load(tmp_path / "half.safetensors")
 
 
 def test_pictures_are_answered_and_bad_files_named(run, pictures, capsys, monkeypatch):

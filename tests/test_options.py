@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from alexbench import fingerprint
+from alexbench.workflow import fingerprint
 from conftest import ROOT
 
 NETWORK = ["--framework=pytorch", "--variant=alexnet_mod", "--data=absent.npz", "--output=out"]

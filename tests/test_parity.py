@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import compare_parity
-from alexbench import reference, spec, variants, weights
 from alexbench.backends import FRAMEWORKS
+from alexbench.experiment import layers, reference, variants, weights
 from alexbench.files import InputError
 from conftest import ROOT, TINY
 
@@ -106,7 +106,7 @@ def test_weights_travel_from_one_framework_to_the_other_and_back_to_the_bit(digi
 def test_the_reference_has_the_gradient_of_its_loss():
     """By central differences: the reference itself is nobody's copy."""
     random = np.random.default_rng(1)
-    start = {name: random.standard_normal(shape) * 0.3 for name, shape in spec.weight_shapes(TINY).items()}
+    start = {name: random.standard_normal(shape) * 0.3 for name, shape in layers.weight_shapes(TINY).items()}
     x, labels = random.standard_normal((3, 3, 16, 16)), np.array([1, 4, 9])
     _, _, gradients = reference.loss_and_gradients(TINY, start, x, labels)
     assert gradients.keys() == start.keys()

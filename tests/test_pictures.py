@@ -18,8 +18,9 @@ from PIL import Image, ImageFile
 from safetensors.numpy import load_file, save_file
 
 import predict
-from alexbench import network, pictures, variants, weights
+from alexbench.experiment import pictures, variants, weights
 from alexbench.files import InputError
+from alexbench.training import trained_network
 from conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +38,7 @@ def model(tmp_path_factory) -> Path:
     variant = variants.get("alexnet_mod")
     third = np.full(3, 1 / 3, np.float32)
     about = {"framework": "pytorch", "classes": list("0123456789"), "side": 32}
-    network.save(path, variant, weights.initialise(variant, "torch", 1), third, third, **about)
+    trained_network.save(path, variant, weights.initialise(variant, "torch", 1), third, third, **about)
     return path
 
 
@@ -392,7 +393,7 @@ def metadata(**changes) -> dict[str, str]:
 
 def one_line(path: Path, field: str) -> str:
     with pytest.raises(InputError) as refused:
-        network.load(path)
+        trained_network.load(path)
     text = str(refused.value)
     assert str(path) in text and field in text and "\n" not in text and len(text) < 500
     return text
@@ -443,7 +444,7 @@ def test_numbers_that_lead_nowhere_are_no_answer(tmp_path, good, small):
 
 def test_what_is_no_model_file_is_refused(tmp_path, model):
     with pytest.raises(InputError, match=rf"{tmp_path} is a folder; take the model\.safetensors of a run in it"):
-        network.load(tmp_path)
+        trained_network.load(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").touch()
     (tmp_path / "round").symlink_to("round")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from alexbench import presence
+from alexbench.workflow import presence
 from conftest import ROOT
 
 # Joins, says who else is there, and stays until its input ends, with a child of its own that may outlive it.
 MEMBER = """\
 import subprocess, sys
 from pathlib import Path
-from alexbench import presence
+from alexbench.workflow import presence
 print(", ".join(presence.join(Path("register"), Path("locks"))) or "alone", flush=True)
 child = subprocess.Popen(["sleep", "30"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)

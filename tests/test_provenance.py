@@ -14,30 +14,30 @@ import pytest
 
 import collect
 import record_environment
-from alexbench import environment
+from alexbench import machine
 from conftest import write_run
 
 
 def gpu_here() -> bool:
-    return bool(environment.gpus())
+    return bool(machine.gpus())
 
 
 @pytest.mark.skipif(gpu_here(), reason="of machines without a GPU")
 def test_without_a_gpu_nothing_is_watched():
-    assert environment.gpus() == []
+    assert machine.gpus() == []
     for device in ("cuda", "cpu"):
-        with environment.GpuSampler(device) as gpu:
+        with machine.GpuSampler(device) as gpu:
             pass
         assert gpu.summary() is None
 
 
 @pytest.mark.skipif(not gpu_here(), reason="needs a GPU")
 def test_the_gpu_is_watched():
-    with environment.GpuSampler("cuda", seconds=0.01) as gpu:
+    with machine.GpuSampler("cuda", seconds=0.01) as gpu:
         np.linalg.svd(np.random.default_rng(0).normal(size=(300, 300)))
     seen = gpu.summary()
-    assert seen["name"] == environment.gpus()[0]["name"] and seen["driver"] and seen["seconds"] > 0
-    assert 0 <= seen["utilisation_percent"] <= 100 and 0 <= seen["memory_bytes"] <= environment.gpus()[0]["memory_bytes"]
+    assert seen["name"] == machine.gpus()[0]["name"] and seen["driver"] and seen["seconds"] > 0
+    assert 0 <= seen["utilisation_percent"] <= 100 and 0 <= seen["memory_bytes"] <= machine.gpus()[0]["memory_bytes"]
 
 
 class Driver:
@@ -79,14 +79,14 @@ def test_the_first_visible_gpu_is_watched(driver, monkeypatch, visible, asked):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", visible)
-    with environment.GpuSampler("cuda", seconds=0.001) as gpu:
+    with machine.GpuSampler("cuda", seconds=0.001) as gpu:
         pass
     assert driver.asked == [asked]
     seen = gpu.summary()
     assert seen.pop("seconds") >= 0
     measured = {"utilisation_percent": 80, "memory_bytes": 10**9, "power_watts": 100, "energy_joules": 5}
     assert seen == {"name": "a GPU", "driver": "1.2"} | measured
-    with environment.GpuSampler("cpu") as gpu:
+    with machine.GpuSampler("cpu") as gpu:
         pass
     assert gpu.summary() is None
 
@@ -97,7 +97,7 @@ def test_what_a_gpu_does_not_tell_is_none(driver, monkeypatch):
 
     for name in ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTotalEnergyConsumption"):
         monkeypatch.setattr(pynvml, name, refuse)
-    with environment.GpuSampler("cuda") as gpu:
+    with machine.GpuSampler("cuda") as gpu:
         pass
     seen = gpu.summary()
     assert seen["utilisation_percent"] is None and seen["energy_joules"] == pytest.approx(100 * seen["seconds"])
@@ -125,7 +125,7 @@ def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
     """git calls that "dubious ownership", unless a user says otherwise. Where it cannot tell the commit, the log says why."""
     code = tmp_path / "checkout" / "scripts"
     code.mkdir(parents=True)
-    shutil.copy(environment.__file__, code)
+    shutil.copy(machine.__file__, code)
     settings = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CEILING_DIRECTORIES": str(tmp_path)}
 
     def git(*arguments: str) -> str:
@@ -133,7 +133,7 @@ def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
         return subprocess.run(command, cwd=code, env=settings, check=True, capture_output=True, text=True).stdout.strip()
 
     def recorded() -> tuple[str, str]:
-        command = [sys.executable, "-c", "import environment; print(environment.git_commit())"]
+        command = [sys.executable, "-c", "import environment; print(machine.git_commit())"]
         others = settings | {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
         done = subprocess.run(command, cwd=code, env=others, check=True, capture_output=True, text=True)
         return done.stdout.strip(), done.stderr
@@ -142,9 +142,9 @@ def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
     git("init", "-q")
     commit, said = recorded()
     assert commit == "None" and said.startswith(f"git_commit is left empty, since git does not tell the commit of {code} (fatal: ")
-    git("add", "environment.py")
+    git("add", "machine.py")
     git("commit", "-q", "-m", "first")
     assert recorded() == (git("rev-parse", "HEAD"), "")
-    with (code / "environment.py").open("a", encoding="utf-8") as file:
+    with (code / "machine.py").open("a", encoding="utf-8") as file:
         file.write("# changed")
     assert recorded() == (f"{git('rev-parse', 'HEAD')}-dirty", "")

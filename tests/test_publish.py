@@ -10,7 +10,7 @@ import pytest
 import keep_runs
 import prepare_data
 import publish
-from alexbench import datasets
+from alexbench.experiment import datasets
 from alexbench.files import InputError
 from conftest import IMAGES, ROOT
 from test_study import write_grid

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import collect
-from alexbench import results, stats
+from alexbench.analysis import results, stats
 from alexbench.files import InputError
 from conftest import ROOT, write_run
 

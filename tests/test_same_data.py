@@ -12,7 +12,8 @@ import compare_parity
 import plot_classes
 import plot_mistakes
 import write_study
-from alexbench import datasets, results, variants, weights
+from alexbench.analysis import results
+from alexbench.experiment import datasets, variants, weights
 from alexbench.files import InputError
 from conftest import IMAGES, write_run
 from test_train import run_cell

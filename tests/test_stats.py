@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from alexbench import stats
-from alexbench.stats import Interval
+from alexbench.analysis import stats
+from alexbench.analysis.stats import Interval
 
 
 def test_the_mean_of_runs_has_students_interval():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import measure_parity
-from alexbench import variants, weights
-from alexbench.recipe import Recipe, batches
-from alexbench.streams import Use, stream
+from alexbench.experiment import variants, weights
+from alexbench.experiment.recipe import Recipe, batches
+from alexbench.experiment.streams import Use, stream
 
 
 @pytest.fixture

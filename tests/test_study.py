@@ -21,10 +21,11 @@ import plot_samples
 import print_page
 import write_page
 import write_study
-from alexbench import charts, datasets, pages, study, variants
+from alexbench.analysis.stats import Interval
+from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
-from alexbench.language import Language
-from alexbench.stats import Interval
+from alexbench.writing import article, charts, pages
+from alexbench.writing.language import Language
 from conftest import IMAGES, ROOT, write_run
 
 TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
@@ -234,7 +235,7 @@ def messages() -> set[str]:
 
 
 def test_the_spanish_catalogue_has_every_message_and_no_other():
-    with (ROOT / "scripts/alexbench/pages/es.po").open("rb") as file:
+    with (ROOT / "scripts/alexbench/writing/pages/es.po").open("rb") as file:
         catalogue = pofile.read_po(file, locale="es")
     theirs = {message.id: message for message in catalogue if message.id}
     assert set(theirs) == messages()
@@ -270,7 +271,7 @@ def test_the_front_is_what_nothing_beats():
     [(Interval(2, 1.5, 3), "first"), (Interval(0.5, 0.4, 0.6), "second"), (Interval(2, 0.9, 3), "neither"), (Interval(2), "unknown")],
 )
 def test_ahead_only_where_the_interval_says_so(found, word):
-    assert study.ahead(found, 1) == word
+    assert article.ahead(found, 1) == word
 
 
 def test_the_pdf_has_the_pages_and_the_text(made):

@@ -28,7 +28,9 @@ import plot_tradeoff
 import record_environment
 import write_page
 import write_study
-from alexbench import comparisons, datasets, results, tables, timing_results
+from alexbench import tables
+from alexbench.analysis import comparisons, results, speed_tables
+from alexbench.experiment import datasets
 from alexbench.files import InputError
 from alexbench.tables import Column
 from conftest import IMAGES, write_run
@@ -159,9 +161,9 @@ READERS = {
     "runs.csv": results.read_runs,
     "table.csv": results.read_cells,
     "comparisons.csv": comparisons.read,
-    "timing.csv": timing_results.read_arms,
-    "timing_ratios.csv": timing_results.read_ratios,
-    "timing/pytorch/round1.csv": lambda path: timing_results.read([path]),
+    "timing.csv": speed_tables.read_arms,
+    "timing_ratios.csv": speed_tables.read_ratios,
+    "timing/pytorch/round1.csv": lambda path: speed_tables.read([path]),
     str(RUN / "history.csv"): lambda path: results.read_history(path.parent),
 }
 
@@ -291,10 +293,10 @@ def test_measured_arms_need_their_measures(made, tmp_path):
     text = failed.read_text(encoding="utf-8")
     failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
     with pytest.raises(InputError, match=r"failed\.csv lacks step_seconds of arms that were measured"):
-        timing_results.read([failed])
+        speed_tables.read([failed])
     text = edited(text, partial(with_field, "error", "no compiler"))
     failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
-    assert timing_results.read([failed]).error.notna().tolist() == [True, False, False]
+    assert speed_tables.read([failed]).error.notna().tolist() == [True, False, False]
 
 
 def test_a_study_without_a_row_stands_beside_nothing(made, tmp_path):

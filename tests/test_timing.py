@@ -10,10 +10,13 @@ import pytest
 import collect_timing
 import plot_timing
 import time_steps
-from alexbench import backends, spec, timing, timing_results, variants
+from alexbench import backends
+from alexbench.analysis import speed_tables
 from alexbench.backends import FRAMEWORKS
-from alexbench.execution import Execution
+from alexbench.experiment import layers, variants
+from alexbench.experiment.execution import Execution
 from alexbench.files import InputError
+from alexbench.training import speed
 
 
 def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, float]], variant: str = "alexnet_mod", **changes) -> None:
@@ -56,7 +59,7 @@ def rounds(tmp_path):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_ladder_leads_from_the_tutorials_way_to_the_fast_one_a_change_a_rung(framework, device):
     backend = backends.load(framework)
-    arms = timing.arms(backend, device, resized=True)
+    arms = speed.arms(backend, device, resized=True)
     assert len({arm.name for arm in arms}) == len(arms)
     ladder = [arm.execution for arm in arms if arm.kind == "ladder"]
     assert (ladder[0].input, ladder[0].step, ladder[0].workers) == ("per_image", "plain", 0)
@@ -81,7 +84,7 @@ def test_arms_are_measured_in_processes_of_their_own(framework, digits_file, tmp
     assert rows.arm.tolist() == ["workers", "fast"] and rows.error.isna().all()
     for column in ("together_seconds", "loader_seconds", "step_seconds", "matmul_flops", "copy_bytes", "start_seconds"):
         assert (rows[column] > 0).all(), column
-    assert (rows.steps >= timing.LEAST_STEPS).all() and (rows.start_seconds > rows.import_seconds).all()
+    assert (rows.steps >= speed.LEAST_STEPS).all() and (rows.start_seconds > rows.import_seconds).all()
     settings = [json.loads(text) for text in rows.settings]
     assert [s["input"] for s in settings] == ["per_image", "resident"] and [s["workers"] for s in settings] == [2, 0]
     # A step costs more than its images' way to it.
@@ -94,35 +97,35 @@ def test_arms_are_measured_in_processes_of_their_own(framework, digits_file, tmp
 
 def test_the_ratio_of_medians_and_its_interval():
     a, b = np.array([2.0, 2.2, 1.8, 2.1, 1.9]), np.array([1.0, 1.1, 0.9, 1.05, 0.95])
-    middle, low, high = timing_results.ratio(a, b)
+    middle, low, high = speed_tables.ratio(a, b)
     assert middle == 2.0 and np.isnan([low, high]).all(), "round by round the ratio is always 2"
     a[0] = 2.02
-    middle, low, high = timing_results.ratio(a, b)
-    wide = timing_results.ratio(a, b[::-1])
+    middle, low, high = speed_tables.ratio(a, b)
+    wide = speed_tables.ratio(a, b[::-1])
     assert wide.low < low < middle < high < wide.high, "round by round: what disturbs both cancels"
-    assert np.isnan(timing_results.ratio(a[:1], b[:1])[1])
+    assert np.isnan(speed_tables.ratio(a[:1], b[:1])[1])
 
 
 def test_the_table_has_medians_savings_and_the_share_of_the_floor(rounds):
-    table = timing_results.table(timing_results.read(rounds)).set_index(["framework", "arm"])
+    table = speed_tables.table(speed_tables.read(rounds)).set_index(["framework", "arm"])
     ours = table.loc["pytorch"]
     assert ours.rounds.tolist() == [3, 3, 3, 3]
     assert ours.epoch_seconds["notebook"] == pytest.approx(10.2) and ours.saved_seconds["resident"] == pytest.approx(6.12)
     assert np.isnan(ours.saved_seconds["notebook"]) and np.isnan(ours.saved_seconds["bf16"])
     assert ours.factor["fast"] == pytest.approx(5)
     assert ours.together_to_larger["fast"] == pytest.approx(1) and ours.together_to_sum["fast"] == pytest.approx(1 / 1.1)
-    floor = spec.training_operations(variants.get("alexnet_mod")) / 2e11
+    floor = layers.training_operations(variants.get("alexnet_mod")) / 2e11
     assert ours.floor_seconds["fast"] == pytest.approx(floor) and ours.share_of_floor["fast"] == pytest.approx(floor / 0.00204)
 
 
 def test_the_text_says_what_the_figures_say(rounds):
-    rows = timing_results.read(rounds)
-    compared = timing_results.ratios(rows)
-    text = timing_results.explanation(compared, "TensorFlow", "PyTorch")
+    rows = speed_tables.read(rounds)
+    compared = speed_tables.ratios(rows)
+    text = speed_tables.explanation(compared, "TensorFlow", "PyTorch")
     assert text.startswith("As its tutorials have it, TensorFlow takes 0.50 times as long as PyTorch (0.50 to 0.50, 3 rounds). ")
     assert "That ratio, 0.50, is 0.50 (how the images are prepared) x 1.00 (how a step is carried out) x 1.00" in text
     assert "what weighs most is how the images are prepared, which costs PyTorch 2.00 times as much" in text
-    report = timing_results.report(timing_results.table(rows), compared)
+    report = speed_tables.report(speed_tables.table(rows), compared)
     assert "## AlexNet, cpu (a processor, 2 threads)" in report and "| Pytorch" in report
 
 
@@ -132,25 +135,25 @@ def test_two_devices_are_set_beside_each_other(rounds, tmp_path):
         arms = {"notebook": ("ladder", 0.001), "resident": ("ladder", 0.0005), "fast": ("ladder", 0.0001)}
         write_round(path, "pytorch", number, arms, device="cuda", device_name="a GPU")
         rounds.append(path)
-    rows = timing_results.read(rounds)
+    rows = speed_tables.read(rounds)
     rows = rows[rows.framework == "pytorch"]
-    report = timing_results.report(timing_results.table(rows), timing_results.ratios(rows))
+    report = speed_tables.report(speed_tables.table(rows), speed_tables.ratios(rows))
     assert "- Pytorch, AlexNet: an epoch takes 0.1 s on a GPU and 2.0 s on 2 threads of a processor, 20 times as long" in report
 
 
 def test_a_difference_within_the_interval_is_not_called_one():
     row = pd.Series({"ratio": 0.98, "low": 0.9, "high": 1.1, "rounds": 5})
-    assert "is neither faster nor slower than PyTorch beyond the interval (ratio 0.98, 0.90 to 1.10, 5 rounds)" in timing_results._compared(
+    assert "is neither faster nor slower than PyTorch beyond the interval (ratio 0.98, 0.90 to 1.10, 5 rounds)" in speed_tables._compared(
         row, "PyTorch"
     )
-    assert "(n = 1: no interval)" in timing_results._compared(pd.Series({"ratio": 2.0, "low": np.nan, "rounds": 1}), "PyTorch")
+    assert "(n = 1: no interval)" in speed_tables._compared(pd.Series({"ratio": 2.0, "low": np.nan, "rounds": 1}), "PyTorch")
 
 
 def test_rounds_of_two_machines_are_not_compared(rounds):
     write_round(rounds[0], "pytorch", 1, {"notebook": ("ladder", 0.01)}, hostname="there")
     says = rf"timing: rounds differ in hostname \(there in {rounds[0]}, here in {rounds[1]}\) and do not compare"
     with pytest.raises(InputError, match=says):
-        timing_results.read(rounds)
+        speed_tables.read(rounds)
 
 
 def test_tables_and_figures_come_out_of_the_rounds(rounds, tmp_path):
@@ -168,12 +171,12 @@ def test_tables_and_figures_come_out_of_the_rounds(rounds, tmp_path):
 
 
 def test_operations_and_bytes_of_training_are_those_of_the_declaration():
-    small = spec.Variant("small", "", "", 8, (spec.Conv(4, kernel=3), spec.Flatten(), spec.Dense(10, relu=False)))
+    small = layers.Variant("small", "", "", 8, (layers.Conv(4, kernel=3), layers.Flatten(), layers.Dense(10, relu=False)))
     conv, dense = 6 * 6 * 4 * 27, 6 * 6 * 4 * 10
-    assert spec.training_operations(small) == 2 * (2 * conv + 3 * dense)
+    assert layers.training_operations(small) == 2 * (2 * conv + 3 * dense)
     outputs, parameters = 6 * 6 * 4 + 10, 28 * 4 + 145 * 10
-    assert spec.training_bytes(small, 2) == 4 * (4 * 2 * outputs + 10 * parameters)
-    assert spec.memory_bytes(small, 2) == 4 * (4 * parameters + 2 * (8 * 8 * 3 + 2 * 6 * 6 * 4 + 10))
+    assert layers.training_bytes(small, 2) == 4 * (4 * 2 * outputs + 10 * parameters)
+    assert layers.memory_bytes(small, 2) == 4 * (4 * parameters + 2 * (8 * 8 * 3 + 2 * 6 * 6 * 4 + 10))
 
 
 @pytest.mark.parametrize("figure", ["ratio", "roofline", "waterfall"])

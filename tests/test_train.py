@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 import train
-from alexbench import backends, loop, stats
+from alexbench import backends
+from alexbench.analysis import stats
 from alexbench.backends import FRAMEWORKS
 from alexbench.files import InputError
+from alexbench.training import loop
 from conftest import ROOT
 
 METRICS = [
@@ -200,7 +202,7 @@ def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, m
 
 
 def test_the_peak_memory_of_a_process_is_not_its_launchers(tmp_path):
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from alexbench import loop; print(loop.peak_process_memory_bytes())"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from alexbench.training import loop; print(loop.peak_process_memory_bytes())"
     launcher = f"import os, sys; big = b'x' * 1_000_000_000; os.execv(sys.executable, [sys.executable, '-c', {code!r}, sys.argv[1]])"
     command = [sys.executable, "-c", launcher, str(ROOT / "scripts")]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)

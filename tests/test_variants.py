@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from alexbench import backends, spec, variants
+from alexbench import backends
+from alexbench.experiment import layers, variants
 
 # Building a network starts TensorFlow, whose number of threads then stays for the process.
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,9 +70,9 @@ MILLION_MULTIPLY_ADDS = {"alexnet_mod": 183.55, "alexnet": 1161.19, "alexnet_pre
 @pytest.mark.parametrize("name", TABLES)
 def test_declaration_gives_the_studys_layer_table(name):
     variant = variants.get(name)
-    assert {i.name: (i.output_shape, i.parameters) for i in spec.describe(variant)} == TABLES[name]
-    assert spec.parameters(variant) == TOTALS[name]
-    assert spec.multiply_adds(variant) / 1e6 == pytest.approx(MILLION_MULTIPLY_ADDS[name], abs=0.005)
+    assert {i.name: (i.output_shape, i.parameters) for i in layers.describe(variant)} == TABLES[name]
+    assert layers.parameters(variant) == TOTALS[name]
+    assert layers.multiply_adds(variant) / 1e6 == pytest.approx(MILLION_MULTIPLY_ADDS[name], abs=0.005)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -105,7 +106,7 @@ def test_tensorflow_builds_the_declared_layers(name):
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
 @pytest.mark.parametrize("name", TABLES)
 def test_relu_follows_every_layer_with_weights_but_the_last(framework, name):
-    with_weights = [i.name for i in spec.describe(variants.get(name)) if i.parameters]
+    with_weights = [i.name for i in layers.describe(variants.get(name)) if i.parameters]
     if framework == "pytorch":
         from alexbench.backends.pytorch import build
 
@@ -114,8 +115,8 @@ def test_relu_follows_every_layer_with_weights_but_the_last(framework, name):
     else:
         from alexbench.backends.tensorflow import build
 
-        layers = build(variants.get(name), 0.5, 0).layers
-        rectified = [layer.name for layer in layers if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"]
+        built = build(variants.get(name), 0.5, 0).layers
+        rectified = [layer.name for layer in built if getattr(getattr(layer, "activation", None), "__name__", "") == "relu"]
     assert rectified == with_weights[:-1]
 
 
@@ -127,6 +128,6 @@ def test_unknown_names_are_told_the_choices():
 
 
 def test_a_layer_that_leaves_nothing_is_refused():
-    variant = spec.Variant("bad", "Bad", "", 8, (spec.Conv(4, kernel=11),))
+    variant = layers.Variant("bad", "Bad", "", 8, (layers.Conv(4, kernel=11),))
     with pytest.raises(ValueError, match=r"bad: conv1 leaves nothing of an input of \(8, 8, 3\)"):
-        spec.describe(variant)
+        layers.describe(variant)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from safetensors.numpy import save_file
 
 import prepare_weights
-from alexbench import spec, variants, weights
+from alexbench.experiment import layers, variants, weights
 from alexbench.files import InputError
 from conftest import TINY, sha256
 
@@ -21,7 +21,7 @@ PRETRAINED = variants.get("alexnet_pretrained")
 def torchvision_names(features_only: bool) -> dict[str, np.ndarray]:
     """Made-up tensors with the names and shapes of torchvision's alexnet."""
     random = np.random.default_rng(0)
-    shapes = spec.weight_shapes(PRETRAINED)
+    shapes = layers.weight_shapes(PRETRAINED)
     names = {k: v for k, v in PRETRAINED.pretrained.items() if not (features_only and v.startswith("classifier"))}
     state = {
         f"{theirs}.{kind}": random.standard_normal(shapes[f"{ours}.{kind}"], np.float32)
@@ -49,7 +49,7 @@ def convert(tmp_path, source, *options: str):
 def test_initialisation_has_the_published_bounds(scheme):
     start = weights.initialise(TINY, scheme, seed=1)
     kernel, dense = start["conv2.weight"], start["dense1.weight"]
-    assert kernel.dtype == np.float32 and {name: array.shape for name, array in start.items()} == spec.weight_shapes(TINY)
+    assert kernel.dtype == np.float32 and {name: array.shape for name, array in start.items()} == layers.weight_shapes(TINY)
     if scheme == "he":
         assert dense.std() == pytest.approx(sqrt(2 / dense.shape[1]), rel=0.1)
         return
@@ -77,7 +77,7 @@ def test_layouts_are_inverse_to_the_bit(variant):
 
 def test_the_first_dense_layer_is_permuted_from_chw_to_hwc():
     start = weights.initialise(TINY, "he", seed=3)
-    height, width, channels = next(i.input_shape for i in spec.describe(TINY) if i.kind == "Flatten")
+    height, width, channels = next(i.input_shape for i in layers.describe(TINY) if i.kind == "Flatten")
     image = np.random.default_rng(0).standard_normal((height, width, channels), np.float32)
     channels_first = start["dense1.weight"] @ image.transpose(2, 0, 1).ravel()
     channels_last = image.ravel() @ weights.to_channels_last(TINY, start)["dense1.weight"]

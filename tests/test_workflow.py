@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from alexbench import fingerprint, weights
+from alexbench.experiment import weights
+from alexbench.workflow import fingerprint
 from conftest import AS_ANYBODY, ROOT, SMALL, SNAKEMAKE, sha256, snakemake
 from test_weights import torchvision_weights
 
@@ -254,10 +255,10 @@ BACKEND = "scripts/alexbench/backends/pytorch.py"
         ({BACKEND: ("# Adam's constants", "# The constants of Adam")}, set()),
         ({BACKEND: ('"""See `alexbench.backends.Backend`."""', '"""Another text."""')}, set()),
         ({BACKEND: ("betas=(0.9, 0.999)", "betas=(0.9, 0.99)")}, {"pytorch"}),
-        ({"scripts/alexbench/loop.py": ("inv_cdf(0.975)", "inv_cdf(0.995)")}, {"pytorch", "tensorflow"}),
-        ({"scripts/alexbench/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
-        ({"scripts/alexbench/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),
-        ({"scripts/alexbench/variants.py": ('title="AlexNet mod. (32)"', 'title="Small AlexNet"')}, set()),
+        ({"scripts/alexbench/training/loop.py": ("inv_cdf(0.975)", "inv_cdf(0.995)")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/experiment/variants.py": ("Dense(512),", "Dense(256),")}, {"pytorch", "tensorflow"}),
+        ({"scripts/alexbench/experiment/variants.py": ("Dense(4096),", "Dense(2048),")}, set()),
+        ({"scripts/alexbench/experiment/variants.py": ('title="AlexNet mod. (32)"', 'title="Small AlexNet"')}, set()),
     ],
     ids=["comment", "docstring", "backend", "loop", "variant", "other variant", "title"],
 )
@@ -273,8 +274,8 @@ LEARNING = "scripts/plot_learning.py"
     [
         ({LEARNING: ('"""', '"""Another text. ')}, set(), {"plot_learning"}),
         ({LEARNING: ("import", "import math\nimport")}, {"plot_learning", "write_study"}, {"train", "collect", "plot_tradeoff"}),
-        ({"scripts/alexbench/stats.py": ("0.95", "0.90")}, {"collect", "compare"}, {"train", "dataset", "plot_samples"}),
-        ({"scripts/alexbench/pages/style.css": ("color", "colour")}, {"write_study", "show_results"}, {"train", "plot_tradeoff"}),
+        ({"scripts/alexbench/analysis/stats.py": ("0.95", "0.90")}, {"collect", "compare"}, {"train", "dataset", "plot_samples"}),
+        ({"scripts/alexbench/writing/pages/style.css": ("color", "colour")}, {"write_study", "show_results"}, {"train", "plot_tradeoff"}),
     ],
     ids=["docstring", "figure", "statistics", "style"],
 )

@@ -36,10 +36,11 @@ sys.path[:0] = [str(ROOT / "scripts")]
 try:
     import numpy as np
 
-    from alexbench import backends, datasets, environment, variants, weights
-    from alexbench.execution import PRECISIONS, Execution
+    from alexbench import backends, machine
+    from alexbench.experiment import datasets, variants, weights
+    from alexbench.experiment.execution import PRECISIONS, Execution
+    from alexbench.experiment.recipe import Plan, Recipe
     from alexbench.files import InputError, replacing, write_json
-    from alexbench.recipe import Plan, Recipe
 except ModuleNotFoundError as missing:
     sys.exit(f"gpu-check: {missing.name} is not installed for {sys.executable}; make one of envs/, or say make PYTHON=another")
 
@@ -153,7 +154,7 @@ def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
             skipped.append(f"{name} {answer['version']} sees none")
         else:
             gpus = answer["gpus"] if args.device == "cuda" else []
-            seen[name] = {"version": answer["version"], "device_name": gpus[0] if gpus else environment.cpu_name()}
+            seen[name] = {"version": answer["version"], "device_name": gpus[0] if gpus else machine.cpu_name()}
     return seen, skipped
 
 
@@ -349,7 +350,7 @@ def make(framework: str, device: str, **asked: object):
     how = Execution(**asked)
     variant = variants.get("alexnet_mod")
     settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved("torch", "unit")
-    threads = environment.available_threads()
+    threads = machine.available_threads()
     zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
     backend = backends.load(framework, how)(variant, settings, zeros, ones, device, threads, 1, how)
     backend.set_weights(weights.initialise(variant, "torch", 1))
@@ -552,7 +553,7 @@ def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
     if device == "cpu":
         return {"status": "skipped", "says": "NVML knows no CPU"}
     backend = make(framework, device)
-    with environment.GpuSampler(device, seconds=0.1) as gpu:
+    with machine.GpuSampler(device, seconds=0.1) as gpu:
         end = time.perf_counter() + 2
         while time.perf_counter() < end:
             losses(backend, [plan(20)])

@@ -21,7 +21,7 @@ import pytest
 import stand_in
 import yaml
 
-from alexbench import datasets, spec, variants, weights
+from alexbench.experiment import datasets, layers, variants, weights
 from conftest import ROOT
 
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
@@ -164,7 +164,7 @@ def convolutions(path: Path) -> None:
     """A weights file of the convolutions of torchvision's AlexNet, of random numbers."""
     variant = variants.get("alexnet_pretrained")
     random = np.random.default_rng(1)
-    shapes = spec.weight_shapes(variant)
+    shapes = layers.weight_shapes(variant)
     arrays = {f"{source}.{kind}": shapes[f"{name}.{kind}"] for name, source in variant.pretrained.items() for kind in ("weight", "bias")}
     weights.write(
         path, {name: random.normal(0, 0.01, shape).astype(np.float32) for name, shape in arrays.items() if "features" in name}, {}

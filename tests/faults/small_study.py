@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from alexbench import weights
+from alexbench.experiment import weights
 from conftest import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -43,7 +43,7 @@ def copy_of_workflow(folder: Path, config: dict = STUDY) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "Makefile"):
         shutil.copy(ROOT / name, folder)
-    with (folder / "scripts/alexbench/variants.py").open("a", encoding="utf-8") as file:
+    with (folder / "scripts/alexbench/experiment/variants.py").open("a", encoding="utf-8") as file:
         file.write(TINY)
     configure(folder, config)
     return folder

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexbench import datasets
+from alexbench.experiment import datasets
 from alexbench.files import InputError
 from conftest import ROOT
 from test_datasets import batch

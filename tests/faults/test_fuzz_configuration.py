@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from alexbench import configuration
+from alexbench.workflow import configuration
 from conftest import ROOT
 
 pytestmark = pytest.mark.fault

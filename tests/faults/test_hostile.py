@@ -21,9 +21,10 @@ import plot_classes
 import plot_learning
 import prepare_weights
 import train
-from alexbench import configuration, datasets, spec, variants, weights
-from alexbench.download import local_copy
+from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment.download import local_copy
 from alexbench.files import InputError
+from alexbench.workflow import configuration
 from conftest import write_run
 from test_datasets import pack
 
@@ -139,7 +140,7 @@ def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
 
 def trained_weights(**changes: np.ndarray | None) -> weights.Weights:
     """Weights for the pretrained variant, as prepare_weights.py writes them, with tensors changed, added or (None) left out."""
-    start = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes(PRETRAINED).items() if not name.startswith("dense")}
+    start = {name: np.zeros(shape, np.float32) for name, shape in layers.weight_shapes(PRETRAINED).items() if not name.startswith("dense")}
     return {name: array for name, array in (start | changes).items() if array is not None}
 
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from alexbench.execution import Execution
+from alexbench.experiment.execution import Execution
 from alexbench.files import InputError
 
 if TYPE_CHECKING:  # the Snakefile reads FRAMEWORKS where neither may be installed
     import numpy as np
 
-    from alexbench.execution import Switch
-    from alexbench.recipe import Plan, Recipe
-    from alexbench.spec import Variant
-    from alexbench.weights import Weights
+    from alexbench.experiment.execution import Switch
+    from alexbench.experiment.layers import Variant
+    from alexbench.experiment.recipe import Plan, Recipe
+    from alexbench.experiment.weights import Weights
 
 FRAMEWORKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
 

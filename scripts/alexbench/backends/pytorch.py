@@ -23,10 +23,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from alexbench.backends import PREDICT_BATCH_SIZE
-from alexbench.execution import Execution, Switch, keep_freed_memory
-from alexbench.files import InputError
-from alexbench.recipe import Plan, Recipe
-from alexbench.spec import (
+from alexbench.experiment.execution import Execution, Switch, keep_freed_memory
+from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     BatchNorm,
@@ -42,7 +40,9 @@ from alexbench.spec import (
     trained,
     weight_shapes,
 )
-from alexbench.weights import Weights
+from alexbench.experiment.recipe import Plan, Recipe
+from alexbench.experiment.weights import Weights
+from alexbench.files import InputError
 
 # Numbers next to zero count as zero, as in TensorFlow: a CPU computes with them many times slower. A thread takes this from the one that
 # starts it, so it is said before PyTorch starts any. False where the processor cannot.
@@ -267,7 +267,7 @@ class Backend:
             self.images = torch.from_numpy(images).to(self.device)
             self.labels = torch.from_numpy(labels).to(self.device)
             return
-        from alexbench.torchvision_import import torchvision
+        from alexbench.backends._torchvision import torchvision
 
         transforms = torchvision().transforms
         steps = [transforms.ToTensor(), transforms.Normalize(self.mean.tolist(), self.std.tolist())]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from alexbench import backends
 from alexbench.backends import PREDICT_BATCH_SIZE
-from alexbench.execution import Execution, Switch
+from alexbench.experiment.execution import Execution, Switch
 
 # All must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
 # faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
@@ -25,9 +25,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
-from alexbench.files import InputError
-from alexbench.recipe import Plan, Recipe
-from alexbench.spec import (
+from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     BatchNorm,
@@ -43,7 +41,9 @@ from alexbench.spec import (
     trained,
     weight_shapes,
 )
-from alexbench.weights import Weights, from_channels_last, to_channels_last
+from alexbench.experiment.recipe import Plan, Recipe
+from alexbench.experiment.weights import Weights, from_channels_last, to_channels_last
+from alexbench.files import InputError
 
 
 def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:

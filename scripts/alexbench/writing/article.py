@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import results, timing_results
-from alexbench.stats import Interval
+from alexbench.analysis import results, speed_tables
+from alexbench.analysis.stats import Interval
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def timing_ratios(folder: Path) -> pd.DataFrame | None:
     path = folder / "timing_ratios.csv"
     if not path.exists():
         return None
-    table = timing_results.read_ratios(path)
+    table = speed_tables.read_ratios(path)
     return table[table.arm.isin(["notebook", "fast"])]
 
 

@@ -5,25 +5,33 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from alexbench.experiment.layers import Variant
 from alexbench.files import is_special, replacing
-from alexbench.spec import Variant
 
-LIBRARY = Path(__file__).parent
+LIBRARY = Path(__file__).parents[1]
 # What every training runs, whatever its framework; variants.py is left out, since a cell depends on its own variant alone.
 TRAINING = (
     "../train.py",
-    "spec.py",
-    "weights.py",
-    "datasets.py",
-    "recipe.py",
-    "streams.py",
-    "loop.py",
-    "checkpoint.py",
-    "interruption.py",
-    "execution.py",
+    "experiment/layers.py",
+    "experiment/weights.py",
+    "experiment/datasets.py",
+    "experiment/recipe.py",
+    "experiment/streams.py",
+    "training/loop.py",
+    "training/checkpoint.py",
+    "training/interruption.py",
+    "experiment/execution.py",
     "backends/__init__.py",
 )
-TIMING = ("../time_steps.py", "timing.py", "spec.py", "recipe.py", "streams.py", "execution.py", "backends/__init__.py")
+TIMING = (
+    "../time_steps.py",
+    "training/speed.py",
+    "experiment/layers.py",
+    "experiment/recipe.py",
+    "experiment/streams.py",
+    "experiment/execution.py",
+    "backends/__init__.py",
+)
 
 
 def of_source(source: str) -> str:

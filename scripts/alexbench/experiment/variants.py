@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from alexbench.spec import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
+from alexbench.experiment.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
 
 _ALEXNET_MOD = Variant(
     name="alexnet_mod",

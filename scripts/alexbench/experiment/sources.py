@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from alexbench import datasets
+from alexbench.experiment import datasets
 
 # CIFAR-10 comes from an archive; these are at hand.
 READERS: dict[str, Callable[[], datasets.Dataset]] = {"digits": datasets.digits}

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from alexbench.files import InputError
-from alexbench.language import Language
+from alexbench.writing.language import Language
 
 FOLDER = Path(__file__).parent
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Self
 
-from alexbench.checkpoint import Progress
+from alexbench.training.checkpoint import Progress
 
 SECONDS_TO_DISK = 5
 

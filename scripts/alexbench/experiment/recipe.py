@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from alexbench.datasets import Dataset
+from alexbench.experiment.datasets import Dataset
+from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError
-from alexbench.streams import Use, stream
 
 INITIALISATIONS = ("framework", "torch", "keras", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import backends, spec, variants, weights
-from alexbench.execution import Execution
+from alexbench import backends
+from alexbench.experiment import layers, variants, weights
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError
-from alexbench.recipe import Recipe
 
 # Of images that a network was trained on: far above any that would be resized to 224 pixels, and no danger to memory.
 LARGEST_SIDE = 1024
@@ -22,7 +23,7 @@ LARGEST_SIDE = 1024
 SMALLEST_STD = 1e-6
 
 
-def save(path: Path | str, variant: spec.Variant, trained: weights.Weights, mean: np.ndarray, std: np.ndarray, **about: object) -> None:
+def save(path: Path | str, variant: layers.Variant, trained: weights.Weights, mean: np.ndarray, std: np.ndarray, **about: object) -> None:
     """Write weights in the neutral form (`weights.py`), with the scaling of the inputs, float32 (3,) each in 0..1.
 
     `about`: what else is to be known of them, as JSON allows. To use them, these are needed: `framework`, which trained them; `classes`,
@@ -142,7 +143,7 @@ def _checked(path: Path | str, metadata: dict[str, str]) -> dict:
             about[key] = json.loads(text)
         except (ValueError, RecursionError):
             raise refusal(key, repr(text), "JSON") from None
-    outputs = {name: spec.describe(variant)[-1].output_shape[0] for name, variant in variants.VARIANTS.items()}
+    outputs = {name: layers.describe(variant)[-1].output_shape[0] for name, variant in variants.VARIANTS.items()}
     # In this order, since the number of classes is the variant's.
     rules = {
         "variant": (lambda name: name in list(outputs), f"one of {', '.join(outputs)}"),

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from alexbench import backends, datasets, environment, numeric, spec, variants
+from alexbench import backends, machine, numeric
+from alexbench.experiment import datasets, layers, variants
 from alexbench.files import InputError
 
 
@@ -13,13 +14,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
     parser.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one (%(default)s)")
-    parser.add_argument("--threads", type=numeric.positive(int), default=environment.available_threads(), help="CPU threads (%(default)s)")
+    parser.add_argument("--threads", type=numeric.positive(int), default=machine.available_threads(), help="CPU threads (%(default)s)")
 
 
-def load_network(args: argparse.Namespace) -> tuple[datasets.Dataset, spec.Variant]:
+def load_network(args: argparse.Namespace) -> tuple[datasets.Dataset, layers.Variant]:
     """The data set and the variant that `add_network`'s options name; InputError unless the network has one output for each class."""
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
-    outputs = spec.describe(variant)[-1].output_shape[0]
+    outputs = layers.describe(variant)[-1].output_shape[0]
     if outputs != len(dataset.classes):
         raise InputError(
             f"data: {args.data} has {len(dataset.classes)} classes, but {variant.name} has {outputs} outputs; "

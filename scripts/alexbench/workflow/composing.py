@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
+SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
 # Everything that a user may ask for: every rule that can become a job is behind one of them.
 TARGETS = ("all", "timing", "parity", "equal_time")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench import weights
+from alexbench.experiment import weights
 from alexbench.files import InputError, RefusedError
 
 _LOGITS = "logits"

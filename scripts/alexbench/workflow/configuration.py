@@ -17,11 +17,12 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from alexbench import backends, execution, variants
-from alexbench.download import is_url
+from alexbench import backends
+from alexbench.experiment import execution, variants
+from alexbench.experiment.download import is_url
 from alexbench.files import InputError, cause, raise_refusal
 
-SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
+SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 
 _KINDS = Draft202012Validator.TYPE_CHECKER.redefine_many(
     {

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import arrays, datasets, provenance, stats, tables
+from alexbench import arrays, tables
+from alexbench.analysis import comparability, stats
+from alexbench.experiment import datasets
 from alexbench.files import InputError, raise_refusal
 from alexbench.tables import Column
 
@@ -198,7 +200,7 @@ def calibration_error(metrics: dict, folder: Path) -> float | None:
 
 
 def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
-    """A row a run: its metrics, nested ones as `recipe.epochs`; its calibration error, its folder and, by `provenance.grouped`, its group.
+    """A row a run: its metrics, nested ones as `recipe.epochs`; its calibration error, its folder, and its group (`comparability.grouped`).
 
     InputError lists the runs that have no metrics.json, unless `partial`, which leaves them out, and names runs that do not go together.
     """
@@ -214,8 +216,8 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
         rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
-    provenance.check(table)
-    return provenance.grouped(table)
+    comparability.check(table)
+    return comparability.grouped(table)
 
 
 def _possible(measure: str, found: stats.Interval) -> stats.Interval:
@@ -235,7 +237,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
     Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
     """
     rows = []
-    for (framework, variant, group), cell in runs.groupby([*provenance.CELL, "group"], sort=False):
+    for (framework, variant, group), cell in runs.groupby([*comparability.CELL, "group"], sort=False):
         completed = cell[cell.status == "completed"]
         first = cell.iloc[0]
         row = {"framework": framework, "variant": variant, "group": group, "made_with": first.made_with, "parameters": first.parameters}
@@ -257,9 +259,9 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
     if study is None:
-        study = pd.DataFrame(columns=[*provenance.CELL, "parameters", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
-    theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in provenance.CELL})
-    table = pd.DataFrame(rows).merge(theirs, how="left", on=provenance.CELL)
+        study = pd.DataFrame(columns=[*comparability.CELL, "parameters", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+    theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in comparability.CELL})
+    table = pd.DataFrame(rows).merge(theirs, how="left", on=comparability.CELL)
     for measure in MEASURES:
         reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
         low, high = table[f"{measure}_run_low"], table[f"{measure}_run_high"]
@@ -271,34 +273,34 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
 def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """A row a framework, variant, group and class: mean accuracy over completed runs, `_sd`, `_low`, `_high` as in `results_table`, `n`."""
     rows = []
-    for place, cell in runs[runs.status == "completed"].groupby([*provenance.CELL, "group"], sort=False):
+    for place, cell in runs[runs.status == "completed"].groupby([*comparability.CELL, "group"], sort=False):
         predictions = [read_predictions(folder) for folder in cell.folder]
         accuracies = np.array([stats.class_accuracy(*arrays) for arrays in predictions])
         images = np.bincount(predictions[0][1], minlength=len(classes))
         for name, values, count in zip(classes, accuracies.T, images, strict=True):
             found = _possible("accuracy", stats.mean_interval(values)) if len(values) > 1 else stats.wilson(round(values[0] * count), count)
-            row = dict(zip([*provenance.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
+            row = dict(zip([*comparability.CELL, "group"], place, strict=True)) | {"class": name, "images": count}
             row |= {"accuracy": found.value, "accuracy_sd": pd.Series(values).std()}
             rows.append(row | {"accuracy_low": found.low, "accuracy_high": found.high, "n": len(values)})
-    columns = [*provenance.CELL, "group", "class", "images", "accuracy", "accuracy_sd", "accuracy_low", "accuracy_high", "n"]
+    columns = [*comparability.CELL, "group", "class", "images", "accuracy", "accuracy_sd", "accuracy_low", "accuracy_high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def read_runs(path: Path | str, more: Iterable[str] = ()) -> pd.DataFrame:
     """runs.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of `more` columns."""
     columns = {name: Column(object, gaps=True) for name in more} | _RUNS
-    return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*provenance.CELL, "seed"))
+    return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*comparability.CELL, "seed"))
 
 
 def read_cells(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFrame:
     """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of the columns `needed`."""
     columns = {name: replace(column, optional=name not in needed) for name, column in _CELLS.items()}
-    return _read(path, columns, (*provenance.CELL, "group"))
+    return _read(path, columns, (*comparability.CELL, "group"))
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
     """`read_runs` or `read_cells`, whichever it is: for work by hand."""
-    found = tables.read(path, dict.fromkeys(provenance.CELL, Column()), _COLLECT_AGAIN)
+    found = tables.read(path, dict.fromkeys(comparability.CELL, Column()), _COLLECT_AGAIN)
     return read_runs(path) if "seed" in found else read_cells(path)
 
 
@@ -316,7 +318,7 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
     """The runs of one cell; InputError where there are none."""
     found = runs[(runs.framework == framework) & (runs.variant == variant)]
     if found.empty:
-        there = ", ".join(f"{f} {v}" for f, v in runs[provenance.CELL].drop_duplicates().itertuples(index=False))
+        there = ", ".join(f"{f} {v}" for f, v in runs[comparability.CELL].drop_duplicates().itertuples(index=False))
         raise InputError(f"results: no run of {framework} {variant}; there are {there}")
     return found
 
@@ -350,7 +352,7 @@ def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
 
 def read_study(path: Path | str) -> pd.DataFrame:
     """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", provenance.CELL)
+    return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", comparability.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:

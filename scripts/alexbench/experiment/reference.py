@@ -7,8 +7,20 @@ form (`weights.py`).
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from alexbench.spec import BATCH_NORM_EPSILON, RUNNING, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant, describe
-from alexbench.weights import Weights
+from alexbench.experiment.layers import (
+    BATCH_NORM_EPSILON,
+    RUNNING,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    Pad,
+    Variant,
+    describe,
+)
+from alexbench.experiment.weights import Weights
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

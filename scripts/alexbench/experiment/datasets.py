@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from alexbench import arrays, contents
+from alexbench import arrays
+from alexbench.experiment import contents
 from alexbench.files import InputError, raise_refusal, replacing
 
 CIFAR10_FOLDER = "cifar-10-batches-py"

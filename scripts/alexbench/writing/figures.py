@@ -13,9 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from alexbench import provenance
+from alexbench.analysis import comparability
 from alexbench.files import replacing
-from alexbench.language import LANGUAGES, Language
+from alexbench.writing.language import LANGUAGES, Language
 
 # Told apart in print and by the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -79,7 +79,7 @@ def about(runs: pd.DataFrame, _: Language | None = None) -> str:
         epochs=listed("epochs"),
         hardware=listed("device_name"),
     )
-    mixed = provenance.mixed(runs)
+    mixed = comparability.mixed(runs)
     return text + (_("; runs of a cell differ in %(what)s", what=", ".join(mixed)) if mixed else "")
 
 

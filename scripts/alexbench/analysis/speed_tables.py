@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import spec, tables, variants
+from alexbench import tables
+from alexbench.analysis.stats import Interval, ratio_interval
+from alexbench.experiment import layers, variants
 from alexbench.files import InputError
-from alexbench.stats import Interval, ratio_interval
 from alexbench.tables import Column
 
 PLACE = ["device", "variant", "framework"]
@@ -117,14 +118,14 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
             row["together_to_larger"] = (arm.together_seconds / arm[["loader_seconds", "step_seconds"]].max(axis=1)).median()
             row["together_to_sum"] = (arm.together_seconds / (arm.loader_seconds + arm.step_seconds)).median()
             batch = int(first.batch_size)
-            arithmetic = spec.training_operations(variant) / matmul[first.device, first.precision]
-            traffic = spec.training_bytes(variant, batch) / batch / copy[first.device]
+            arithmetic = layers.training_operations(variant) / matmul[first.device, first.precision]
+            traffic = layers.training_bytes(variant, batch) / batch / copy[first.device]
             row["floor_seconds"] = max(arithmetic, traffic)
             row["share_of_floor"] = row["floor_seconds"] / arm.together_seconds.median()
             row["arithmetic_share"] = arithmetic / arm.step_seconds.median()
             for measure in _COSTS:
                 row[measure] = arm[measure].median()
-            row["least_memory_bytes"] = spec.memory_bytes(variant, batch) + first.data_bytes
+            row["least_memory_bytes"] = layers.memory_bytes(variant, batch) + first.data_bytes
             row |= {key: first[key] for key in ("framework_title", "variant_title", "device_name", "threads", "dataset", "batch_size")}
             row |= {key: first[key] for key in ("settings", "versions")}
             row["matmul_flops"], row["copy_bytes"] = matmul[first.device, first.precision], copy[first.device]

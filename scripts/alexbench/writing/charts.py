@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from alexbench import figures
-from alexbench.language import Language
+from alexbench.writing import figures
+from alexbench.writing.language import Language
 
 # Of Altair's Vega-Lite 6, the version that vl-convert knows.
 VEGA_LITE = "6.4"

@@ -18,9 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from alexbench.experiment.layers import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
+from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError, RefusedError, raise_refusal, replacing
-from alexbench.spec import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
-from alexbench.streams import Use, stream
 
 Weights = dict[str, np.ndarray]
 

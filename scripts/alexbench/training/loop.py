@@ -17,15 +17,16 @@ from typing import Self
 import numpy as np
 from tqdm import tqdm
 
-from alexbench import checkpoint, environment
-from alexbench import recipe as recipes
+from alexbench import machine
 from alexbench.backends import PREDICT_BATCH_SIZE, Backend
-from alexbench.checkpoint import Progress
-from alexbench.datasets import Dataset
-from alexbench.events import Events
+from alexbench.experiment import recipe as recipes
+from alexbench.experiment.datasets import Dataset
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import write_json
-from alexbench.interruption import Interrupted, Stop
-from alexbench.recipe import Recipe
+from alexbench.training import checkpoint
+from alexbench.training.checkpoint import Progress
+from alexbench.training.interruption import Interrupted, Stop
+from alexbench.training.tensorboard import Events
 
 # Steps handed to a GPU at once: few enough for a live progress bar and a quick answer to a signal, enough to keep its queue
 # full. On a CPU a step takes long enough to be handed over alone.
@@ -167,7 +168,7 @@ def train(
         progress, state = resumed
         backend.set_state(state)
         say(f"resumed after {progress.epochs_run} epochs and {progress.steps_run} steps (interruption {progress.interruptions})")
-    device_name = backend.describe()["device_name"] or environment.cpu_name()
+    device_name = backend.describe()["device_name"] or machine.cpu_name()
     if device_name not in progress.device_names:
         progress.device_names.append(device_name)
     progress.runs_per_gpu = max(progress.runs_per_gpu, runs_per_gpu)

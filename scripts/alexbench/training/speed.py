@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from alexbench import recipe as recipes
 from alexbench.backends import Backend
-from alexbench.execution import Execution, contradictions
-from alexbench.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
-from alexbench.recipe import Plan, Recipe
+from alexbench.experiment import recipe as recipes
+from alexbench.experiment.execution import Execution, contradictions
+from alexbench.experiment.recipe import Plan, Recipe
+from alexbench.training.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
 
 WORKERS = 2
 # Measured at the least, after one to warm up; a step of the large networks takes seconds on a CPU.

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench import provenance, stats, tables
+from alexbench import tables
+from alexbench.analysis import comparability, stats
+from alexbench.analysis.results import STATUSES, counted, read_predictions
+from alexbench.analysis.stats import Interval
 from alexbench.files import InputError
-from alexbench.results import STATUSES, counted, read_predictions
-from alexbench.stats import Interval
 from alexbench.tables import Column
 
 SIGNIFICANT = 1 - stats.CONFIDENCE
@@ -32,9 +33,9 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     (`_low`, `_high`) and `_verdict`. `paired`: both have the same seeds, and are compared seed by seed. `mcnemar_pairs`: seeds that both
     have; `mcnemar_p`: the median of McNemar's p over them; `mcnemar_different`: in how many it is below 0.05. `words`: all this, said.
 
-    Groups of runs within a cell (see `provenance`) are compared with those of the same hardware, where there are such.
+    Groups of runs within a cell (see `comparability`) are compared with those of the same hardware, where there are such.
     """
-    cells = dict(iter(runs.groupby([*provenance.CELL, "group"], sort=False)))
+    cells = dict(iter(runs.groupby([*comparability.CELL, "group"], sort=False)))
     frameworks, variants = runs.framework.unique(), runs.variant.unique()
     pairs = [("framework", (later, variant), (first, variant)) for variant in variants for first, later in combinations(frameworks, 2)]
     pairs += [("variant", (framework, later), (framework, first)) for framework in frameworks for first, later in combinations(variants, 2)]
@@ -67,7 +68,7 @@ def _column(name: str) -> Column:
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
     """What keeps their times from being compared."""
-    return provenance.differing(pd.concat([ours, theirs]), provenance.HARDWARE)
+    return comparability.differing(pd.concat([ours, theirs]), comparability.HARDWARE)
 
 
 def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from alexbench import slurm
+from alexbench.workflow import slurm
 
 # What sbatch, and the plugin's own questions before it, say when nobody answers.
 SILENCE = re.compile(

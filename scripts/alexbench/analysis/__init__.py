@@ -1,0 +1,1 @@
+"""What the runs say: tables, intervals, comparisons. Knows files only."""

@@ -1,0 +1,1 @@
+"""What an experiment declares: networks, weights, data, recipe, and how they are carried out. Knows no framework."""

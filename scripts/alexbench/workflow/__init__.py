@@ -1,0 +1,1 @@
+"""What Snakemake and SLURM need: configuration, hashes of code and data, jobs."""
