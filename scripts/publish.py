@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Publish the runs that are kept in docs/results/NAME/runs/: tables, comparisons, figures, the study as a PDF, and README.md's own tables.
+"""Publish the runs kept in docs/results/NAME/runs/: tables, figures, the article as PDF, and the tables in README.md and docs/results.md.
 
-Only reads runs, and trains nothing. Between the lines `<!-- published: ... -->` and `<!-- end -->` of README.md stands what this writes.
+Only reads runs; trains nothing. In the documents it writes what stands between `<!-- published: ... -->` and `<!-- end -->`.
 
 python scripts/publish.py --data resources/data/cifar10.npz
 python scripts/publish.py --data resources/data/cifar10.npz --tables      # numbers only
@@ -40,7 +40,8 @@ from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the study's networks as it did.
 STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
-# A figure that is larger is none for a repository.
+DOCUMENTS = [Path("README.md"), Path("docs/results.md")]
+# Larger figures do not belong in a repository.
 FIGURE_BYTES = 400_000
 FIGURES_BYTES = 5_000_000
 
@@ -154,15 +155,17 @@ def markdown(rows: list[dict], columns: list[str]) -> str:
     return table.to_markdown(index=False, colalign=["left" if name in text else "right" for name in table], disable_numparse=True)
 
 
-def filled(text: str, root: Path) -> str:
-    """`text` with every marked part written anew. Raises InputError for a name that nothing is made for."""
+def fill(document: Path, root: Path) -> None:
+    """Write every marked part of a document anew. Raises InputError for a name that nothing is made for."""
 
     def part(found: re.Match) -> str:
         if found["name"] not in BLOCKS:
-            raise InputError(f"publish: README.md marks {found['name']!r}; there are {', '.join(BLOCKS)}")
+            raise InputError(f"publish: {document} marks {found['name']!r}; there are {', '.join(BLOCKS)}")
         return f"{found[1]}{BLOCKS[found['name']](root)}\n{found[3]}"
 
-    return MARKED.sub(part, text)
+    text = MARKED.sub(part, document.read_text(encoding="utf-8"))
+    with replacing(document) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def check_sizes(root: Path) -> None:
@@ -178,7 +181,9 @@ def check_sizes(root: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--results", type=Path, default=Path("docs/results"), metavar="FOLDER", help="holds NAME/runs/ (%(default)s)")
-    p.add_argument("--readme", type=Path, default=Path("README.md"), metavar="MD", help="with the marked parts (%(default)s)")
+    p.add_argument(
+        "--documents", type=Path, nargs="+", default=DOCUMENTS, metavar="MD", help="with marked parts (README.md, docs/results.md)"
+    )
     p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
     p.add_argument("--tables", action="store_true", help="no figures and no PDF")
     args = p.parse_args(argv)
@@ -196,10 +201,9 @@ def main(argv: list[str] | None = None) -> int:
                 print_study(folder, args.data, language)
                 print(folder / f"study.{language}.pdf", flush=True)
     check_sizes(args.results)
-    text = args.readme.read_text(encoding="utf-8")
-    with replacing(args.readme) as temporary:
-        temporary.write_text(filled(text, args.results), encoding="utf-8")
-    print(args.readme)
+    for document in args.documents:
+        fill(document, args.results)
+        print(document)
     return 0
 
 

@@ -23,7 +23,7 @@ from alexbench.workflow import fingerprint
 from conftest import AS_ANYBODY, ROOT, SMALL, SNAKEMAKE, sha256, snakemake
 from test_weights import torchvision_weights
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULE_PAGE = (ROOT / "docs/module.md").read_text(encoding="utf-8")
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
@@ -481,11 +481,11 @@ def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
 
 
 def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
-    """README.md, to the letter; the other workflow has its own folder, configuration and rules."""
+    """docs/module.md, to the letter; the other workflow has its own folder, configuration and rules."""
     outer = tmp_path / "outer"
     outer.mkdir()
     project.rename(outer / "alexnet")
-    code = README.partition("## From another workflow")[2].partition("```python\n")[2].partition("```")[0]
+    code = MODULE_PAGE.partition("```python\n")[2].partition("```")[0]
     (outer / "Snakefile").write_text(code, encoding="utf-8")
     done = snakemake(outer, "-c2", "best")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -598,8 +598,8 @@ esac
 
 
 def test_an_image_with_every_environment_can_be_described(project, tmp_path):
-    """README's command. Snakemake asks conda where it is installed, no more."""
-    command = next(line.split(">")[0].split() for line in README.splitlines() if "--containerize" in line)
+    """The command of docs/module.md. Snakemake asks conda where it is installed, no more."""
+    command = next(line.split(">")[0].split() for line in MODULE_PAGE.splitlines() if "--containerize" in line)
     conda = tmp_path / "bin/conda"
     conda.parent.mkdir()
     conda.write_text(CONDA, encoding="utf-8")
