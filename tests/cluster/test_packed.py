@@ -30,11 +30,15 @@ def cluster():
     yield from bring_up()
 
 
-def uncommented(project: Path, *changes: tuple[str, str]) -> None:
-    """Take the profile's own lines on packing into use, and change what they say is to be changed."""
+def uncommented(project: Path, *changes: tuple[str, str], together: int = 2) -> None:
+    """Take the profile's own lines on packing into use, so many runs to a job, and change what they say is to be changed."""
     path = project / "profiles/slurm/config.yaml"
     text = path.read_text(encoding="utf-8")
-    for old, new in (("# groups: train", "groups: train"), ("# group-components: packed=4", "group-components: packed=2"), *changes):
+    for old, new in (
+        ("# groups: train", "groups: train"),
+        ("# group-components: packed=4", f"group-components: packed={together}"),
+        *changes,
+    ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     path.write_text(text, encoding="utf-8")
