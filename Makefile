@@ -1,18 +1,18 @@
-# The few commands that a person types. `make help` lists them; CONFIG=FILE names another configuration, CORES=N the cores.
-# Make splits names at blanks and knows no ~: what CONFIG leads to is found in Python, and recipes hand its text on unread.
+# The few commands that a person types. `make help` lists them; CONFIG=FILE sets the configuration, CORES=N the number of cores.
+# Make splits names at spaces and does not expand ~, so recipes pass CONFIG on unchanged, and Python finds the file.
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
 CORES ?= all
 
-# Rules call `python`: the one of .venv, not the machine's.
+# Recipes call `python`: this selects the one in .venv, not the machine's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PROFILE ?= profiles/slurm
 override export CONFIG := $(value CONFIG)
 override export CORES := $(value CORES)
 override export PROFILE := $(value PROFILE)
 EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
-# Tests run beside each other; each process may hold both frameworks, 2 GB.
+# Tests run in parallel; each process may load both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
 .PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report publish lint format clean-demo
@@ -21,7 +21,7 @@ PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-# uv where there is one, which is faster; it does not read pip's configuration.
+# uv if it is installed, because it is faster; it does not read pip's configuration.
 INSTALL = $(if $(shell sh -c 'command -v uv'),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install --disable-pip-version-check) \
 	--quiet
 # Lines of requirements.lock that only a CUDA build of torch needs: gigabytes.
@@ -30,7 +30,7 @@ CUDA = ^(cuda-|nvidia-[cn]|triton)
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed, {sys.executable} is {v[0]}.{v[1]}; name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	@# A CPU build of torch where the machine offers one, say in PIP_FIND_LINKS or UV_FIND_LINKS; PyPI has none for Linux.
+	@# A CPU build of torch if the machine offers one, for example in PIP_FIND_LINKS or UV_FIND_LINKS; PyPI has none for Linux.
 	@$(INSTALL) --no-deps "$$(sed -n 's/^torch==\([0-9.]*\).*/torch==\1+cpu/p' requirements.lock)" 2> .venv/torch.log || echo "torch: as PyPI has it"
 	awk '/^[a-z]/ {cuda = /$(CUDA)/} !cuda' requirements.lock > .venv/without_cuda.lock
 	$(INSTALL) --no-deps --require-hashes --requirement .venv/without_cuda.lock
@@ -38,72 +38,72 @@ CUDA = ^(cuda-|nvidia-[cn]|triton)
 		$(INSTALL) --require-hashes --requirement requirements.lock
 	touch $@
 
-lock: ## after a change of requirements.txt: write requirements.lock, every package with its hashes; needs uv
+lock: ## rewrite requirements.lock after a change to requirements.txt: every package with its hashes; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.lock requirements.txt
 
-demo: .venv/installed ## the whole workflow on handwritten digits, in minutes: results/demo/
+demo: .venv/installed ## run the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores "$$CORES" --resources gpu=2 --rerun-incomplete --configfile config/demo.yaml
 	@cat results/demo/table.md
 	@echo "Open results/demo/study.html in a browser; everything else lies beside it."
 
-test: .venv/installed ## every test but the long ones: a real SLURM, conda, faults
+test: .venv/installed ## run all tests except the long ones: a real SLURM, conda, faults
 	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"
 	@echo "Not run here: make cluster-test (a real one-node SLURM), make conda-test (installs gigabytes), make fault-test (kills, full disks)"
 
-fault-test: .venv/installed ## kill -9 at random moments, full disks, hostile files (as root, for its mounts): docs/faults.md
+fault-test: .venv/installed ## test kill -9 at random moments, full disks, hostile files (as root, because it mounts disks): docs/faults.md
 	$(PYTEST) --dist worksteal -m fault
 
-cluster-test: .venv/installed ## the tests on a real one-node SLURM (as root; it names the Debian packages that it misses)
+cluster-test: .venv/installed ## run the tests on a real one-node SLURM (as root; names missing Debian packages)
 	python -m pytest -m cluster
 
-conda-test: .venv/installed ## make every environment of envs/ and run in them, also without a network: 4 GB to fetch, 12 GB of disk
+conda-test: .venv/installed ## make every environment of envs/ and run in it, also without a network: downloads 4 GB, needs 12 GB of disk
 	python -m pytest -m conda
 
-prefetch: .venv/installed ## fetch what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
+prefetch: .venv/installed ## download what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
 	$(EXPERIMENT) prefetch
 	python scripts/prefetch_packages.py --config "$$CONFIG"
 
-doctor: .venv/installed ## what would stand in the way of a campaign: frameworks, GPU, data, disk, SLURM
+doctor: .venv/installed ## look for problems before you start: frameworks, GPU, data, disk, SLURM
 	python scripts/doctor.py --config "$$CONFIG" --profile "$$PROFILE"
 
-site: .venv/installed ## write a SLURM profile for this cluster: profiles/site/, checked
+site: .venv/installed ## write a SLURM profile for this cluster, profiles/site/, and check it
 	python scripts/write_profile.py --config "$$CONFIG"
 
-status: .venv/installed ## how each cell stands: waiting, running, interrupted, failed, done
+status: .venv/installed ## show the state of each run: waiting, running, interrupted, failed, done
 	@python scripts/status.py --config "$$CONFIG"
 
-bench: .venv/installed ## what the workflow itself costs as the grid grows; then which framework is faster, and why (snakemake timing)
+bench: .venv/installed ## measure the workflow's own cost as the grid grows, then which framework is faster and why (snakemake timing)
 	python tests/benchmarks/scale.py
 	$(EXPERIMENT) timing
 
-# With the frameworks that this machine's Python has, where there is no .venv: a borrowed GPU may have no network to make one.
-gpu-check: ## first contact with a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims for 9 minutes each
+# Without .venv, this uses the machine's own Python and frameworks: a borrowed GPU may have no network to make .venv.
+gpu-check: ## first check of a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims runs one part, up to 9 minutes
 	$(if $(wildcard .venv/bin/python),python,$(PYTHON)) tests/benchmarks/gpu_check.py $(if $(PART),--part $(PART))
 
-dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, as .svg
+dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd and, with Graphviz, .svg
 	@$(EXPERIMENT) dag
 
-tensorboard: .venv/installed ## curves of every run in the browser, also while it trains
+tensorboard: .venv/installed ## show the learning curves of every run in the browser, also during training
 	$(EXPERIMENT) tensorboard
 
-study: .venv/installed ## the study as a page and a PDF, after a run (or with one): study.html, study.pdf
+study: .venv/installed ## write the article, study.html and study.pdf; trains first what is missing
 	$(EXPERIMENT) study
 
-report: .venv/installed ## one HTML file of all tables, figures and code, after a run; with timing, parity and equal_time where they were run
+report: .venv/installed ## after a run, put all tables, figures and code into one HTML file; with timing, parity and equal_time if they were run
 	$(EXPERIMENT) report
 
-publish: .venv/installed ## tables, figures and PDFs of the runs kept in docs/results/, and README's own tables; trains nothing
+publish: .venv/installed ## make tables, figures and PDFs of the runs kept in docs/results/, and README's tables; trains nothing
 	snakemake --cores "$$CORES" resources/data/cifar10.npz
 	python scripts/publish.py --data resources/data/cifar10.npz
 
-lint: .venv/installed ## style of Python and of rules, Snakemake's own advice
+lint: .venv/installed ## check the style of Python and rules, and run Snakemake's linter
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-format: .venv/installed ## put Python and rules into the house's style
+format: .venv/installed ## format Python and rules
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile rules

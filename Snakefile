@@ -1,12 +1,12 @@
-# AlexNet's variants on CIFAR-10, in PyTorch and in TensorFlow: data -> cells (framework x variant x seed) -> table -> figures.
-# Everything that may be changed stands in config/config.yaml.
+# AlexNet's variants on CIFAR-10, in PyTorch and in TensorFlow: data -> runs (framework x variant x seed) -> tables -> figures.
+# All settings are in config/config.yaml.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# current_basedir: where another workflow uses this one as a module, basedir is that one's.
+# current_basedir: if another workflow uses this one as a module, basedir is the other one's.
 configfile: f"{workflow.current_basedir}/config/config.yaml"
 
 

@@ -1,4 +1,4 @@
-# From the runs' files to tables and figures. No framework is needed from here on.
+# Tables and figures from the runs' files. No framework is needed from here on.
 
 TABLES = expand(
     f"{RESULTS}/{{table}}",

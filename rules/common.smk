@@ -1,4 +1,4 @@
-# What the rules share: the configuration, checked, and the functions that find their inputs and arguments. The only place with functions.
+# Shared by all rules: the checked configuration, and the functions that find inputs and arguments. Functions are defined only here.
 
 import hashlib
 import itertools
@@ -18,10 +18,10 @@ from alexbench.experiment import execution, variants
 from alexbench.workflow import configuration, fingerprint, patience, presence
 from alexbench.experiment.download import is_url
 
-# A workflow that uses this one as a module says what differs, as a file of the user's does; Snakemake then reads no configfile.
+# A workflow that uses this one as a module gives only what differs, like a user's file; Snakemake then does not read our configfile.
 configuration.complete(config)
 
-# Jobs on a cluster read this file again; only the process that the user started checks, so that it does so once.
+# Cluster jobs read this file again; only the process that the user started checks, so that it happens once.
 if workflow.is_main_process:
     problems = configuration.errors(config) or configuration.missing_files(config)
     if problems:
@@ -29,22 +29,23 @@ if workflow.is_main_process:
     refusal = files.refusal(config["results"])
     if refusal:
         sys.exit(f"config: results: {config['results']} cannot be written ({refusal}); mend that or name another folder")
-    # Snakemake takes what it may not see for absent, and would make it again.
+    # Snakemake takes files that it may not read for missing, and would make them again.
     cells = itertools.product(config["frameworks"], config["variants"], map("seed{}".format, config["seeds"]))
     try:
         files.check_open("config: results", *(Path(config["results"], "runs", *cell) for cell in cells))
         files.check_open("resources", "resources/data", "resources/weights")
     except files.InputError as error:
         sys.exit(str(error))
-    # Snakemake's lock is files in .snakemake/locks, which a killed Snakemake leaves behind: they go when no other one is alive here, and
-    # the same command can be given again. While one is, they stay, and Snakemake refuses a second run. (Every Snakemake counts, dry runs
-    # too: what it is going to do is not known yet when this is read.)
+    # A killed Snakemake leaves its locks behind in .snakemake/locks. If no other Snakemake is running here, delete them, so that the same
+    # command works again. Otherwise they stay, and Snakemake refuses a second run. (Dry runs count too: when this file is read, it is not
+    # yet known what Snakemake is going to do.)
     others = presence.join(Path(".snakemake/at_work"), stale_when_alone=Path(".snakemake/locks"))
     if others:
         print(f"Another Snakemake is at work in this folder: {', '.join(others)}. Do not --unlock before it has ended.", file=sys.stderr)
 
-# A training is timed: on this machine one at a time, or as many as are to share a GPU, unless the user says how many there are to be
-# (`--resources gpu=2`). On a cluster, where Snakemake counts nodes, each job has its own. (The executor itself is not known yet when this is read.)
+# Trainings are timed. On this machine they therefore run one at a time, or as many as share a GPU (runs_per_gpu), unless the user sets a
+# number (`--resources gpu=2`). On a cluster, where Snakemake counts nodes, each job has its own GPU. (The executor is not known yet when this
+# file is read.)
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", config["runs_per_gpu"])
 
@@ -52,21 +53,22 @@ RESULTS = config["results"]
 LOGS = RESULTS.replace("results", "logs", 1)
 BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 
-# Programs find the library beside them, and never what happens to lie in the working directory, where a PYTHONPATH with an empty part (as
-# "$PYTHONPATH:folder" is, where it was not set) would let them look first. The rest of PYTHONPATH may be where a cluster keeps its modules.
+# Programs must import the library beside them, which PYTHONSAFEPATH would hide, and never modules that happen to be in the working
+# directory. An empty part of PYTHONPATH ("$PYTHONPATH:folder" with PYTHONPATH unset) makes Python look there first, so empty parts are
+# removed. The rest is kept: a cluster may have its modules there.
 os.environ.pop("PYTHONSAFEPATH", None)
 parts = os.environ.pop("PYTHONPATH", "").split(os.pathsep)
 os.environ.update(PYTHONPATH=os.pathsep.join(part for part in parts if part and Path(part).absolute() != Path.cwd()))
 
-# One run of one cell; logs and benchmarks have the same place in their own folders.
+# Path of one run; logs and benchmarks have the same path in their own folders.
 CELL = "runs/{framework}/{variant}/seed{seed}"
 
 SNAKEMAKE_VERSION = version("snakemake")
 
-# Where another workflow's `prefix` puts a path of this one. (A rule's own paths get it from Snakemake, unless they are `local`.)
+# Applies the `prefix` of a workflow that uses this one as a module. (Snakemake applies it to paths in rules, unless they are `local`.)
 placed = workflow.modifier.path_modifier.replace_prefix
 
-# The figures of the study that is reproduced.
+# The results of the study that is reproduced.
 STUDY = local(os.path.relpath(SCRIPTS.parent / "config" / "study.csv"))
 
 DATA = f"resources/data/{config['data']['dataset']}.npz"
@@ -74,11 +76,11 @@ DATA_SHA256 = f"{DATA}.sha256"
 WEIGHTS = "resources/weights/{variant}-{classifier}.safetensors"
 
 
-# Where the timing experiment measures: "auto" is what the key device says.
+# Devices of the timing experiment; "auto" stands for the configured device.
 TIMED_DEVICES = list(dict.fromkeys(config["device"] if device == "auto" else device for device in config["timing"]["devices"]))
-# One measurement of it: every arm of a framework for one network, once.
+# One of its measurements: every arm of one framework for one network, once.
 MEASUREMENT = f"{RESULTS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.csv"
-# All of them, in the order in which they are made, one after the other: frameworks take turns, so that what disturbs one disturbs all.
+# All measurements, in the order in which they run, one at a time. Frameworks take turns, so that a disturbance affects all of them.
 MEASUREMENTS = [
     MEASUREMENT.format(device=device, variant=variant, round=number + 1, framework=framework)
     for device in TIMED_DEVICES
@@ -97,60 +99,60 @@ wildcard_constraints:
 
 
 def script(name):
-    """How a program in scripts/ is called: the interpreter and the program's path, from the working directory.
+    """The command that starts a program in scripts/: the interpreter and the program's path, relative to the working directory.
 
-    With conda or in a container it is the `python` of the rule's environment; otherwise the one that runs Snakemake, which need not be on
-    PATH. Snakemake does not record what a function of `input` returns, so that moving the project reruns nothing.
+    With conda or in a container the interpreter is the `python` of the rule's environment; otherwise it is the one that runs Snakemake,
+    which need not be on PATH. Returns a function of `input`: Snakemake does not record its result, so moving the project reruns nothing.
     """
-    # -E, -s: an environment has all that is needed, and nothing of PYTHONPATH or the user's own packages (~/.local) comes before it.
+    # -E, -s: the environment has all that is needed; ignore PYTHONPATH and the user's own packages (~/.local).
     interpreter = ["python", "-E", "-s"] if workflow.deployment_settings.deployment_method else [sys.executable]
     return lambda wildcards, input: [*interpreter, os.path.relpath(SCRIPTS / name)]
 
 
 def program(name):
-    """What `params` needs to run a program: how it is called, `script`; and, so that it runs again when it changes, a hash of its `code`."""
-    # A function, so that each job hashes only its own program.
+    """`params` of a rule that runs a program: the command (`script`) and a hash of its `code`, so that the rule reruns when the code changes."""
+    # Lazy: each job hashes only its own program.
     return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
 
 
 def local_path(source):
-    """`source` as a rule's input where it is a file of this machine; nothing where it is a URL."""
+    """`source` as a rule's input if it is a local path; [] if it is a URL."""
     return [] if is_url(source) else local(str(Path(source).expanduser()))
 
 
 def local_archive(dataset):
-    """The archive that a data set is read from, where it is a local one."""
+    """The archive that a data set is read from, if it is a local path; otherwise []."""
     return local_path(config["data"]["archive"]) if dataset == "cifar10" else []
 
 
 def starting_weights(wildcards):
-    """The weights file of a variant that starts from one."""
+    """The weights file that a variant starts from; [] for a variant with random initial weights."""
     pretrained = variants.get(wildcards.variant).pretrained
     return WEIGHTS.format(variant=wildcards.variant, **config["weights"]) if pretrained else []
 
 
 def starting_weights_sha256(wildcards):
-    """The file beside it with its SHA-256."""
+    """The file with the SHA-256 of a variant's weights file; [] if it has none."""
     weights = starting_weights(wildcards)
     return f"{weights}.sha256" if weights else []
 
 
-# An archive, a weights file and what is prepared from them are `ancient` to the rules that start from them: a file's time, which a copy or
-# `touch` changes, costs no training. Snakemake compares what these two tell `params` instead. What is prepared has its SHA-256 in a small
-# file beside it, which is not `ancient`, so that what is prepared anew is also trained on anew; when only its time changes, Snakemake
-# compares what such a small file holds. Only the process that plans the jobs compares, so the jobs need not read large files for it.
+# The archive, the weights file and the files prepared from them are `ancient` inputs, so that a new modification time (from a copy or
+# `touch`) does not cause training. Instead, Snakemake compares the hashes that the next two functions put into `params`. Beside each
+# prepared file, a small file holds its SHA-256. It is not `ancient`, so that new data or weights cause training; if only its time changes,
+# Snakemake compares the content, as for all small files. Only the process that plans the jobs hashes; jobs need not read large files for it.
 def content(local):
-    """A hash of a local file or folder that something is prepared from; None for a URL."""
+    """A hash of a local file or folder that something is prepared from; None for a URL, and in a job."""
     return fingerprint.of_content(Path(local)) if local and workflow.is_main_process else None
 
 
 def replaced(prepared):
-    """A hash of another file in the place of a prepared one; None where it is as it was prepared, or absent."""
+    """A hash of a prepared file that was replaced by another; None if it is as it was prepared or missing, and in a job."""
     return fingerprint.of_prepared(Path(placed(prepared))) if prepared and workflow.is_main_process else None
 
 
 def options(section, keys=None):
-    """Keys of a section of the configuration as command-line options; null leaves an option out, false says --no-."""
+    """A section of the configuration, or some `keys` of it, as command-line options; null leaves an option out, false becomes --no-."""
 
     def option(key, value):
         name = key.replace("_", "-")
@@ -161,7 +163,7 @@ def options(section, keys=None):
 
 
 def training_options(wildcards):
-    """What scripts/train.py is told of the experiment."""
+    """The options of scripts/train.py that come from the configuration."""
     subset = options("data", ["train_limit", "test_limit"])
     return [
         *options("recipe"),
@@ -173,9 +175,9 @@ def training_options(wildcards):
 
 
 def threads_of(name, besides=0):
-    """For `params`: the threads that the program of rule `name` is given, as --set-threads and --max-threads leave them, less `besides`.
+    """For `params`: the threads for the program of rule `name`, after --set-threads and --max-threads, minus `besides`.
 
-    Not `{threads}`, which Snakemake also cuts down to the cores that it was given: with -c1, too, a training has all its threads.
+    Not `{threads}`, which Snakemake also limits to its own cores: a training gets all its threads even with -c1.
     """
 
     def told(wildcards, threads):
@@ -187,12 +189,12 @@ def threads_of(name, besides=0):
 
 
 def at_each_attempt(resource, first, share=1):
-    """`first` of a resource, twice that at the second attempt, and so on, up to the largest job, which `share` jobs have together."""
+    """A resource that grows with the attempts: `first`, twice that, and so on, up to `largest_job`, which is divided among `share` jobs."""
     return lambda wildcards, attempt: min(first * attempt, max(1, config["largest_job"][resource] // share))
 
 
 def run_files(folder):
-    """What a run in `folder` leaves, by name."""
+    """The output files of a run in `folder`, by name."""
     files = {"metrics": "metrics.json", "history": "history.csv", "predictions": "predictions.npz"}
     if config["outputs"]["model"]:
         files["model"] = "model.safetensors"
@@ -200,7 +202,7 @@ def run_files(folder):
 
 
 def as_long_as(wildcards):
-    """metrics.json of the run, of the same framework and seed, whose time a training gets; refused where that contradicts the recipe."""
+    """metrics.json of the run, with the same framework and seed, whose time a training gets; an error if the recipe does not allow it."""
     for problem in execution.contradictions(config["execution"], config["device"], recipe=config["recipe"], as_long_as=True):
         raise WorkflowError(f"config: {problem}")
     return f"{RESULTS}/{CELL}/metrics.json".format(**dict(wildcards) | {"variant": config["equal_time"]["as_long_as"]})
@@ -212,13 +214,13 @@ def every_run(file):
 
 
 def measurement_before(wildcards):
-    """The measurement that comes before this one: they are not to run at the same time."""
+    """The measurement before this one, so that no two run at the same time; [] for the first."""
     place = MEASUREMENTS.index(MEASUREMENT.format(**wildcards))
     return MEASUREMENTS[place - 1] if place else []
 
 
 def experiments_besides():
-    """What there is of the experiments apart from the grid, timing and parity and other texts among the results: each file with a hash."""
+    """The results of experiments outside the grid (timing, parity) and other texts among the results, as far as they exist, with hashes."""
     results = Path(placed(RESULTS))
     found = [
         path
@@ -230,14 +232,14 @@ def experiments_besides():
 
 
 def code_files():
-    """The programs that make tables and figures, what they share, and the environments."""
+    """The programs that make tables and figures, the library that they share, and the environments."""
     programs = [path for kind in ("collect", "compare", "plot", "record", "write") for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
     library = [path for wing in ("analysis", "writing") for path in sorted((SCRIPTS / "alexbench" / wing).glob("[a-z]*.py"))]
     return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
 
 
 def what_was_made():
-    """The files that one opens first, of those that this run made, in a line; where it made others only, nothing."""
+    """One line that names the files to open first, of those that this run made; empty if it made none of them."""
     made = {str(file) for job in workflow.dag.finished_jobs for file in job.output}
     parity = [f"parity/{variant}.md" for variant in config["variants"]]
     kinds = {
@@ -251,7 +253,7 @@ def what_was_made():
 
 
 def check_executor():
-    """End before the first job where jobs are for SLURM and its commands are missing: each job would fail for that, one by one."""
+    """Exit before the first job if jobs go to SLURM and its commands are missing; otherwise every job would fail, one by one."""
     absent = [command for command in ("sbatch", "squeue", "scancel") if shutil.which(command) is None]
     if workflow.executor_plugin.name == "slurm" and absent:
         sys.exit(
@@ -261,7 +263,7 @@ def check_executor():
 
 
 def end(words):
-    """Print the last words, and hand them to the command that the configuration names for it."""
+    """Print the final message, and pass it to the command in `at_end`."""
     if words:
         print(words)
     if words and config["at_end"]:
@@ -269,24 +271,25 @@ def end(words):
 
 
 def keep_jobs():
-    """From here on, no job is lost where SLURM does not answer for a while, and each job's cost is noted."""
+    """From here on, lose no job while SLURM does not answer, and record what each job costs."""
     if workflow.executor_plugin.name == "slurm":
         patience.Guard(workflow.scheduler._executor, Path(RESULTS))
 
 
 def cancel_jobs_left():
-    """Cancel what SLURM still has of this run when it ends with an error, which is nothing unless it was interrupted.
+    """Cancel the jobs that SLURM still has when this run ends with an error. There are some only if it was interrupted.
 
-    While Snakemake asks SLURM for its jobs' states they are on no list of its own: interrupted then, it ends and cancels none of them.
+    While Snakemake asks SLURM for its jobs' states, the jobs are on none of its own lists; if interrupted then, it exits without
+    cancelling them.
     """
     if workflow.executor_plugin.name == "slurm":
-        # The plugin gives all jobs of a run one name that no other run has.
+        # The plugin gives all jobs of one Snakemake run the same unique name.
         name = workflow.scheduler._executor.run_uuid
         subprocess.run(["scancel", f"--name={name}"], check=False, timeout=60)
 
 
 def show_failed_logs(snakemake_logs):
-    """Print the last lines of every log that Snakemake's own logs name for a failed job: a notebook's user sees no other."""
+    """Print the last lines of each failed job's log, found through Snakemake's own logs: in a notebook, the user sees no other."""
     said = "\n".join(Path(name).read_text(encoding="utf-8", errors="replace") for name in snakemake_logs)
     for name in dict.fromkeys(re.findall(r"^ +log: (.+?) \(check log file", said, re.MULTILINE)):
         path = Path(name)

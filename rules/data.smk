@@ -1,7 +1,7 @@
-# What the cells start from. These rules download, so they run where the workflow was started: a compute node needs no internet.
+# Data and initial weights. These rules download, so they run where the workflow was started; compute nodes need no internet.
 
 
-# All of it and nothing else, for `make prefetch`.
+# All data and weights and nothing else, for `make prefetch`.
 rule prefetch:
     input:
         DATA,
@@ -17,16 +17,16 @@ rule dataset:
         sha256="resources/data/{dataset}.npz.sha256",
     log:
         "logs/data/{dataset}.log",
-    # Before any training: what is missing is to be missed at once.
+    # Before any training: fail early if an input is missing.
     priority: 100
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
         script=script("prepare_data.py"),
-        # From a function: in what it returns, braces are no wildcards, and a URL may have them.
+        # A function, because a URL may contain braces, which would otherwise be read as wildcards.
         archive=lambda wildcards: config["data"]["archive"],
-        # Not used below: a changed archive is read again.
+        # Not used in the command; it makes this rule rerun when the archive changes.
         content=lambda wildcards: content(local_archive(wildcards.dataset)),
     shell:
         "{params.script:q} {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
@@ -40,7 +40,7 @@ rule weights:
         sha256=f"{WEIGHTS}.sha256",
     log:
         "logs/weights/{variant}-{classifier}.log",
-    # Whatever this configuration asks for: in a workflow of two modules, one prepares the weights of both.
+    # Regardless of this configuration: in a workflow with two modules, one of them prepares the weights of both.
     wildcard_constraints:
         variant="|".join(name for name, variant in variants.VARIANTS.items() if variant.pretrained),
         classifier="pretrained|fresh",

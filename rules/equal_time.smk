@@ -1,4 +1,4 @@
-# `snakemake equal_time`: what does the small network come to, given as much time as the large one took? Not part of the default run.
+# `snakemake equal_time`: how good is the small network with as much training time as the large one? Not part of the default run.
 
 EQUAL = config["equal_time"]
 

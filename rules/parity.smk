@@ -1,5 +1,5 @@
-# `snakemake parity`: do the frameworks compute the same? Each in a process of its own, and a reference in float64 NumPy. Not part of
-# the default run.
+# `snakemake parity`: do the frameworks compute the same? Each runs in its own process, and both are compared with a float64 NumPy reference.
+# Not part of the default run.
 
 
 rule parity:

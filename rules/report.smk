@@ -1,4 +1,4 @@
-# The study as a page, and what Snakemake's report shows besides: tables as pages, the code, a front page.
+# The article as a page, and what else Snakemake's report shows: tables as pages, the code, a front page.
 
 STUDY_FIGURES = ["samples", "architectures", "intervals", "learning", "clocks"]
 REPORT_FIGURES = expand(f"{RESULTS}/figures/{{figure}}.{{suffix}}", figure=["intervals", "clocks"], suffix=["png", "svg"])
@@ -11,7 +11,7 @@ REPORT_PAGES = expand(
 report: "captions/workflow.rst"
 
 
-# `snakemake study`: the PDF too, which needs Pango, a library of the system.
+# `snakemake study`: the page and also its PDF, which needs the system library Pango.
 rule study:
     input:
         f"{RESULTS}/study.html",
@@ -90,7 +90,7 @@ rule write_study:
         **program("write_study.py"),
         folder=subpath(output.page, parent=True),
         language=config["language"],
-        # Not used below: the page is written again when these come or change, and not made for their sake.
+        # Not used in the command; the page is rewritten when these results appear or change, but does not cause them to be made.
         besides=experiments_besides(),
         networks=[fingerprint.of_variant(variants.get(name)) for name in config["variants"]],
     shell:
@@ -136,7 +136,7 @@ rule show_results:
         "{params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
 
 
-# `localrule` is not taken over.
+# `use rule` does not inherit `localrule`.
 use rule show_results as show_comparisons with:
     input:
         files=rules.compare.output.markdown,

@@ -1,4 +1,4 @@
-# `snakemake timing`: which framework is faster, and why. Not part of the default run; nothing else should run on the machine meanwhile.
+# `snakemake timing`: which framework is faster, and why? Not part of the default run. Nothing else should run on the machine meanwhile.
 
 TIMING = expand(f"{RESULTS}/{{table}}", table=["timing.csv", "timing_ratios.csv", "timing.md"])
 TIMING_FIGURES = [
@@ -35,7 +35,7 @@ rule time_steps:
         rows=MEASUREMENT,
     log:
         f"{LOGS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.log",
-    # On a cluster all of them make one job, so that they have the same machine.
+    # On a cluster, all measurements run in one job, and so on the same machine.
     group:
         "timing"
     conda:

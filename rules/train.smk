@@ -1,4 +1,4 @@
-# One cell of the grid: a framework trains a variant from a seed, and evaluates it.
+# One run of the grid: trains a variant in a framework with a seed, and evaluates it.
 
 
 rule train:
@@ -20,9 +20,9 @@ rule train:
         attempt=lambda wildcards, attempt: attempt,
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=at_each_attempt("mem_mb", 8000),
-        # A retry goes on from the checkpoint.
+        # The same for every attempt, because a retry resumes from the checkpoint.
         runtime=min(240, config["largest_job"]["runtime"]),
-        # Here, since what is under `params` would train again what is there.
+        # Here, because a change in `params` would train finished runs again.
         runs_per_gpu=config["runs_per_gpu"],
     params:
         script=script("train.py"),
@@ -30,7 +30,7 @@ rule train:
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
         threads=threads_of("train", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
-        # Not used below: they let Snakemake train again only the cells whose network, code, data or weights changed.
+        # Not used in the command; with these, Snakemake trains again only the runs whose network, code, data or weights changed.
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
         code=lambda wildcards: fingerprint.of_training(wildcards.framework),
         data=lambda wildcards: replaced(DATA),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Collect the runs of a grid into tables: runs.csv, a row a run; table.csv, table.md and table.tex, a row a framework and variant.
+"""Collect the runs of a grid into tables: runs.csv (one row per run) and table.csv, .md and .tex (one row per framework and variant).
 
 python scripts/collect.py --results results --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3
 """
@@ -17,7 +17,7 @@ STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
 
 
 def aligned(table: pd.DataFrame) -> list[str]:
-    """Names to the left, figures to the right."""
+    """The alignment of each column: names left, numbers right."""
     names = ("Framework", "Variant", "Made with", "Start")
     return ["left" if column in names else "right" for column in results.readable(table)]
 
@@ -25,13 +25,17 @@ def aligned(table: pd.DataFrame) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--results", required=True, type=Path, metavar="FOLDER", help="holds runs/FRAMEWORK/VARIANT/seedSEED/; the tables go there too"
+        "--results",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="folder with runs/FRAMEWORK/VARIANT/seedSEED/; the tables are written there too",
     )
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variants", required=True, nargs="+", metavar="NAME")
     p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
-    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
-    p.add_argument("--partial", action="store_true", help="make tables of the runs that are there; they say how many are missing")
+    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="results of the original study, to compare with (%(default)s)")
+    p.add_argument("--partial", action="store_true", help="make tables from the runs that exist; the tables say how many are missing")
     args = p.parse_args(argv)
     wanted = results.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
     runs = results.runs_table(wanted, partial=args.partial)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Make one table of the timing experiment's rounds, and a text that says which framework is faster and why.
+"""Combine the rounds of the timing experiment into tables, and into a text that says which framework is faster and why.
 
-Writes timing.csv, a row an arm, timing_ratios.csv, a row an arm that frameworks share, and timing.md, the text with both, to be read.
+Writes timing.csv (one row per arm), timing_ratios.csv (one row per arm that the frameworks share) and timing.md (the text, with both).
 
 python scripts/collect_timing.py results/timing/*/*/round*/*.csv --output results
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compare the cells in pairs, and their classes: what the runs and their predictions allow to be said.
+"""Compare cells (framework and variant) in pairs, from their runs and predictions, and compute each cell's accuracy per class.
 
-Writes comparisons.csv and comparisons.md, which cell is better, which faster; and classes.csv, the accuracy of each cell class by class.
+Writes comparisons.csv and comparisons.md (which cell is more accurate, which is faster) and classes.csv (accuracy per cell and class).
 
 python scripts/compare.py --runs results/runs.csv --data resources/data/cifar10.npz --output results
 """
@@ -16,9 +16,13 @@ from alexbench.files import replacing, run_program
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py; their predictions lie beside them"
+        "--runs",
+        required=True,
+        type=Path,
+        metavar="CSV",
+        help="runs.csv, made by collect.py; the predictions are read from the runs' folders",
     )
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on: it names the classes")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set that the runs were trained on; it names the classes")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
     runs = results.read_runs(args.runs)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare a network that was trained for as long as another one took with both: a table and, in words, what came out.
+"""Compare a network that was trained for as long as another took with both under the usual recipe: a table and a text.
 
 python scripts/compare_equal_time.py --results results --frameworks pytorch --variant alexnet_mod --as-long-as alexnet --seeds 1 2 3
 """
@@ -15,19 +15,19 @@ from alexbench.files import replacing, run_program
 
 
 def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
-    """`results.runs_table` of both networks as the recipe has them, and of `variant` with the other's time as a variant of its own."""
+    """`results.runs_table` of both networks under the usual recipe, and of `variant` with the other's time, as a further variant."""
     usual = results.runs_table(results.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
     equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
     runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
-    # Each was checked by itself; data of two kinds may still be in one folder each.
+    # Each table was checked on its own, but the two folders may still hold runs on different data.
     comparability.check(runs)
     return runs
 
 
 def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """What the comparison says, a line a pair; and how many epochs there were."""
+    """How many epochs were trained, one line per framework; then what the comparison says, one line per pair."""
     equal = runs[runs.budget_seconds.notna()]
     lines = [
         f"- {cell.framework_title.iloc[0]}: {' or '.join(map(str, sorted(cell.epochs.unique())))} epochs instead of "
@@ -42,11 +42,15 @@ def answer(compared: pd.DataFrame, runs: pd.DataFrame) -> str:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--results", required=True, type=Path, metavar="FOLDER", help="holds runs/ and equal_time/runs/; the table goes there too"
+        "--results",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="folder with runs/ and equal_time/runs/; the table is written to its equal_time/",
     )
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
-    p.add_argument("--variant", required=True, metavar="NAME", help="that was trained so long")
-    p.add_argument("--as-long-as", required=True, metavar="NAME", help="whose time it was given")
+    p.add_argument("--variant", required=True, metavar="NAME", help="network that was trained for the other's time")
+    p.add_argument("--as-long-as", required=True, metavar="NAME", help="network whose training time it was given")
     p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
     args = p.parse_args(argv)
     runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)

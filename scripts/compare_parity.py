@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Set what frameworks compute of one network side by side, and beside a reference in float64 NumPy. Exit status 1 where they differ.
+"""Compare what frameworks compute for one network, with each other and with a reference in float64 NumPy.
 
-Writes a Markdown table of each quantity's largest difference and its tolerance.
+Writes a Markdown table with the largest difference in each quantity and its tolerance. Exit status 1 if one is exceeded.
 
 python scripts/compare_parity.py --variant alexnet_mod pytorch.npz tensorflow.npz --output parity.md
 """
@@ -17,10 +17,10 @@ from alexbench import arrays
 from alexbench.experiment import reference, variants, weights
 from alexbench.files import InputError, raise_refusal, replacing, run_program
 
-# Rounding in fp32 is all that may differ. Gradients: the norm of the difference over the norm, the worst tensor; the first
-# convolution sums over a whole image, where the order of the sum counts most. Losses: rounding grows from step to step, by how much a
-# framework's own twin tells, which started from weights with another last bit. The twin was disturbed once; another framework
-# rounds in its own way at every step, and may be five times as far away.
+# Only fp32 rounding may differ. Gradients: norm of the difference divided by the norm, worst tensor; the first convolution sums over a
+# whole image, so the order of summation matters most there. Losses: rounding errors grow from step to step. How fast is measured with
+# a twin: the same framework, started from weights that differ in the last bit. The twin is disturbed once, but another framework rounds
+# differently at every step, so it may be TWINS times as far away.
 EARLY_STEPS = 5
 TWINS = 5
 LOSSES = (f"losses of {EARLY_STEPS} steps", "losses of all steps")
@@ -34,12 +34,12 @@ TOLERANCES = {
 }
 # What measure_parity.py writes besides gradients.
 SHOWN = ("logits", "loss", "images", "labels", "mean", "std", "inputs", "input_images", "batches_sha256", "step_losses", "twin_losses")
-# At the least, whatever the twin says.
+# Lower limit on the tolerance of the losses, however close the twin is.
 LEAST_OF_LOSSES = 1e-5
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """What measure_parity.py wrote."""
+    """Read a file that measure_parity.py wrote; InputError if it is unreadable or lacks something."""
     try:
         found = arrays.read(path)
     except (OSError, ValueError) as error:
@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def relative(first: np.ndarray, second: np.ndarray) -> float:
-    """Norm of the difference over the norm of the second."""
+    """Norm of the difference divided by the norm of `second`."""
     return float(np.linalg.norm(np.float64(first) - second) / np.linalg.norm(np.float64(second)))
 
 
@@ -73,7 +73,7 @@ def differences(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> 
 
 
 def reference_of(variant_name: str, shown: dict[str, np.ndarray], start: weights.Weights) -> dict[str, np.ndarray]:
-    """The same quantities by float64 NumPy, from the same images and weights."""
+    """The same quantities, computed in float64 NumPy from the same images and weights."""
     variant = variants.get(variant_name)
     x = reference.inputs(variant, shown["images"], shown["mean"], shown["std"])
     logits, loss, gradients = reference.loss_and_gradients(variant, start, x, shown["labels"])
@@ -83,7 +83,7 @@ def reference_of(variant_name: str, shown: dict[str, np.ndarray], start: weights
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("shown", nargs="+", type=Path, metavar="NPZ", help="made by measure_parity.py, named after the framework")
+    p.add_argument("shown", nargs="+", type=Path, metavar="NPZ", help="files made by measure_parity.py, each named after its framework")
     p.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the card of a trained network: what it is, what it was trained on and how, how good it is, what it may be used for.
+"""Write the model card of a trained network: what it is, how and on what it was trained, how accurate it is, what it may be used for.
 
 python scripts/describe_model.py --metrics results/runs/pytorch/alexnet_mod/seed1/metrics.json --output card.md \\
     --model results/runs/pytorch/alexnet_mod/seed1/model.safetensors --table results/table.csv
@@ -47,7 +47,7 @@ or `python scripts/predict.py picture.jpg --model {quoted}`."""
 
 
 def accuracy(metrics: dict, table: pd.DataFrame) -> str:
-    """How good the network is, and how sure that is."""
+    """A paragraph on the network's accuracy, with intervals."""
     if metrics["status"] != "completed":
         return f"This run {metrics['status']}: the network is of no use."
     n = metrics["test_images"]
@@ -96,7 +96,7 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
 
 
 def read(path: Path) -> dict:
-    """A run's metrics.json, with what a card tells of it: InputError names what is missing or of another kind."""
+    """Read a run's metrics.json; InputError names what the card needs and is missing or of the wrong type."""
     metrics = results.read_metrics_file(path)
     if not isinstance(metrics.get("recipe"), dict):
         raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and run its cell again")
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     metrics = read(args.metrics)
     table = results.read_cells(args.table, ("framework", "variant", "n"))
     if (table.n > 1).any():
-        table = results.read_cells(args.table)  # with what several seeds came to
+        table = results.read_cells(args.table)  # with the columns on several seeds
     text = card(metrics, table, args.model)
     with replacing(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")

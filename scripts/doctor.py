@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check what usually breaks before a campaign: a line a check, and the way out for each that fails. Exit status 1 if any does.
+"""Check, before a campaign, what usually breaks: one line per check, with a remedy if it fails. Exit status 1 if any check fails.
 
 python scripts/doctor.py
 python scripts/doctor.py --config my.yaml --profile profiles/slurm
@@ -28,20 +28,20 @@ from alexbench.files import run_program
 from alexbench.workflow import composing, configuration, slurm
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
-# A run's checkpoint: weights and Adam's two moments, float32, and once more while it is being replaced.
+# A checkpoint holds weights and Adam's two moments, float32; while it is being replaced, there are two.
 CHECKPOINT_BYTES_PER_PARAMETER = 2 * 12
 SPARE_BYTES = 2 * 10**9
 
-# Of conda, for --use-conda: Snakemake's own demand.
+# The oldest conda that Snakemake accepts for --use-conda.
 CONDA = "24.7.1"
 
-# Asked of each framework in a process of its own.
+# Run once per framework, each time in a separate process.
 PROBE = "import json; from alexbench import backends; print(json.dumps(backends.load({name!r}).probe()))"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result, and where it is not well, what to do."""
+    """The result of one check and, if it is not ok, what to do about it."""
 
     level: str
     check: str
@@ -50,7 +50,7 @@ class Finding:
 
 
 def output(command: list[str], seconds: float = 120.0, **environment: str) -> tuple[int, str]:
-    """Exit status and what a command printed; 127 where it does not exist."""
+    """Run a command; returns its exit status (127: not found, 124: no answer in time) and what it printed."""
     try:
         done = subprocess.run(
             command,
@@ -81,7 +81,7 @@ def python() -> Iterator[Finding]:
 
 
 def conda(profile: Path | None) -> Iterator[Finding]:
-    """The conda that --use-conda would call; a failure where the profile asks for it."""
+    """Check the conda that --use-conda would call; a problem is a failure only if the profile asks for conda."""
     wanted = profile is not None and asks_for_conda(read_profile(profile))
     bad = FAILURE if wanted else WARNING
     way_out = f"install conda {CONDA} or later, or put it on PATH" if wanted else f"fine without --use-conda, which needs {CONDA} or later"
@@ -160,7 +160,7 @@ def inputs(config: dict) -> Iterator[Finding]:
 def storage(config: dict) -> Iterator[Finding]:
     largest = max(layers.parameters(variants.get(name)) for name in config["variants"])
     needed = SPARE_BYTES + largest * CHECKPOINT_BYTES_PER_PARAMETER
-    # Where results go, which may be a link to another disk: the nearest folder that is there.
+    # The nearest existing folder of the results, which may be a link to another disk.
     place = next(folder for folder in (Path(config["results"]).resolve(), *Path(config["results"]).resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     good = free >= needed
@@ -178,7 +178,7 @@ def storage(config: dict) -> Iterator[Finding]:
 
 
 def cluster(profile: Path, configs: list[str]) -> Iterator[Finding]:
-    """What SLURM and its partitions say of each job that the profile would submit, at its every attempt."""
+    """Ask SLURM about each job that the profile would submit, at every attempt, and check it against the partitions' limits."""
     path = profile_file(profile)
     if path is None:
         yield Finding(FAILURE, "profile", f"{profile} has no profile.yaml or config.yaml", "name the profile's folder with --profile")
@@ -227,22 +227,22 @@ def cluster(profile: Path, configs: list[str]) -> Iterator[Finding]:
 
 
 def profile_file(profile: Path) -> Path | None:
-    """The file that Snakemake would read for a profile: a folder, a file, or a name that it knows. None where there is none."""
+    """The file that Snakemake would read for a profile, given as a folder, a file or a name; None if there is none."""
     try:
         from snakemake.cli import get_profile_dir
-    except ImportError:  # on a compute node, perhaps
+    except ImportError:  # Snakemake may be missing on a compute node
         return next((path for path in (profile, profile / "config.yaml") if path.is_file()), None)
     found = get_profile_dir(str(profile))
     return found and Path(found[1])
 
 
-# What is no request: the job's name, its log, its folder ...
+# Options that request no resources: the job's name, its log, its folder ...
 UNASKED = {"--parsable", "--job-name", "--output", "--export", "--comment", "-D", "--requeue", "--no-requeue"}
 VALUED = {"--job-name", "--output", "--comment", "-D"}
 
 
 def asked(job: composing.Composed) -> list[str]:
-    """sbatch's options of a job that ask for something."""
+    """The sbatch options of a job that request resources."""
     wanted, words = [], iter(job.options)
     for word in words:
         if word.partition("=")[0] not in UNASKED:
@@ -252,7 +252,7 @@ def asked(job: composing.Composed) -> list[str]:
     return wanted
 
 
-# What SLURM's words are about, and the resources of Snakemake's that ask for it.
+# Words in SLURM's error messages, and the Snakemake resources that they are about.
 ABOUT = {
     "partition": ["slurm_partition"],
     "account": ["slurm_account"],
@@ -274,7 +274,7 @@ ABOUT = {
 
 
 def objection(job: composing.Composed, partitions: list[slurm.Partition]) -> tuple[str, list[str]] | None:
-    """Why a job would not run, and the keys that decide it; None where nothing is in its way."""
+    """Why a job would not run, and the keys to change; None if it can run."""
     if job.refusal:
         return refused_by_executor(job)
     status, said = output(["sbatch", "--test-only", *asked(job), "--wrap=true"])
@@ -289,7 +289,7 @@ def objection(job: composing.Composed, partitions: list[slurm.Partition]) -> tup
 
 
 def refused_by_executor(job: composing.Composed) -> tuple[str, list[str]]:
-    """Why Snakemake's executor would not even submit a job, and the way out."""
+    """Why Snakemake's executor would refuse to submit a job, and the keys to change."""
     if re.search("Invalid (GRES|GPU model) format", job.refusal):
         name = job.resources.get("gres") or f"gpu:{job.resources.get('gpu_model')}:{job.resources.get('gpu')}"
         extra = "--gpus-per-node=" + str(name).removeprefix("gpu:")
@@ -302,7 +302,7 @@ def refused_by_executor(job: composing.Composed) -> tuple[str, list[str]]:
 
 
 def too_much(job: composing.Composed, partitions: list[slurm.Partition], request: str) -> tuple[str, list[str]] | None:
-    """What no partition of the job's has, which SLURM would queue all the same, for ever."""
+    """What none of the job's partitions can provide (SLURM would queue the job for ever), and the keys to change; None if it fits."""
     name = job.resources.get("slurm_partition")
     named = str(name).split(",") if name else [partition.name for partition in partitions if partition.default]
     own = [partition for partition in partitions if partition.name in named]
@@ -323,7 +323,7 @@ def too_much(job: composing.Composed, partitions: list[slurm.Partition], request
 
 
 def read_profile(profile: Path) -> dict:
-    """A profile's settings; nothing where it cannot be read, which `slurm` tells of."""
+    """A profile's settings; {} if it cannot be read, which `cluster` reports."""
     path = profile_file(profile)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
@@ -334,12 +334,12 @@ def read_profile(profile: Path) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
-    p.add_argument("--profile", type=lambda path: Path(path).expanduser(), metavar="FOLDER", help="check it against SLURM as well")
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="configuration files, as for snakemake --configfile")
+    p.add_argument("--profile", type=lambda path: Path(path).expanduser(), metavar="FOLDER", help="also check this SLURM profile")
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     if args.profile and "SLURM_JOB_ID" in os.environ:
-        # As a training's job would find it: there a missing GPU is a failure, on a login node it is not.
+        # Inside a SLURM job, check what a training job would: a missing GPU is a failure there, but not on a login node.
         config |= read_profile(args.profile).get("config") or {}
     checks = [python(), conda(args.profile), driver(), frameworks(config), inputs(config), storage(config)]
     if args.profile:

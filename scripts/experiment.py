@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Run Snakemake for one configuration, from the project's folder, as `make` does: `make study`, `make report` and others call this.
+"""Run Snakemake for one configuration from the project's folder; `make study`, `make report` and others call this.
 
 python scripts/experiment.py study --config config/demo.yaml --cores 2
 python scripts/experiment.py report --config config/demo.yaml
 
-dag draws the jobs and the rules; report writes one HTML file, with timing, parity and equal_time where they were run; tensorboard shows
-curves; anything else is a target of Snakemake's.
+dag draws the graphs of jobs and rules; report writes one HTML file, with timing, parity and equal_time if they were run; tensorboard
+shows learning curves; anything else is passed to Snakemake as a target.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from alexbench.files import InputError, replacing, run_program
 from alexbench.workflow import configuration
 
 STYLE = "rules/captions/report.css"
-# What a report also shows where it was made.
+# Targets that the report includes if they were made.
 PAGES = ("timing", "parity", "equal_time")
 NO_GRAPHVIZ = "needs Graphviz (apt-get install graphviz); {} shows on mermaid.live and in Markdown on many sites"
 
 
 def command(name: str) -> str:
-    """The path of a program that was installed beside this Python."""
+    """The path of a program that is installed beside this Python or on PATH."""
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if not found:
         raise InputError(f"{name} is not installed for {sys.executable}; make .venv installs it")
@@ -34,12 +34,12 @@ def command(name: str) -> str:
 
 
 def become(name: str, *arguments: str | Path) -> NoReturn:
-    """Run a program in place of this one: its status is ours, and what is sent to us is sent to it."""
+    """Replace this process with another program, which then receives its signals and decides its exit status."""
     os.execv(command(name), [name, *map(str, arguments)])
 
 
 def draw(results: Path, *snakemake: str | Path) -> int:
-    """Write dag and rulegraph as .mmd and, with Graphviz, as .svg."""
+    """Write dag and rulegraph as .mmd and, if Graphviz is installed, as .svg."""
 
     def said(*program: str | Path, given: bytes | None = None) -> bytes:
         done = subprocess.run(program, input=given, stdout=subprocess.PIPE, check=False)
@@ -67,8 +67,8 @@ def draw(results: Path, *snakemake: str | Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", metavar="WHAT", help="dag, report, tensorboard, or a target such as study, prefetch, timing, all")
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="as for snakemake --configfile")
-    p.add_argument("--cores", default="all", metavar="N", help="(%(default)s)")
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="configuration files, as for snakemake --configfile")
+    p.add_argument("--cores", default="all", metavar="N", help="CPU cores for Snakemake (%(default)s)")
     args = p.parse_args(argv)
     paths = configuration.paths(args.config)
     results = Path(configuration.load(*paths)["results"])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Keep the runs that have ended among the results in a folder that can be committed: metrics, history, and compressed predictions.
+"""Copy finished runs to a folder that can be committed: metrics, history and compressed predictions.
 
-`make publish` makes tables, figures and pages of what is kept. Runs that are there already are left alone.
+`make publish` makes tables, figures and pages from the copies. Runs that were copied before are left alone.
 
 python scripts/keep_runs.py --results results/campaign/mod --output docs/results/mod
 """
@@ -16,12 +16,12 @@ import numpy as np
 from alexbench.analysis import results
 from alexbench.files import InputError, replacing, run_program, write_json
 
-# What names a person's machine or jobs, and is of no use to others.
+# Metrics that identify a person's machine or jobs and are of no use to others.
 PRIVATE = ("hostname", "slurm_job_id", "gpu_uuid")
 
 
 def keep(run: Path, target: Path) -> None:
-    """Copy a run's files; metrics.json, which says that it has ended, comes last."""
+    """Copy a run's files. metrics.json comes last, because it marks a run as finished."""
     metrics = results.read_metrics_file(run / "metrics.json")
     logits, labels = results.read_predictions(run)
     target.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,8 @@ def keep(run: Path, target: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds runs/FRAMEWORK/VARIANT/seedSEED/")
-    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the runs go to its runs/")
+    p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="folder with runs/FRAMEWORK/VARIANT/seedSEED/")
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the runs are copied to its runs/")
     args = p.parse_args(argv)
     ended = sorted(path.parent for path in (args.results / "runs").glob("*/*/seed*/metrics.json"))
     if not ended:

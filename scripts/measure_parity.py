@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Have one framework show what it computes, for another process to compare: logits, loss, gradients, inputs, the losses of some steps.
+"""Record what one framework computes, for compare_parity.py: inputs, logits, loss, gradients and the losses of some training steps.
 
-Writes an .npz file, and beside it, as .safetensors, the weights as the framework gives them back. Same start, same batches, same
-Adam (PyTorch's), dropout off. compare_parity.py sets frameworks side by side.
+Writes an .npz file and, beside it, a .safetensors file with the weights as the framework returns them. Every framework gets the same
+initial weights, the same batches and PyTorch's Adam, without dropout.
 
     python scripts/measure_parity.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output pytorch.npz
 """
@@ -28,13 +28,18 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
-    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="to start from, in the neutral form; else made from a seed")
+    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="initial weights in the neutral format (default: drawn from a seed)")
     p.add_argument(
-        "--images", type=numeric.positive(int), default=4, metavar="N", help="whose logits and gradients are shown (%(default)s)"
+        "--images", type=numeric.positive(int), default=4, metavar="N", help="images to record logits and gradients for (%(default)s)"
     )
-    p.add_argument("--steps", type=numeric.positive(int), default=20, metavar="N", help="whose losses are shown (%(default)s)")
-    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="of these steps (%(default)s)")
-    p.add_argument("--learning-rate", type=numeric.positive(float), default=1e-4, help="small, for rounding to grow slowly (%(default)s)")
+    p.add_argument("--steps", type=numeric.positive(int), default=20, metavar="N", help="training steps to record losses for (%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="images per step (%(default)s)")
+    p.add_argument(
+        "--learning-rate",
+        type=numeric.positive(float),
+        default=1e-4,
+        help="learning rate, small so that rounding grows slowly (%(default)s)",
+    )
     execution.add_options(p)
     return p
 
@@ -47,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Write what the framework computes."""
+    """Run the framework and write what it computes."""
     how = Execution.from_options(args)
     if args.output.suffix == ".safetensors":
         raise InputError(f"--output: {args.output} is where the weights go; end it in .npz")
@@ -83,12 +88,12 @@ def measure(args: argparse.Namespace) -> None:
     shown["batches_sha256"] = np.array(digest.hexdigest())
     before = backend.state()
     shown["step_losses"] = _losses(backend, plans)
-    # The same once more from weights that differ in their last bit: how far rounding alone drives such steps apart.
+    # The same steps again, from weights that differ in the last bit: this shows how far rounding alone drives the losses apart.
     backend.set_state(before)
     random = stream(SEED, Use.ROUNDING)
     backend.set_weights({name: np.nextafter(w, np.float32(random.choice((-9, 9), w.shape))) for name, w in start.items()})
     shown["twin_losses"] = _losses(backend, plans)
-    # Through a file of ours, since NumPy adds .npz to a name without.
+    # To an open file, because NumPy adds .npz to a name that lacks it.
     with replacing(args.output) as temporary, temporary.open("wb") as file:
         np.savez(file, **shown)
 
@@ -104,9 +109,9 @@ def _losses(backend: backends.Backend, plans: list[recipe.Plan]) -> np.ndarray:
 
 
 def _pixels(inputs: np.ndarray, side: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """The pixels, uint8 (n, 3, side, side), that a network's inputs, float32 (n, 3, size, size), were made from.
+    """Recover the pixels, uint8 (n, 3, side, side), from a network's inputs, float32 (n, 3, size, size).
 
-    Where they were made larger by an odd factor, the middle of each pixel has kept its value.
+    If the images were enlarged by an odd factor, the middle of each enlarged pixel has kept its value.
     """
     factor = inputs.shape[2] // side
     middle = inputs[:, :, factor // 2 :: factor, factor // 2 :: factor]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the networks from their declaration: a block a layer, as tall as its output is wide, with shape and parameters.
+"""Draw the networks from their declarations: one block per layer, its height by the size of its output, with shape and parameters.
 
 python scripts/plot_architectures.py --variants alexnet_mod alexnet --output results/figures/architectures.png
 """
@@ -23,12 +23,12 @@ COLOURS = {
     "Dense": "#009E73",
     "Dropout": "#CC79A7",
 }
-# Inches of block, and between two of them.
+# Width of a block and of the gap between two blocks, in inches.
 WIDTH, GAP = 0.62, 0.16
 
 
 def _kinds(_: Language) -> dict[str, str]:
-    """What the kinds of layers are called."""
+    """The displayed name of each kind of layer."""
     return {
         "Conv": _("convolution (+ ReLU unless normalised)"),
         "BatchNorm": _("batch normalisation + ReLU"),
@@ -41,7 +41,7 @@ def _kinds(_: Language) -> dict[str, str]:
 
 
 def _setting(info: layers.LayerInfo) -> str:
-    """The layer's own numbers, in two short lines at most."""
+    """The layer's own numbers, in at most two short lines."""
     match info.layer:
         case layers.Conv(_, kernel, stride, padding):
             return f"{kernel}×{kernel}" + (f" /{stride}" if stride > 1 else "") + (f"\npad {padding}" if padding else "")
@@ -53,12 +53,12 @@ def _setting(info: layers.LayerInfo) -> str:
 
 
 def _height(shape: tuple[int, ...]) -> float:
-    """Of a block, by the logarithm of its output's side, or for a vector of its length."""
+    """The height of a block, proportional to the logarithm of its output's side or, for a vector, its length."""
     return 0.16 * log2(shape[0]) if len(shape) == 3 else 0.095 * log2(shape[0])
 
 
 def draw_variant(axes: plt.Axes, variant: layers.Variant, places: int, _: Language) -> None:
-    """One network from left to right, where there are `places` for blocks: settings above each, name, output shape and parameters below."""
+    """Draw one network from left to right, on `places` places: settings above each block; name, output shape and parameters below."""
     size = variant.input_size
     blocks = [(_("image"), "#FFFFFF", (size, size, 3), "", 0)]
     blocks += [(i.name, COLOURS[i.kind], i.output_shape, _setting(i), i.parameters) for i in layers.describe(variant)]
@@ -95,7 +95,7 @@ def draw_variant(axes: plt.Axes, variant: layers.Variant, places: int, _: Langua
 
 
 def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
-    """A row a network, all on one scale."""
+    """One row per network, all on the same scale."""
     places = 1 + max(len(variant.layers) for variant in chosen)
     width, height = places * (WIDTH + GAP), 2.6 * len(chosen) + 0.7
     figure, panels = plt.subplots(len(chosen), 1, figsize=(width, height), squeeze=False, layout="constrained")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot the calibration: how often a network is right when it is so sure, and how sure it is, a column a variant.
+"""Plot calibration, one column per variant: accuracy at each confidence, and how many images have that confidence.
 
 python scripts/plot_calibration.py --runs results/runs.csv --output results/figures/calibration.png
 """
@@ -16,7 +16,7 @@ BINS = 15
 
 
 def panel(upper: plt.Axes, lower: plt.Axes, cells: pd.DataFrame, colours: dict[str, str]) -> None:
-    """One variant: accuracy over confidence above, the share of the images at each confidence below; a line a framework."""
+    """Draw one variant, one line per framework: accuracy against confidence above, the share of images at each confidence below."""
     edges = np.linspace(0, 1, BINS + 1)
     upper.plot([0, 1], [0, 1], color=figures.GREY, linestyle="--", linewidth=1)
     for framework, cell in cells.groupby("framework_title", sort=False):
@@ -38,7 +38,7 @@ def panel(upper: plt.Axes, lower: plt.Axes, cells: pd.DataFrame, colours: dict[s
 
 
 def draw(runs: pd.DataFrame) -> plt.Figure:
-    """Reliability above confidence, a column a variant, over the completed runs together."""
+    """Reliability above, confidence below, one column per variant; completed runs are pooled."""
     variants = list(dict.fromkeys(runs.variant_title))
     colours = figures.colours(runs.framework_title)
     figure, panels = plt.subplots(
@@ -58,7 +58,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
             panel(upper, lower, cells, colours)
         else:
             upper.text(0.5, 0.5, "no completed run", ha="center", va="center")
-        # Above the legend, which has a line a framework.
+        # Above the legend, which has one line per framework.
         upper.set_title(variant, pad=8 + 14 * len(colours))
     figure.get_layout_engine().set(wspace=0.06)
     panels[0][0].set_ylabel("Accuracy")

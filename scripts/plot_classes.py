@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot one cell's confusion matrix and its accuracy class by class, over the cell's completed runs.
+"""Plot the confusion matrix and the accuracy per class of one cell (framework and variant), over its completed runs.
 
     python scripts/plot_classes.py --runs results/runs.csv --data resources/data/cifar10.npz \\
         --framework pytorch --variant alexnet_mod --output results/figures/classes/pytorch_alexnet_mod.png
@@ -15,7 +15,7 @@ from alexbench.writing.figures import plt
 
 
 def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:
-    """`matrices`: float (runs, classes, classes), the share of each true class (row) that is taken for each class (column)."""
+    """Draw the figure. `matrices`: float (runs, classes, classes), the share of each true class (row) predicted as each class (column)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 5.0), width_ratios=(1.9, 1), layout="constrained")
     positions = np.arange(len(classes))
     if len(matrices):

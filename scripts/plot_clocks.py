@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot what the seconds of a cell's runs were spent on: start-up, compilation, training, evaluation, checkpoints.
+"""Plot how the runs of each cell spent their time: start-up, compilation, training, evaluation, checkpoints.
 
 python scripts/plot_clocks.py --runs results/runs.csv --output results/figures/clocks.png
 """
@@ -17,7 +17,7 @@ COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7")
 
 
 def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
-    """A bar a cell, of the means over its completed runs."""
+    """One bar per cell, made of the means over its completed runs."""
     names = (_("start-up and data"), _("compilation"), _("training"), _("evaluation"), _("checkpoints"))
     completed = runs[runs.status == "completed"]
     means = completed.groupby(["framework_title", "variant_title"], sort=False)[[c for c in CLOCKS if c in runs]].mean()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot each cell's test accuracy: every run, the mean, its 95 % interval; beside the study's figure, also that of a further run.
+"""Plot each cell's test accuracy: runs, mean, its 95 % interval and, beside the study's result, the prediction interval of a further run.
 
 python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
 """
@@ -16,7 +16,7 @@ from alexbench.writing.language import Language
 
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
-    """A line a row of `table`."""
+    """One line per row of `table`."""
     colours = figures.colours(table.framework_title)
     figure, axes = plt.subplots(figsize=(7.4, 1.3 + 0.34 * len(table)), layout="constrained")
     for place, (_index, row) in enumerate(table.iterrows()):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot the learning curves: loss and accuracy by epoch, in training and on the test set, a column a variant.
+"""Plot the learning curves, one column per variant: loss and accuracy by epoch, in training and on the test set.
 
 python scripts/plot_learning.py --runs results/runs.csv --output results/figures/learning.png
 """
@@ -17,7 +17,7 @@ from alexbench.writing.language import Language
 
 
 def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:
-    """Every history in long form: a row a run, epoch and split, with loss and accuracy."""
+    """All histories in long form: one row per run, epoch and split, with loss and accuracy."""
     parts = []
     for run in runs.itertuples():
         history = results.read_history(run.folder)
@@ -28,7 +28,7 @@ def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:
 
 
 def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
-    """Loss above accuracy, a column a variant; lines are means over seeds, bands reach from the lowest to the highest run."""
+    """Loss above accuracy, one column per variant; lines are means over seeds, bands reach from the lowest to the highest run."""
     measures = {"loss": _("Cross-entropy loss (nats)"), "accuracy": _("Accuracy")}
     splits = {"train": _("training"), "test": _("test")}
     dashes = dict(zip(splits.values(), ((2, 1.2), ""), strict=True))
@@ -58,7 +58,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
             )
             axes.set(xlabel=_("Epoch"), ylabel=label, title=variant if measure == "loss" else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    # Accuracies share their axis; one wild loss would flatten all other curves.
+    # Accuracies share one scale; losses do not, because a single diverging run would flatten all other curves.
     for axes in panels[1]:
         axes.set_ylim(0, 1)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]

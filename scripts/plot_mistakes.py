@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot the test images that one cell is most confidently wrong about: true class, predicted class, probability.
+"""Plot the test images that one cell gets wrong most confidently, with true class, predicted class and probability.
 
     python scripts/plot_mistakes.py --runs results/runs.csv --data resources/data/cifar10.npz \\
         --framework pytorch --variant alexnet_mod --output results/figures/mistakes/pytorch-alexnet_mod.png
@@ -16,7 +16,7 @@ from alexbench.writing.figures import plt
 
 
 def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int, rows: int, note: str) -> plt.Figure:
-    """`shares`: float (images, classes), the probabilities that the test images are given; (0, classes) where there are none."""
+    """Draw the figure. `shares`: float (images, classes), the predicted probabilities; (0, classes) if there is no completed run."""
     figure, panels = plt.subplots(rows, columns, figsize=(1.28 * columns, 1.45 * rows + 0.6), squeeze=False, layout="constrained")
     for axes in panels.flat:
         axes.axis("off")
@@ -34,14 +34,14 @@ def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int
 
 
 def _probability(share: float) -> str:
-    """Three digits that do not round to certainty."""
+    """A probability with three decimals, but never rounded up to 1."""
     return f"{share:.3f}" if share < 0.9995 else "> 0.999"
 
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
-    p.add_argument("--columns", type=numeric.side_by_side, default=6, help="images a row (%(default)s)")
-    p.add_argument("--rows", type=numeric.side_by_side, default=3, help="(%(default)s)")
+    p.add_argument("--columns", type=numeric.side_by_side, default=6, help="images per row (%(default)s)")
+    p.add_argument("--rows", type=numeric.side_by_side, default=3, help="rows of images (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_runs(args.runs)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot sample images of a data set: a row a class, the first images of each in the training set.
+"""Plot sample images of a data set: one row per class, with its first training images.
 
 python scripts/plot_samples.py --data resources/data/cifar10.npz --output results/figures/samples.png
 """
@@ -17,7 +17,7 @@ from alexbench.writing.language import Language
 
 
 def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:
-    """`columns` images of every class, enlarged without smoothing, the class and its number of images beside them."""
+    """Draw `columns` images of every class, enlarged without smoothing, with the class's name beside them and image counts below."""
     figure, panels = plt.subplots(len(dataset.classes), columns, figsize=(1.6 + 0.62 * columns, 0.64 * len(dataset.classes)), squeeze=False)
     for label, (row, name) in enumerate(zip(panels, dataset.classes, strict=True)):
         where = np.flatnonzero(dataset.train_labels == label)[:columns]
@@ -46,8 +46,8 @@ def _per_class(labels: np.ndarray, _: Language) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, runs=False, language=True)
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="made by prepare_data.py")
-    p.add_argument("--columns", type=numeric.side_by_side, default=10, help="images a class (%(default)s)")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
+    p.add_argument("--columns", type=numeric.side_by_side, default=10, help="images per class (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     figures.save(draw(datasets.load(args.data), args.columns, Language(args.language)), args.output)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot what a network comes to in how much time: test accuracy against training time, and the time after which an accuracy is reached.
+"""Plot test accuracy against training time, and the training time needed to reach each accuracy.
 
 python scripts/plot_time_to_accuracy.py --runs results/runs.csv --output results/figures/time_to_accuracy.png
 """
@@ -14,12 +14,12 @@ from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
 
-# Accuracies for which times are found.
+# Accuracies to find the time for.
 GRID = np.arange(0.1, 1.0, 0.01)
 
 
 def read(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a completed run and epoch: framework, variant, seed, `seconds` of training up to its end, `accuracy` on the test set then."""
+    """One row per completed run and epoch: framework, variant, seed, training `seconds` up to the epoch's end, test `accuracy` then."""
     parts = []
     for run in runs[runs.status == "completed"].itertuples():
         history = results.read_history(run.folder)
@@ -30,14 +30,14 @@ def read(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def times_to(history: pd.DataFrame, accuracies: np.ndarray) -> np.ndarray:
-    """Seconds after which one run first had each of `accuracies`, at the end of an epoch; NaN where it never did."""
+    """Training seconds until one run first reached each of `accuracies` at the end of an epoch; NaN where it never did."""
     best, seconds = np.maximum.accumulate(history.accuracy.to_numpy()), history.seconds.to_numpy()
     place = np.searchsorted(best, accuracies)
     return np.where(place < len(best), seconds[np.minimum(place, len(best) - 1)], np.nan)
 
 
 def draw(runs: pd.DataFrame) -> plt.Figure:
-    """Accuracy against time above the time to an accuracy, a column a framework."""
+    """Accuracy against time above, time to an accuracy below; one column per framework."""
     histories = read(runs)
     frameworks = list(dict.fromkeys(runs.framework_title))
     titles = list(dict.fromkeys(runs.variant_title))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot the timing experiment: a waterfall a framework and network, the frameworks' ratio at each rung, each arm's share of the floor.
+"""Plot the timing experiment: one network's waterfall, the ratio of the frameworks at each rung, or each arm's share of the floor.
 
 python scripts/plot_timing.py waterfall --arms results/timing.csv --framework pytorch --variant alexnet_mod --output waterfall.png
 python scripts/plot_timing.py ratio --arms results/timing.csv --ratios results/timing_ratios.csv --output ratio.png
@@ -21,7 +21,7 @@ KEPT, SAVED, LOST, APART = "#555555", "#009E73", "#D55E00", "#bbbbbb"
 
 
 def machine(arms: pd.DataFrame) -> str:
-    """The device and what was trained on, in a line."""
+    """Device, data set, batch size and number of rounds, in one line."""
     first = arms.iloc[0]
     return (
         f"{first.device_name}, {first.threads} CPU threads; {first.dataset}, batches of {first.batch_size}, median of {first.rounds} rounds"
@@ -29,7 +29,7 @@ def machine(arms: pd.DataFrame) -> str:
 
 
 def waterfall(arms: pd.DataFrame) -> plt.Figure:
-    """Seconds an epoch from the notebook's form down to the fast one: what each change saves; other arms below."""
+    """Seconds per epoch from the notebook's form down to the fast one, with what each change saves; other arms below."""
     ladder = arms[arms.kind == "ladder"].reset_index(drop=True)
     apart = arms[arms.kind != "ladder"].reset_index(drop=True)
     if ladder.empty:
@@ -64,7 +64,7 @@ def waterfall(arms: pd.DataFrame) -> plt.Figure:
 
 
 def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
-    """How many times as long one framework takes as the other, at each rung that both have, with 95 % intervals."""
+    """One framework's time divided by the other's, at each rung that both have, with 95 % intervals."""
     networks = dict(zip(arms.variant, arms.variant_title, strict=True))
     titles = dict(zip(arms.framework, arms.framework_title, strict=True))
     changes = {arm.arm: arm.change if arm.arm != "fast" else "fast" for _, arm in arms.iterrows()}
@@ -90,7 +90,7 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
     if rungs:
         panels[0][0].set_xlim(min(0.45, low / 1.1), max(2.2, high * 1.1))
         panels[0][0].set_ylim(len(rungs) - 0.5, -0.7)
-    else:  # of a single framework, or of two that share no arm
+    else:  # only one framework, or two that share no arm
         panels[0][0].set_xlim(0.45, 2.2)
         for axes in panels[0]:
             axes.text(0.5, 0.5, "nothing that two frameworks\nwere both measured in", transform=axes.transAxes, ha="center", va="center")
@@ -101,9 +101,9 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
 
 
 def roofline(arms: pd.DataFrame) -> plt.Figure:
-    """Each arm's share of the floor: 1 would be the declared arithmetic at the rate of the machine's best matrix product."""
+    """Each arm's share of the floor; at 1 it would do the declared arithmetic or memory traffic at the machine's best measured rate."""
     networks = list(dict.fromkeys(arms.variant))
-    # In the order of the network that has the most arms: not all are resized.
+    # Arms in the order of the network that has the most: those on resizing exist only for networks with resized images.
     longest = max(networks, key=lambda name: (arms.variant == name).sum())
     ordered = pd.concat([arms[arms.variant == longest], arms[arms.variant != longest]])
     names = list(dict.fromkeys(zip(ordered.framework_title, ordered.arm, ordered.change, strict=True)))
@@ -130,7 +130,7 @@ def roofline(arms: pd.DataFrame) -> plt.Figure:
         Line2D([], [], marker="o", linestyle="none", markerfacecolor="white", markeredgecolor=KEPT, label="apart from the ladder")
     )
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.03))
-    # First what is measured in fp32: its rate is the one named.
+    # Prefer an fp32 arm, because the title names the fp32 rate.
     fp32 = pd.concat([arms[~arms.arm.isin(["bf16", "tf32"])], arms]).iloc[0]
     figure.suptitle(
         f"Achieved of what this machine can do: {fp32.matmul_flops / 1e9:,.0f} GFLOP/s in a matrix product (fp32), "
@@ -146,10 +146,12 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("figure", choices=("waterfall", "ratio", "roofline"))
     p.add_argument("--arms", required=True, type=Path, metavar="CSV", help="timing.csv, made by collect_timing.py")
-    p.add_argument("--ratios", type=Path, metavar="CSV", help="of ratio: timing_ratios.csv")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the one that was timed (%(default)s)")
-    p.add_argument("--framework", help="of waterfall")
-    p.add_argument("--variant", help="of waterfall")
+    p.add_argument("--ratios", type=Path, metavar="CSV", help="for ratio: timing_ratios.csv, made by collect_timing.py")
+    p.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to show; auto: the one that was timed (%(default)s)"
+    )
+    p.add_argument("--framework", help="for waterfall")
+    p.add_argument("--variant", help="for waterfall")
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
     args = p.parse_args(argv)
     figures.style()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot accuracy against training time against parameters: a point a run, the mean over seeds, the study's points hollow.
+"""Plot accuracy, training time and parameters in pairs: one point per run, the mean over seeds, and the study's results (hollow).
 
 python scripts/plot_tradeoff.py --runs results/runs.csv --output results/figures/tradeoff.png
 """
@@ -22,10 +22,10 @@ AXES = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "para
 
 
 def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFrame, colours: dict, markers: dict) -> None:
-    """One pair of quantities: runs small, means large with a bar of one standard deviation, the study's hollow."""
+    """Draw one pair of quantities: runs small, means large with a bar of one standard deviation, the study's results hollow."""
     order = sorted(runs.framework_title.unique())
     for (framework, variant, _), cell in runs.groupby(["framework_title", "variant_title", "group"], sort=False):
-        # All frameworks have the same parameters: beside one another, not on top of one another.
+        # All frameworks have the same number of parameters, so move their points apart.
         nudge = dict.fromkeys((x, y), 1.0)
         if "parameters" in nudge:
             nudge["parameters"] = 1.09 ** (order.index(framework) - (len(order) - 1) / 2)
@@ -63,7 +63,7 @@ def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFram
         axis.set_major_formatter(FuncFormatter(_short))
         axis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
-    # Wide enough that points moved apart are not read as networks of other sizes, even where there is but one.
+    # Wide limits, so that points moved apart do not look like networks of different sizes, even if there is only one network.
     for name, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
         if name == "parameters" and len(runs):
             limit(runs[name].min() / 2.5, runs[name].max() * 2.5)
@@ -77,7 +77,7 @@ def _short(value: float, _: object = None) -> str:
 
 
 def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
-    """The three pairs of the three quantities side by side."""
+    """The three pairs of the three quantities, side by side."""
     completed = runs[runs.status == "completed"]
     titles = runs[["framework", "framework_title", "variant", "variant_title"]].drop_duplicates()
     study = study.merge(titles, on=["framework", "variant"])
@@ -109,7 +109,7 @@ def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__)
-    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="figures to stand beside (%(default)s)")
+    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="results of the original study, to compare with (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_runs(args.runs)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Classify pictures of your own with a trained network: one line per picture, as it is read, with class and probability.
+"""Classify your own pictures with a trained network: prints one line per picture, with class and probability.
 
-A picture is cut to its middle square and made as small as the images that the network was trained on; its transparent parts show
---ground. Networks know the classes that they were trained on and nothing else: they answer any picture with one of these.
+Each picture is cropped to its central square and resized to the training images; transparent parts get the colour --ground. The network
+always answers with one of the classes that it was trained on, whatever the picture shows.
 
     python scripts/predict.py holiday.jpg photos/ --model results/runs/pytorch/alexnet_mod/seed1/model.safetensors
     python scripts/predict.py photos/*.jpg --model MODEL --top 3 --csv > photos.csv
 
-Exit status 1 where a picture could not be read; it is named on stderr, and the others are answered.
+Exit status 1 if a picture could not be read: it is named on stderr, and the others are classified.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from alexbench.training import trained_network
 
 
 def colour(text: str) -> tuple[int, int, int]:
-    """An argparse type: a colour as Pillow names it, without transparency."""
+    """An argparse type: a colour that Pillow knows, without transparency."""
     try:
         red, green, blue = ImageColor.getrgb(text)
     except ValueError:
@@ -35,17 +35,25 @@ def colour(text: str) -> tuple[int, int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP or whatever else Pillow reads; a folder: the pictures in it")
+    p.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a picture that Pillow can read (JPEG, PNG, WebP ...), or a folder of pictures"
+    )
     p.add_argument("--model", required=True, type=Path, metavar="SAFETENSORS", help="model.safetensors of a run")
-    p.add_argument("--framework", choices=backends.FRAMEWORKS, help="to use (the one that trained the network, where it is installed)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="(%(default)s)")
     p.add_argument(
-        "--ground", type=colour, default="white", metavar="COLOUR", help="behind transparent pictures: a name, #rrggbb (%(default)s)"
+        "--framework", choices=backends.FRAMEWORKS, help="framework to use (default: the one that trained the network, if it is installed)"
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="device to use (%(default)s)")
+    p.add_argument(
+        "--ground",
+        type=colour,
+        default="white",
+        metavar="COLOUR",
+        help="colour behind transparent pictures: a name or #rrggbb (%(default)s)",
     )
     p.add_argument(
-        "--top", type=numeric.positive(int), default=1, metavar="K", help="how many classes to name, likeliest first (%(default)s)"
+        "--top", type=numeric.positive(int), default=1, metavar="K", help="number of classes to print, most likely first (%(default)s)"
     )
-    p.add_argument("--csv", action="store_true", help="as CSV: image, class, probability")
+    p.add_argument("--csv", action="store_true", help="print CSV: image, class, probability")
     args = p.parse_args(argv)
     trained = trained_network.load(args.model, args.framework, args.device)
     table = csv.writer(sys.stdout, lineterminator="\n")
@@ -65,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             table.writerows([shown(path), name, f"{share:.4f}"] for name, share in likeliest)
         else:
             print(f"{shown(path)}: {', '.join(f'{name} {share:.1%}' for name, share in likeliest)}")
-        # Whoever reads them need not wait for the last one.
+        # Flush, so that whoever reads the output need not wait for the last picture.
         print(end="", flush=True)
     return status
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fetch the packages of every environment that an experiment needs, to be carried to a machine without internet.
+"""Download the packages of every environment that an experiment needs, to carry them to a machine without internet.
 
-For .venv: the packages of requirements.lock. For --use-conda, where conda is on PATH: conda's packages, and the wheels of the files in
-envs/ that the experiment needs. Both for this kind of machine and this version of Python. docs/environments.md says how they are used
-there; `make prefetch` fetches data and weights as well.
+For .venv: the packages of requirements.lock. For --use-conda, if conda is on PATH: the conda packages and wheels of the files in envs/
+that the experiment needs. They suit machines of this kind with this version of Python. docs/environments.md says how to use them there;
+`make prefetch` also fetches data and weights.
 
 python scripts/prefetch_packages.py --config my.yaml
 """
@@ -35,14 +35,17 @@ def run(command: list[str | Path], **environment: str) -> None:
 
 
 def fetch_wheels(python: Path | str, requirements: list[str], folder: Path) -> None:
-    """`requirements` and all that they need, as `python` would install them."""
-    # Not `pip download`: what is published as source alone could not be built there.
+    """Fetch `requirements` and their dependencies as wheels, as `python` would install them."""
+    # Not `pip download`: a package published only as source could not be built without internet.
     run([python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder, *requirements])
 
 
 def fetch_lock(folder: Path) -> None:
-    """Of requirements.lock what is installed here, as it is published, since `make` compares hashes. What is source alone is built there
-    with the lock's setuptools. A CPU build of torch, which the lock does not know, as it is here."""
+    """Fetch the packages of requirements.lock that are installed here, in their published form, because `make` compares hashes.
+
+    A package published only as source is built on the other machine, with the lock's setuptools. If torch is a CPU build, which the lock
+    does not contain, the build installed here is fetched.
+    """
     torch = version("torch")
     here = {re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions()} - ({"torch"} if "+" in torch else set())
     entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
@@ -56,7 +59,7 @@ def fetch_lock(folder: Path) -> None:
 
 
 def fetch_environment(file: Path, output: Path) -> None:
-    """The packages of an environment file, by making its conda part, of Python and pip, which goes again."""
+    """Fetch the packages of an environment file by creating its conda part (Python and pip) in a temporary folder."""
     environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     specs = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     wheels = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
@@ -70,8 +73,10 @@ def fetch_environment(file: Path, output: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile")
-    p.add_argument("--output", type=Path, default=Path("resources/packages"), metavar="FOLDER", help="where they are kept (%(default)s)")
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="configuration files, as for snakemake --configfile")
+    p.add_argument(
+        "--output", type=Path, default=Path("resources/packages"), metavar="FOLDER", help="folder for the packages (%(default)s)"
+    )
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
     args.output.mkdir(parents=True, exist_ok=True)

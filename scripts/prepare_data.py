@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Read a data set from where it is published, check it, and write it as neutral uint8 arrays (.npz).
+"""Read a data set from its published source, check it, and write it as uint8 arrays for any framework (.npz).
 
-CIFAR-10 comes from its archive, cifar-10-python.tar.gz, or the folder in it; every member's SHA-256 is checked before
+CIFAR-10 is read from its archive, cifar-10-python.tar.gz, or the extracted folder; every member's SHA-256 is checked before
 anything is unpickled. Digits ship inside scikit-learn.
 
     python scripts/prepare_data.py digits --output resources/data/digits.npz
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("dataset", choices=("cifar10", *sources.READERS))
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
-    p.add_argument("--archive", default=CIFAR10_URL, help="cifar10's: a URL, a .tar.gz or the extracted folder (%(default)s)")
-    p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="where a URL is kept (%(default)s)")
+    p.add_argument("--archive", default=CIFAR10_URL, help="CIFAR-10's archive: a URL, a .tar.gz or the extracted folder (%(default)s)")
+    p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="folder that keeps downloads (%(default)s)")
     args = p.parse_args(argv)
     if args.dataset in sources.READERS:
         dataset = sources.READERS[args.dataset]()

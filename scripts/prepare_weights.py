@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Convert trained weights of torchvision's AlexNet to the neutral safetensors file that a pretrained variant starts from.
 
-The source is torchvision's own file (.pth, loaded without running any code in it) or a safetensors file with the same names; what
-it is decides its content, not its ending. A training's checkpoint will do as well: names may have a prefix ("module." of DataParallel),
-and the tensors may lie deeper ("state_dict", "model").
-Its last layer, of ImageNet's 1,000 classes, is left out: that one starts fresh. With --classifier fresh the whole classifier
-does, which is the way to use a file that holds the convolutions (features.*) only.
+The source is torchvision's own file (.pth, loaded without running any code in it) or a safetensors file with the same names; its
+content decides which, not its suffix. A training checkpoint works too: names may have a prefix ("module." of DataParallel), and the
+tensors may be nested ("state_dict", "model").
+The last layer, for ImageNet's 1,000 classes, is left out and starts fresh. With --classifier fresh the whole classifier starts fresh,
+so a file with only the convolutions (features.*) is enough.
 
     python scripts/prepare_weights.py --variant alexnet_pretrained --source alexnet-owt-7be5be79.pth --sha256 7be5be79 \\
         --output resources/weights/alexnet_pretrained.safetensors
@@ -27,17 +27,17 @@ from alexbench.workflow import fingerprint
 TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
 
-# How deep in a checkpoint tensors are looked for.
+# How many levels of nested dicts are searched for tensors.
 _DEPTH = 4
-# What PyTorch puts into the names of a network that it wraps: DataParallel and DistributedDataParallel, torch.compile.
+# Prefixes that PyTorch's wrappers add to names: DataParallel and DistributedDataParallel, torch.compile.
 _WRAPPERS = ("module", "_orig_mod")
 
 
 def recognised(path: Path) -> str:
-    """What kind of weights file this is, by its content; InputError, saying what is there, where it is none."""
+    """The kind of a weights file, by its content; InputError, which says what the file is, if it is not a weights file."""
     kind = contents.describe(path)
     page = contents.is_html(kind)
-    # What is no whole safetensors file is told of where it is read.
+    # A damaged safetensors file is reported when it is read.
     if kind in (contents.SAFETENSORS, contents.ZIP, contents.PICKLE) or (path.suffix == ".safetensors" and path.is_file() and not page):
         return kind
     way_out = "fetch the file in a browser, where the page may ask for a login, and set weights.source to its path" if page else ""
@@ -47,16 +47,16 @@ def recognised(path: Path) -> str:
 
 
 def read_source(path: Path) -> weights.Weights:
-    """Arrays of a safetensors file or a PyTorch checkpoint, by the names they have there; nested ones by their keys, joined by dots."""
+    """The arrays of a safetensors file or a PyTorch checkpoint, by name; a nested one's name is its keys, joined by dots."""
     if recognised(path) not in (contents.ZIP, contents.PICKLE):
         return weights.read(path)[0]
     import torch
 
     try:
-        # Opened here: of a path, torch believes the ending.
+        # Opened here: given a path, torch goes by its suffix.
         with path.open("rb") as file:
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what an unpickler stumbles over in a damaged file may be anything
+    except Exception as error:  # a damaged file can make an unpickler raise anything
         raise_refusal(error, "weights", path)
         raise InputError(f"weights: {path} is not a PyTorch file of tensors alone: {_why_not(path, error)}") from None
     tensors = dict(_tensors(state, seen=set()))
@@ -67,7 +67,7 @@ def read_source(path: Path) -> weights.Weights:
     for name, tensor in tensors.items():
         try:
             arrays[name] = tensor.detach().numpy()
-        except (TypeError, RuntimeError) as error:  # bfloat16, say, or a sparse tensor
+        except (TypeError, RuntimeError) as error:  # for example bfloat16, or a sparse tensor
             if name.endswith((".weight", ".bias")):
                 raise InputError(f"weights: {path} holds a tensor that is no NumPy array ({error}); store them as float32") from None
     return arrays
@@ -94,7 +94,7 @@ def _why_not(path: Path, error: Exception) -> str:
 
 
 def _tensors(state: object, seen: set[int], prefix: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, object]]:
-    """Every tensor in nested dicts, with its name. A dict that occurs again, in itself even, is passed over."""
+    """Every tensor in nested dicts, with its name. A dict that occurs again, even inside itself, is skipped."""
     import torch
 
     if isinstance(state, torch.Tensor) and prefix:
@@ -106,7 +106,7 @@ def _tensors(state: object, seen: set[int], prefix: str = "", depth: int = _DEPT
 
 
 def unwrapped(source: weights.Weights, first: str, path: Path) -> weights.Weights:
-    """The tensors by the names they have in the network itself, found by the one called `first`; as they are where there is none."""
+    """The tensors under their names in the network itself: the prefix found before `first` is removed, if there is one."""
     plain = {}
     for name, array in source.items():
         short = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
@@ -121,7 +121,7 @@ def unwrapped(source: weights.Weights, first: str, path: Path) -> weights.Weight
 
 
 def convert(variant: layers.Variant, source: weights.Weights, classifier: str, path: Path) -> tuple[weights.Weights, list[str]]:
-    """The source's tensors under the variant's names, and the layers that are left to start fresh."""
+    """The source's tensors under the variant's names, and the names of the layers that start fresh."""
     source = unwrapped(source, f"{next(iter(variant.pretrained.values()))}.weight", path)
     trained: weights.Weights = {}
     fresh = []
@@ -149,9 +149,14 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--variant", required=True, choices=pretrained)
     p.add_argument("--output", required=True, type=Path, metavar="SAFETENSORS")
     p.add_argument("--source", default=TORCHVISION_URL, help="a URL or a path (%(default)s)")
-    p.add_argument("--sha256", metavar="HEX", help="what the source's SHA-256 is to start with; without it, nothing is compared")
-    p.add_argument("--classifier", choices=("pretrained", "fresh"), default="pretrained", help="(%(default)s)")
-    p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="where a URL is kept (%(default)s)")
+    p.add_argument("--sha256", metavar="HEX", help="expected start of the source's SHA-256 (default: not checked)")
+    p.add_argument(
+        "--classifier",
+        choices=("pretrained", "fresh"),
+        default="pretrained",
+        help="hidden dense layers: from the source, or fresh (%(default)s)",
+    )
+    p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="folder that keeps downloads (%(default)s)")
     args = p.parse_args(argv)
     variant = variants.get(args.variant)
     with local_copy(args.source, args.downloads, key="weights.source", sha256=args.sha256) as path:

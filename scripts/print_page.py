@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Print a page of HTML as a PDF on A4, with page numbers and bookmarks.
+"""Print an HTML page to a PDF on A4, with page numbers and bookmarks.
 
-WeasyPrint does it, which needs Pango, a library of the system.
+Uses WeasyPrint, which needs the system library Pango.
 
 python scripts/print_page.py results/study.html --output results/study.pdf
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alexbench.files import InputError, replacing, run_program
 
-# matplotlib's, so that a page looks the same on every machine; style.css calls the first three "Study".
+# Fonts that matplotlib ships, so that a page looks the same on every machine; style.css calls the first three "Study".
 FACES = {
     "STIXGeneral.ttf": ("Study", "normal", "normal"),
     "STIXGeneralBol.ttf": ("Study", "bold", "normal"),
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("page", type=Path, metavar="HTML", help="made by write_study.py")
     p.add_argument("--output", required=True, type=Path, metavar="PDF")
     args = p.parse_args(argv)
-    import matplotlib  # behind alexbench, which has it take no backend of a notebook's
+    import matplotlib  # after alexbench, which keeps it from using a notebook's backend
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     try:

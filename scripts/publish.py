@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publish the runs kept in docs/results/NAME/runs/: tables, figures, the article as PDF, and the tables in README.md and docs/results.md.
 
-Only reads runs; trains nothing. In the documents it writes what stands between `<!-- published: ... -->` and `<!-- end -->`.
+Only reads runs; trains nothing. In the documents it replaces the text between `<!-- published: ... -->` and `<!-- end -->`.
 
 python scripts/publish.py --data resources/data/cifar10.npz
 python scripts/publish.py --data resources/data/cifar10.npz --tables      # numbers only
@@ -38,7 +38,7 @@ from alexbench.experiment import variants
 from alexbench.files import InputError, replacing, run_program, write_json
 from alexbench.writing.language import LANGUAGES
 
-# The campaigns that train the study's networks as it did.
+# The campaigns that train the study's networks with its recipe.
 STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
 DOCUMENTS = [Path("README.md"), Path("docs/results.md")]
 # Larger figures do not belong in a repository.
@@ -49,13 +49,13 @@ MARKED = re.compile(r"(<!-- published: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)
 
 
 def quietly(program: Callable, *arguments: object) -> None:
-    """Call a program's `main`, without what it prints."""
+    """Call a program's `main` and discard what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         program([str(argument) for argument in arguments])
 
 
 def make_tables(folder: Path, data: Path) -> None:
-    """From `folder`/runs/: runs.csv, table.*, comparisons.*, classes.csv."""
+    """Make runs.csv, table.*, comparisons.* and classes.csv from `folder`/runs/."""
     found = [path.relative_to(folder / "runs").parts for path in (folder / "runs").glob("*/*/seed*/metrics.json")]
     frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[:3])
     seeds = sorted(int(seed.removeprefix("seed")) for seed in seeds)
@@ -65,7 +65,7 @@ def make_tables(folder: Path, data: Path) -> None:
 
 
 def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
-    """Every figure of the runs in `folder`, as PNG."""
+    """Draw every figure of the runs in `folder`, as PNG."""
     runs = ["--runs", folder / "runs.csv"]
     networks = results.read_runs(folder / "runs.csv").variant.unique()
     for name, program, arguments in (
@@ -83,7 +83,7 @@ def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
 
 
 def print_study(folder: Path, data: Path, language: str) -> None:
-    """The study's page in a language, printed: study.LANGUAGE.pdf. Its figures in English are kept."""
+    """Write the article in one language and print it as study.LANGUAGE.pdf; the English figures are also kept as files."""
     with tempfile.TemporaryDirectory() as temporary:
         pages = Path(temporary)
         for table in ("runs.csv", "table.csv", "comparisons.csv"):
@@ -94,12 +94,12 @@ def print_study(folder: Path, data: Path, language: str) -> None:
         quietly(print_page.main, pages / "study.html", "--output", folder / f"study.{language}.pdf")
         if language == "en":
             shutil.rmtree(folder / "figures", ignore_errors=True)
-            # Sample images say nothing of the runs.
+            # Sample images do not depend on the runs.
             shutil.copytree(pages / "figures", folder / "figures", ignore=shutil.ignore_patterns("samples.png"))
 
 
 def study_table(root: Path) -> str:
-    """The study's five rows beside ours: the difference, and whether a further run of ours could come out like the study's."""
+    """The study's five results beside ours, with the difference and whether a further run of ours could match the study's."""
     cells = [results.read_cells(path) for name in STUDY_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
     ours = pd.concat(cells) if cells else pd.DataFrame(columns=["framework", "variant"])
     titles = dict(zip(ours.framework, ours.get("framework_title", ours.framework), strict=True))
@@ -123,7 +123,7 @@ def study_table(root: Path) -> str:
 
 
 def precision_table(root: Path) -> str:
-    """The small network's accuracy in bf16 and in fp32, from the same seeds."""
+    """The small network's accuracy in bf16 and in fp32, with the same seeds."""
     if not all((root / name / "runs.csv").is_file() for name in ("mod", "mod_fp32")):
         return "Not run yet."
     coarse, fine = (results.read_runs(root / name / "runs.csv") for name in ("mod", "mod_fp32"))
@@ -138,7 +138,7 @@ def precision_table(root: Path) -> str:
         row = {"Framework": title, "Seeds": ", ".join(map(str, seeds))}
         if seeds:
             row |= {"bf16": f"{ours[seeds].mean():.4f}", "fp32": f"{theirs[seeds].mean():.4f}", "Difference": f"{found.value:+.4f}"}
-        # Where every seed differs by the same, as well as where there is one, no interval is known.
+        # There is no interval if there is only one seed, or if all seeds differ by the same amount.
         if not pd.isna(found.low):
             row |= {"95 % interval": f"{found.low:+.4f} to {found.high:+.4f}"}
         rows.append(row)
@@ -149,14 +149,14 @@ BLOCKS = {"study": study_table, "precision": precision_table}
 
 
 def markdown(rows: list[dict], columns: list[str]) -> str:
-    """Rows as a table; what a row lacks is a dash."""
+    """Rows as a Markdown table, with a dash for missing values."""
     table = pd.DataFrame(rows, columns=columns, dtype=object).fillna("–")
     text = ("Framework", "Network")
     return table.to_markdown(index=False, colalign=["left" if name in text else "right" for name in table], disable_numparse=True)
 
 
 def fill(document: Path, root: Path) -> None:
-    """Write every marked part of a document anew. Raises InputError for a name that nothing is made for."""
+    """Rewrite every marked part of a document; InputError if a part has an unknown name."""
 
     def part(found: re.Match) -> str:
         if found["name"] not in BLOCKS:
@@ -169,7 +169,7 @@ def fill(document: Path, root: Path) -> None:
 
 
 def check_sizes(root: Path) -> None:
-    """InputError where figures are too large for a repository."""
+    """Raise InputError if the figures are too large for a repository."""
     figures = {path: path.stat().st_size for path in root.glob("*/figures/*.png")}
     for path, size in figures.items():
         if size > FIGURE_BYTES:
@@ -180,12 +180,17 @@ def check_sizes(root: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--results", type=Path, default=Path("docs/results"), metavar="FOLDER", help="holds NAME/runs/ (%(default)s)")
+    p.add_argument("--results", type=Path, default=Path("docs/results"), metavar="FOLDER", help="folder with NAME/runs/ (%(default)s)")
     p.add_argument(
-        "--documents", type=Path, nargs="+", default=DOCUMENTS, metavar="MD", help="with marked parts (README.md, docs/results.md)"
+        "--documents",
+        type=Path,
+        nargs="+",
+        default=DOCUMENTS,
+        metavar="MD",
+        help="documents with marked parts (README.md, docs/results.md)",
     )
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
-    p.add_argument("--tables", action="store_true", help="no figures and no PDF")
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set that the runs were trained on")
+    p.add_argument("--tables", action="store_true", help="make only tables: no figures, no PDF")
     args = p.parse_args(argv)
     folders = sorted(path.parent for path in args.results.glob("*/runs") if path.is_dir())
     if not folders:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what made the results: this machine and its software, and what the runs say of theirs.
+"""Record what the results were made with: this machine and its software, and what the runs recorded of theirs.
 
 python scripts/record_environment.py --runs results/runs.csv --output results/environment.json
 """
@@ -16,12 +16,12 @@ from alexbench import machine
 from alexbench.analysis import comparability, results
 from alexbench.files import run_program, write_json
 
-# Of a run, besides its hardware and versions.
+# Recorded of a run besides its hardware and versions.
 ALSO = ("gpu.name", "gpu.driver", "platform", "git_commit", "code")
 
 
 def of_this_machine(snakemake: str | None) -> dict:
-    """The machine that makes tables and figures, and everything installed for it."""
+    """The machine that makes tables and figures, and the packages installed on it."""
     return {
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
@@ -37,18 +37,18 @@ def of_this_machine(snakemake: str | None) -> dict:
 
 
 def of_runs(runs: pd.DataFrame) -> list[dict]:
-    """For each framework, every combination of hardware and software that its runs were made with, and how many of them."""
+    """Every combination of hardware and software that a framework's runs were made with, and the number of runs with it."""
     columns = ["framework", *(name for name in (*comparability.HARDWARE, *ALSO) if name in runs)]
     columns += [column for column in runs if column.startswith("versions.")]
     counted = runs.groupby(columns, sort=False, dropna=False).size().reset_index(name="runs")
-    # Through JSON's own types; what one framework lacks is left out of it.
+    # As types that JSON knows; values that a framework lacks are left out.
     return [{key: value for key, value in row.items() if pd.notna(value)} for row in counted.astype(object).to_dict("records")]
 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
-    p.add_argument("--snakemake", metavar="VERSION", help="the version that runs this, where one does")
+    p.add_argument("--snakemake", metavar="VERSION", help="version of the Snakemake that runs this, if one does")
     p.add_argument("--output", required=True, type=Path, metavar="JSON")
     args = p.parse_args(argv)
     write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_runs(args.runs))})

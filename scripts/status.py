@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Say how each cell of an experiment stands: waiting, running, interrupted, failed or done, and what SLURM says of its jobs.
+"""Show the state of each run of an experiment (waiting, running, interrupted, failed or done), and of its SLURM jobs.
 
 python scripts/status.py
 python scripts/status.py --config config/demo.yaml
 python scripts/status.py --watch
 
-Without SLURM it reads files alone, from anywhere.
+Without SLURM it only reads files, from any machine that sees them.
 """
 
 import argparse
@@ -22,27 +22,27 @@ from pathlib import Path
 from alexbench.files import check_open, run_program
 from alexbench.workflow import configuration, slurm
 
-# A run writes its progress every few seconds in training; loading, compiling and evaluating may take minutes without a word.
+# A run reports its progress every few seconds while it trains, but loading, compiling and evaluating may take minutes without a report.
 SILENT_SECONDS = 900
 LOG_LINES = 3
 
 
 def span(seconds: float) -> str:
-    """A duration as a person says it."""
+    """A duration in words, such as `2 h 05 min`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def ended(progress: dict, silent: float) -> bool:
-    """Whether the process that wrote `progress` is no more, as far as files tell."""
+    """Whether the process that wrote `progress` has ended, as far as files show."""
     if progress.get("hostname") == socket.gethostname() and Path("/proc/self").exists():
         return not Path(f"/proc/{progress.get('pid')}").exists()
     return silent > SILENT_SECONDS
 
 
 def state(run: Path, log: Path) -> tuple[str, str]:
-    """A cell's state in a word, and what else there is to say of it."""
+    """A run's state in one word, and the details."""
     if (run / "metrics.json").exists():
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         accuracy = "" if metrics["accuracy"] is None else f"accuracy {metrics['accuracy']:.4f}, "
@@ -73,7 +73,7 @@ def state(run: Path, log: Path) -> tuple[str, str]:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """A table's rows; none where it is not there yet."""
+    """The rows of a CSV file; [] if it does not exist yet."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -81,7 +81,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def live_jobs(results: Path) -> dict[tuple[str, str], slurm.Job]:
-    """What SLURM has of this experiment's jobs now, by rule and cell; a job of several cells for each. Raises `slurm.NoAnswer`."""
+    """This experiment's live SLURM jobs, by rule and cell; a job of several cells is listed under each. Raises `slurm.NoAnswer`."""
     submitted = rows(results / "slurm_jobs.csv")
     if not submitted:
         return {}
@@ -92,7 +92,7 @@ def live_jobs(results: Path) -> dict[tuple[str, str], slurm.Job]:
 
 
 def of_job(job: slurm.Job, seconds_left: float | None = None) -> str:
-    """What SLURM says of a live job; where its time is known to be too short, that too."""
+    """What SLURM says of a live job, with a warning if its remaining time is known to be too short."""
     now = datetime.now()
     if job.state == "PENDING":
         since = f" for {span((now - job.submitted).total_seconds())}" if job.submitted else ""
@@ -108,7 +108,7 @@ def of_job(job: slurm.Job, seconds_left: float | None = None) -> str:
 
 
 def costs(results: Path) -> str:
-    """The sum over the jobs that have ended; empty where none has."""
+    """One line with the total cost of the jobs that have ended; empty if none has."""
     table = rows(results / "costs.csv")
     if not table:
         return ""
@@ -123,7 +123,7 @@ def costs(results: Path) -> str:
 
 
 def show(config: dict) -> None:
-    """Print a line a cell, then the sums."""
+    """Print one line per run, then the totals."""
     results = Path(config["results"])
     logs = Path("logs", *results.parts[1:])
     check_open("results", results)
@@ -144,7 +144,7 @@ def show(config: dict) -> None:
                 job = jobs.pop(("train", f"{framework}/{variant}/{seed}"), None)
                 if job and word != "done":
                     if word in ("failed", "interrupted") and job.state == "PENDING":
-                        # Its last try ended so; the next one is in the queue.
+                        # The last attempt ended this way; the next one is in the queue.
                         detail = f"{of_job(job)}; before: {word}"
                         word = "waiting"
                     else:
@@ -153,7 +153,7 @@ def show(config: dict) -> None:
                         detail += f" (one job of {sizes[job.id]} cells)"
                 counts[word] += 1
                 print(f"{framework:<11} {variant:<19} seed {seed:<4} {word:<12} {detail}".rstrip())
-    # What is not a cell of the grid, a line a job.
+    # Jobs other than the grid's trainings, one line each.
     besides: dict[tuple[str, slurm.Job], list[str]] = {}
     for (rule, cell), job in jobs.items():
         besides.setdefault((rule, job), []).append(cell)
@@ -167,7 +167,7 @@ def show(config: dict) -> None:
 
 
 def time_needed(run: Path) -> float | None:
-    """Seconds that a training expects to need still; None where it does not say."""
+    """Seconds that a training still expects to need; None if it does not say."""
     try:
         return json.loads((run / "progress.json").read_text(encoding="utf-8")).get("seconds_left")
     except (OSError, ValueError):
@@ -176,9 +176,9 @@ def time_needed(run: Path) -> float | None:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what was given to snakemake --configfile")
+    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="configuration files, as for snakemake --configfile")
     p.add_argument(
-        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="again and again, every 30 s or as said, until Ctrl-C"
+        "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="repeat every SECONDS (30 if not given) until Ctrl-C"
     )
     args = p.parse_args(argv)
     config = configuration.load(*args.config)
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
         text = io.StringIO()
         with redirect_stdout(text):
             show(config)
-        # Home, the text, and what is left of the last one away.
+        # Move the cursor home and clear the screen before the new text.
         print(f"\033[H\033[J{datetime.now():%H:%M:%S}\n{text.getvalue()}", end="", flush=True)
         try:
             time.sleep(max(1.0, args.watch))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Time a framework's ways of training one network, from what its tutorials do to the fast path: a row an arm, into a CSV file.
+"""Time a framework's ways (arms) of training one network, from what its tutorials do to the fast path: one row per arm in a CSV file.
 
-Arms are measured in random order, each in a process of its own: loader alone, step alone, both together. Another round is another
-call with another --round. collect_timing.py makes a table of all rounds.
+Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, call this
+again with another --round. collect_timing.py combines all rounds.
 
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output try.csv
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --alone --step plain
@@ -32,23 +32,29 @@ SEED = 1
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="(%(default)s)")
+    p.add_argument("--batch-size", type=numeric.positive(int), default=recipe.Recipe().batch_size, help="images per step (%(default)s)")
     p.add_argument(
-        "--seconds", type=numeric.positive(float), default=5.0, help="that each of an arm's three measurements lasts at least (%(default)s)"
+        "--seconds", type=numeric.positive(float), default=5.0, help="minimum duration of each of an arm's three measurements (%(default)s)"
     )
     what = p.add_mutually_exclusive_group(required=True)
-    what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, in processes of their own, into this file")
-    what.add_argument("--alone", action="store_true", help="measure the one that the options below say, in this process; prints JSON")
-    p.add_argument(
-        "--round", type=numeric.positive(int), default=1, metavar="N", help="of --output: decides the order of the arms (%(default)s)"
+    what.add_argument("--output", type=Path, metavar="CSV", help="measure every arm, each in its own process, and write this file")
+    what.add_argument(
+        "--alone", action="store_true", help="measure only the arm that the options below describe, in this process; prints JSON"
     )
-    p.add_argument("--arms", nargs="+", metavar="NAME", help="of --output: these alone")
+    p.add_argument(
+        "--round",
+        type=numeric.positive(int),
+        default=1,
+        metavar="N",
+        help="with --output: the round, which decides the order of the arms (%(default)s)",
+    )
+    p.add_argument("--arms", nargs="+", metavar="NAME", help="with --output: measure only these arms")
     execution.add_options(p)
     return p
 
 
 def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict:
-    """One arm, in this process, on the GPU that is `held`."""
+    """Measure one arm in this process, on the GPU that `held` reserves."""
     how.check(args.device)
     exported = machine.surroundings()
     imported = time.perf_counter()
@@ -89,9 +95,9 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
 
 
 def measure_in_a_process(argv: list[str], arm: speed.Arm, held: lease.Lease) -> dict:
-    """One arm, in a process of its own, on the GPU that is `held`.
+    """Measure one arm in its own process, on the GPU that `held` reserves.
 
-    An extra one that cannot be had here (torch.compile wants a compiler) has its reason as `error`.
+    If an extra arm fails (torch.compile, for example, needs a compiler), its row holds only the reason, as `error`.
     """
     started = time.perf_counter()
     command = [sys.executable, __file__, *argv, "--alone", *arm.execution.as_options()]
@@ -113,11 +119,11 @@ def measure_in_a_process(argv: list[str], arm: speed.Arm, held: lease.Lease) -> 
 
 
 def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
-    """Every arm into --output, all on the GPU that is `held`."""
+    """Measure every arm on the GPU that `held` reserves, and write --output."""
     backend_class = backends.load(args.framework)
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and backend_class.probe()[1]) else "cpu"
     if device == "cpu":
-        held.release()  # a framework that does not see it
+        held.release()  # the framework does not see the GPU
     dataset, variant = options.load_network(args)
     arms = speed.arms(backend_class, device, resized=dataset.train_images.shape[1] != variant.input_size)
     if args.arms:

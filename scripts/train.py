@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Train one cell (framework, variant, seed), evaluate it on the test set and write what came out.
+"""Train one variant in one framework with one seed, evaluate it on the test set and write the results.
 
-Writes into --output: metrics.json, history.csv (a row an epoch), predictions.npz (test logits, labels), model.safetensors (the final
-weights, for predict.py and others) and, epoch by epoch, events/ for TensorBoard.
+Writes to --output: metrics.json, history.csv (one row per epoch), predictions.npz (test logits and labels), model.safetensors (the final
+weights, for predict.py and others) and, after every epoch, events/ for TensorBoard.
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
-While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the step at
-hand; the same command then goes on from it, to the same bits on a CPU. progress.json tells how far it is.
+While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the current step. The
+same command then resumes from it, on a CPU with the same bits. progress.json shows how far it is.
 
     python scripts/train.py --framework pytorch --variant alexnet_mod --data resources/data/cifar10.npz --output results/try
 """
 
 import time
 
-STARTED = time.perf_counter()  # before the framework is imported: that is part of the set-up
+STARTED = time.perf_counter()  # before the framework is imported, which counts as set-up
 
 import argparse
 import csv
@@ -40,61 +40,72 @@ def parser() -> argparse.ArgumentParser:
     defaults = recipe.Recipe()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
-    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where the results go; made if need be")
-    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="start of a pretrained variant, made by prepare_weights.py")
-    p.add_argument("--seed", type=numeric.seed, default=1, help="of initialisation, shuffling and dropout (%(default)s)")
-    p.add_argument("--attempt", type=numeric.positive(int), default=1, metavar="N", help="which try this is, for Snakemake (%(default)s)")
+    p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder for the results; created if missing")
+    p.add_argument(
+        "--weights", type=Path, metavar="SAFETENSORS", help="initial weights of a pretrained variant, made by prepare_weights.py"
+    )
+    p.add_argument("--seed", type=numeric.seed, default=1, help="seed of initial weights, shuffling and dropout (%(default)s)")
+    p.add_argument(
+        "--attempt", type=numeric.positive(int), default=1, metavar="N", help="number of this attempt, set by Snakemake (%(default)s)"
+    )
     p.add_argument("--train-limit", type=numeric.positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=numeric.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
     p.add_argument(
         "--as-long-as",
         type=Path,
         metavar="METRICS",
-        help="train as many epochs as come closest to the training time in the metrics.json of another run, whatever --epochs says",
+        help="metrics.json of another run: train the number of epochs that comes closest to its training time; overrides --epochs",
     )
     switch = argparse.BooleanOptionalAction
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
     group = p.add_argument_group("recipe")
-    group.add_argument("--epochs", type=numeric.positive(int), default=defaults.epochs, help="(%(default)s)")
-    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="(%(default)s)")
-    group.add_argument("--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's (%(default)s)")
+    group.add_argument(
+        "--epochs", type=numeric.positive(int), default=defaults.epochs, help="passes over the training images (%(default)s)"
+    )
+    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="images per step (%(default)s)")
+    group.add_argument(
+        "--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's learning rate (%(default)s)"
+    )
     group.add_argument("--dropout", type=numeric.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
     group.add_argument(
         "--initialisation",
         choices=recipe.INITIALISATIONS,
         default=defaults.initialisation,
-        help="whose default weights fresh layers start with (%(default)s: each framework's own)",
+        help="whose default initialisation fresh layers get (%(default)s: each framework's own)",
     )
     group.add_argument(
         "--adam-epsilon",
         choices=recipe.ADAM_EPSILONS,
         default=defaults.adam_epsilon,
-        help="whose epsilon, in size and place (%(default)s: each framework's own)",
+        help="whose size and position of Adam's epsilon (%(default)s: each framework's own)",
     )
     group.add_argument(
         "--normalisation",
         choices=recipe.NORMALISATIONS,
         default=defaults.normalisation,
-        help="channel mean and standard deviation of the inputs (%(default)s: the variant's own)",
+        help="channel mean and standard deviation that scale the inputs (%(default)s: the variant's own)",
     )
     group.add_argument(
-        "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="of the learning rate, after the warm-up (%(default)s)"
+        "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="learning rate after the warm-up (%(default)s)"
     )
     group.add_argument(
         "--warm-up-epochs",
         type=numeric.not_negative(float),
         default=defaults.warm_up_epochs,
-        help="of rising to the learning rate (%(default)s)",
+        help="epochs of linear warm-up (%(default)s)",
     )
     group.add_argument(
-        "--weight-decay", type=numeric.not_negative(float), default=defaults.weight_decay, help="decoupled, of kernels alone (%(default)s)"
+        "--weight-decay",
+        type=numeric.not_negative(float),
+        default=defaults.weight_decay,
+        help="decoupled weight decay, of kernels only (%(default)s)",
     )
     group.add_argument(
         "--label-smoothing",
         type=numeric.share,
         default=defaults.label_smoothing,
-        help="what the true class gives away (%(default)s)",
+        help="share of the true class that is spread over all classes (%(default)s)",
     )
     group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
     group.add_argument(
@@ -102,10 +113,10 @@ def parser() -> argparse.ArgumentParser:
         type=numeric.few,
         default=defaults.crop_padding,
         metavar="PIXELS",
-        help="of training images, then cropped (%(default)s)",
+        help="pad training images with black, then crop them at random (%(default)s)",
     )
     group.add_argument(
-        "--frozen-features", action=switch, default=defaults.frozen_features, help="a pretrained variant keeps its convolutions as they are"
+        "--frozen-features", action=switch, default=defaults.frozen_features, help="keep the convolutions of a pretrained variant unchanged"
     )
     execution.add_options(p)
     p.add_argument(
@@ -113,13 +124,13 @@ def parser() -> argparse.ArgumentParser:
         type=numeric.positive(int),
         default=1,
         metavar="N",
-        help="share a GPU with others that say the same, N in all; their seconds are compared with one another alone (%(default)s)",
+        help="share a GPU with other runs that give the same N, N in all; their times are compared only with each other (%(default)s)",
     )
     return p
 
 
 def starting_weights(variant: layers.Variant, scheme: str, seed: int, file: Path | None) -> tuple[weights.Weights, dict]:
-    """The weights that a run starts from, and what to say of them in its metrics."""
+    """The initial weights of a run, and what its metrics record about them."""
     fresh = weights.initialise(variant, scheme, seed)
     if variant.pretrained is None:
         if file:
@@ -154,12 +165,12 @@ def main(argv: list[str] | None = None) -> int:
             with lease.one_gpu(args.device, waiting, args.runs_per_gpu) as held:
                 return run(args, keeper, held)
         finally:
-            # Whoever reads the folder shall not take this run for one that is still going.
+            # So that no one thinks this run is still going.
             keeper.progress.unlink(missing_ok=True)
 
 
 def trained_already(metrics: Path, identity_sha256: str) -> bool:
-    """Whether a run of this identity has ended here: that of a job that outlived its Snakemake, and that a new one was to repeat."""
+    """Whether a run with this identity has finished here: a job may outlive a killed Snakemake, and the next Snakemake repeats it."""
     try:
         return json.loads(metrics.read_bytes())["identity_sha256"] == identity_sha256
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -167,9 +178,9 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
 
 
 def budget_seconds(other: Path, alike: dict) -> float:
-    """Training seconds of the run whose metrics.json is `other`; InputError where it differs from this run in what is to be `alike`."""
+    """Training seconds of another run, from its metrics.json; InputError if it differs from this run in a value of `alike`."""
     try:
-        # Those of before there was this choice had a GPU each.
+        # Runs from before this option existed had a GPU each.
         metrics = {"runs_per_gpu": 1} | json.loads(other.read_bytes())
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -185,7 +196,7 @@ def budget_seconds(other: Path, alike: dict) -> float:
 
 
 def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
-    """Train, evaluate and write the files of one cell, on the GPU that is `held`."""
+    """Do one run on the GPU that `held` reserves: train, evaluate and write the files."""
     how = execution.Execution.from_options(args)
     chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
     for line in execution.contradictions(vars(how), args.device, recipe=chosen.as_dict(), as_long_as=args.as_long_as is not None):
@@ -195,7 +206,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, machine.available_threads())
 
-    # More host memory, which a retry brings, is of no help on the GPU.
+    # A retry brings more host memory, which does not help on the GPU.
     if args.attempt > 1 and keeper.hopeless.exists():
         raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
     keeper.hopeless.unlink(missing_ok=True)
@@ -210,7 +221,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     described, host = backend.describe(), machine.describe()
     described["settings"] |= exported
     if described["device"] == "cpu":
-        held.release()  # a framework that does not see it
+        held.release()  # the framework does not see the GPU
     device_name = described["device_name"] or host["cpu_name"]
     hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
     data_sha256 = dataset.sha256()
@@ -249,7 +260,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
             outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, *words)
     except backend_class.out_of_memory as error:
         if described["device"] == "cpu":
-            raise  # more may be had: the retry asks for it
+            raise  # the retry asks for more host memory
         reason = (
             f"the memory of the GPU ({described['device_name']}) does not suffice for {variant.name} with batches of "
             f"{settings.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
@@ -295,13 +306,13 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         "images_per_second": images * progress.epochs_run / progress.clocks.train_seconds,
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
         "device": described["device"],
-        # More than one where an interrupted run went on elsewhere.
+        # More than one if an interrupted run resumed on other hardware.
         "device_name": " and ".join(progress.device_names),
-        # Of this process alone: the pieces of an interrupted run before it are not in it.
+        # Covers only this process, not the earlier parts of an interrupted run.
         "gpu": gpu.summary(),
-        # Which of the machine's it was.
+        # Which of the machine's GPUs it was.
         "gpu_uuid": held.gpu,
-        # How many shared it, or were to; at any time, where an interrupted run was started again with another number.
+        # How many runs shared the GPU, as requested; the largest number if an interrupted run resumed with another one.
         "runs_per_gpu": progress.runs_per_gpu,
         "threads": threads,
         "settings": described["settings"],

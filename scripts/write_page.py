@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show files as a page of HTML that needs nothing but itself: CSV as tables that sort, Markdown as text, anything else as code.
+"""Show files in one self-contained HTML page: CSV as sortable tables, Markdown as text, anything else as code.
 
 python scripts/write_page.py results/table.csv --title "Results table" --output results/pages/table.html
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Write a profile for this cluster, profiles/site/config.yaml, from what SLURM says of itself, and let the doctor check it.
+"""Write a profile for this cluster, profiles/site/config.yaml, from what SLURM reports, and check it with doctor.py.
 
 python scripts/write_profile.py
 python scripts/write_profile.py --config my.yaml --output profiles/mine
 
-Partition, type and form of the GPUs, time and memory limits, account: each choice has a comment that says why, and what else there was.
-A profile that somebody edited is never overwritten.
+It chooses the partition, the GPUs and how to request them, time and memory limits, and the account. A comment on each choice gives the
+reason and the alternatives. A profile that somebody edited is never overwritten.
 """
 
 import argparse
@@ -21,15 +21,17 @@ from alexbench.workflow import slurm
 
 SHIPPED = Path(__file__).parents[1] / "profiles" / "slurm" / "config.yaml"
 MARK = "# Written by make site. Edit it as you like: it is not overwritten then. "
-# What the executor takes as a GPU's type (set_gres_string in its utils).
+# GPU types that the executor accepts (set_gres_string in its utils).
 TAKEN = re.compile(r"[a-zA-Z0-9_.]+")
 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="what will be given to snakemake --configfile, for the doctor")
-    p.add_argument("--output", type=Path, default=Path("profiles/site"), metavar="FOLDER", help="default: %(default)s")
-    p.add_argument("--partition", metavar="NAME", help="instead of the one that would be chosen")
+    p.add_argument(
+        "--config", nargs="*", default=[], metavar="YAML", help="configuration files for the check, as for snakemake --configfile"
+    )
+    p.add_argument("--output", type=Path, default=Path("profiles/site"), metavar="FOLDER", help="folder of the profile (%(default)s)")
+    p.add_argument("--partition", metavar="NAME", help="partition to use (default: the one with the most GPUs)")
     args = p.parse_args(argv)
     path = args.output / "config.yaml"
     if path.exists() and not as_written(path.read_text(encoding="utf-8")):
@@ -60,7 +62,7 @@ def as_written(text: str) -> bool:
 
 
 def profile(text: str, partitions: list[slurm.Partition], wanted: str | None = None) -> str:
-    """The shipped profile with this cluster's partition, GPUs, limits and account. Raises `InputError` where no partition has a GPU."""
+    """The shipped profile with this cluster's partition, GPUs, limits and account; `InputError` if no partition has a GPU."""
     gpus = Counter()
     for partition in partitions:
         if partition.up:
@@ -97,7 +99,7 @@ def profile(text: str, partitions: list[slurm.Partition], wanted: str | None = N
 
 
 def types_in(gres: str) -> dict[str, int]:
-    """GPUs of each type on a node, from sinfo's `gpu:h200:2(S:0-1),gpu:a100_1g.5gb:4`; the type is empty where SLURM knows none."""
+    """GPUs of each type on a node, from sinfo's `gpu:h200:2(S:0-1),gpu:a100_1g.5gb:4`; the type is empty if SLURM knows none."""
     found: Counter[str] = Counter()
     for kind, count in re.findall(r"(?:^|,)gpu:(?:([^,:()]+):)?(\d+)", gres):
         found[kind] += int(count)
@@ -105,7 +107,7 @@ def types_in(gres: str) -> dict[str, int]:
 
 
 def with_gpus(text: str, partition: str, types: Counter) -> str:
-    """The form in which this cluster takes a GPU: --gpus, gres, or --gpus-per-node for a type that the executor does not take."""
+    """The profile with the GPU request that this cluster accepts: --gpus, gres, or --gpus-per-node for a type that the executor refuses."""
     kind = types.most_common(1)[0][0] if len(types) > 1 else ""
     others = ", ".join(f"{other} ({count})" for other, count in types.most_common() if other != kind)
     named = f"{kind}:" if kind else ""
@@ -131,7 +133,7 @@ def accepted(partition: str, request: str) -> bool:
 
 
 def with_account(text: str) -> str:
-    """The user's default account, where SLURM keeps accounts."""
+    """The profile with the user's default account and QOS, if SLURM keeps accounts."""
     user = f"user={getpass.getuser()}"
     try:
         accounts = slurm.answer("sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account,qos").split()
@@ -150,7 +152,7 @@ def with_account(text: str) -> str:
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """`text` with its one `old` exchanged: a shipped profile that no longer has it must not go unnoticed."""
+    """`text` with its only `old` replaced; InputError otherwise, so that a change of the shipped profile does not go unnoticed."""
     if text.count(old) != 1:
         raise InputError(f"profiles/slurm/config.yaml has {text.count(old)} times {old!r}, not once: git checkout profiles/slurm")
     return text.replace(old, new)

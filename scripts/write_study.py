@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write the study anew from its results: a page of HTML that needs nothing but itself, in English or Spanish.
+"""Write the article from the results, as one self-contained HTML page in English or Spanish.
 
-Results of `snakemake timing` and `snakemake parity`, and other texts (*.md) among the results, are included where they are there.
+Results of `snakemake timing` and `snakemake parity`, and other texts (*.md) among the results, are included if they exist.
 
 python scripts/write_study.py --results results --data resources/data/cifar10.npz --language en --output results/study.html
 """
@@ -21,19 +21,19 @@ from alexbench.files import InputError, replacing, run_program
 from alexbench.writing import article, charts, pages
 from alexbench.writing.language import LANGUAGES, Language
 
-# Figures of the page, as the workflow made them.
+# Figures of the page, made by the workflow.
 FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
-# Texts among the results that are told otherwise in the page.
+# Texts among the results that the page presents in another form.
 KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
-# What of a run's metrics tells how it was made, besides its settings and versions.
+# Metrics that say how a run was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
-# What the page tells of runs, and other tables and figures do not need.
+# Columns of runs.csv that only this page needs.
 NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
 
 
 def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, folder: Path) -> None:
-    """InputError unless the tables are of the same cells, whose variants are declared."""
+    """Raise InputError unless the tables have the same cells and all variants are declared."""
 
     def cells(rows: pd.DataFrame, prefix: str = "") -> set[tuple[str, str]]:
         return set(rows[[f"{prefix}framework", f"{prefix}variant"]].itertuples(index=False, name=None))
@@ -51,7 +51,7 @@ def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, fo
 
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
-    """The data set as the runs had it: its size and its classes with their images."""
+    """The data set as the runs used it: its size, and its classes with their numbers of images."""
     limits = results.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
@@ -101,7 +101,7 @@ def differs_from_study(runs: pd.DataFrame, _: Language) -> str:
 
 
 def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
-    """The timing experiment's ratios to be told: as tutorials have it, and with everything done that helps."""
+    """The timing experiment's ratios that the page reports: following the tutorials, and with the fast step."""
     table = article.timing_ratios(folder)
     if table is None:
         return []
@@ -116,7 +116,7 @@ def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
 
 
 class Numbered:
-    """Counts figures and tables as they come."""
+    """Numbers figures and tables in order of appearance."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -133,7 +133,7 @@ class Numbered:
 
 
 def content(folder: Path, data: Path, language: Language) -> dict:
-    """All that the template names."""
+    """Everything that the template uses."""
     _ = language
     runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
     pairs = comparisons.read(folder / "comparisons.csv")
@@ -255,7 +255,7 @@ def provenance_titles(_: Language) -> dict[str, str]:
 
 
 def provenance(runs: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
-    """With what the runs were made, by framework; hashes as far as they tell anything apart."""
+    """What the runs were made with, by framework; hashes are shortened to 12 digits."""
     rows = article.by_framework(runs, [*MADE_WITH, *_columns(runs, "settings."), *_columns(runs, "versions.")])
     return [(key, {title: SHA.sub(r"\1", value) for title, value in values.items()}) for key, values in rows]
 
@@ -266,9 +266,11 @@ def _columns(runs: pd.DataFrame, prefix: str) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="holds the tables and figures that the workflow made")
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="that the runs were trained on")
-    p.add_argument("--language", choices=LANGUAGES, default="en", help="of the page (%(default)s)")
+    p.add_argument(
+        "--results", required=True, type=Path, metavar="FOLDER", help="folder with the tables and figures that the workflow made"
+    )
+    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set that the runs were trained on")
+    p.add_argument("--language", choices=LANGUAGES, default="en", help="language of the page (%(default)s)")
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)
     language = Language(args.language)

@@ -1,4 +1,4 @@
-"""What the tests share: small data, small networks, runs that need no training."""
+"""Shared by the tests: small data sets, small networks, and made-up runs that need no training."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from alexbench.experiment import datasets, download, layers  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
-# Small enough to train in milliseconds, with every kind of layer that the study has.
+# Small enough to train in milliseconds, with every kind of layer in the study.
 TINY = layers.Variant(
     name="tiny",
     title="Tiny",
@@ -44,7 +44,7 @@ TINY = layers.Variant(
 )
 
 
-# The same with batch normalisation, at the size of the images.
+# The same with batch normalisation, and without resizing the images.
 NORMALISED = layers.Variant(
     name="normalised",
     title="Normalised",
@@ -66,7 +66,7 @@ NORMALISED = layers.Variant(
 
 @pytest.fixture(scope="session")
 def one_thread() -> None:
-    """TensorFlow takes its number of threads once a process: for what does not set it, the same as in all other tests."""
+    """Set TensorFlow's number of threads, which a process can set only once, so that tests that do not set it get the same."""
     import tensorflow
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
@@ -87,7 +87,7 @@ def digits_file(tmp_path_factory) -> Path:
     return path
 
 
-# The data that the runs of `write_run` say they were trained on.
+# The data set that the runs of `write_run` name as theirs.
 _random = np.random.default_rng(0)
 IMAGES = datasets.Dataset(
     name="cifar10",
@@ -109,7 +109,7 @@ def images_file(tmp_path_factory) -> Path:
 
 
 def write_run(folder: Path, **changes) -> dict:
-    """The files of one run as train.py writes them, with made-up figures; `changes` go into its metrics."""
+    """Write the files of one run as train.py does, with made-up numbers; `changes` override its metrics."""
     metrics = {
         "framework": "pytorch",
         "framework_title": "PyTorch",
@@ -154,7 +154,7 @@ def write_run(folder: Path, **changes) -> dict:
     labels = np.arange(100) % 10
     logits = random.standard_normal((100, 10)).astype(np.float32)
     if finite:
-        # As many are right as the accuracy says, where it says something.
+        # As many answers are right as the accuracy says, if there is one.
         right = round(100 * metrics["accuracy"]) if isinstance(metrics["accuracy"], float) else 60
         shown = np.where(random.permutation(100) < right, labels, (labels + random.integers(1, 10, 100)) % 10)
         logits[np.arange(100), shown] = logits.max(axis=1) + random.exponential(1.5, 100).astype(np.float32)
@@ -164,7 +164,7 @@ def write_run(folder: Path, **changes) -> dict:
 
 @pytest.fixture
 def grid_folder(tmp_path) -> Path:
-    """A results folder with the runs of two frameworks, two variants, two seeds."""
+    """A results folder with the runs of two frameworks, two variants and two seeds."""
     for framework, title in (("pytorch", "PyTorch"), ("tensorflow", "TensorFlow")):
         for variant, name in (("alexnet_mod", "AlexNet mod. (32)"), ("alexnet", "AlexNet (224)")):
             for seed in (1, 2):
@@ -192,7 +192,7 @@ SMALL = {
 
 
 def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
-    """Run Snakemake in `folder`, a copy of the workflow, with `config` over the default."""
+    """Run Snakemake in `folder`, a copy of the workflow, with `config` on top of the defaults."""
     command = [str(SNAKEMAKE), "--nocolor", *arguments]
     if config is not None:
         (folder / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -201,13 +201,44 @@ def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subp
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
+# A conda that answers only what Snakemake asks before it writes; nothing is solved or installed.
+CONDA = """\
+#!/bin/sh
+case "$*" in
+    --version) echo "conda 26.1.0" ;;
+    info*) echo '{"conda_prefix": "/opt/conda", "platform": "linux-64"}' ;;
+    config*) echo '{"get": {"channel_priority": "strict"}}' ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
+    """The number of jobs per rule, from a dry run's table."""
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (done.stdout + done.stderr).partition("Job stats:")[2].partition("\n\n")[0].splitlines()[3:]
+    return {name: int(count) for name, count in (line.split() for line in lines)}
+
+
+def copy_of_the_workflow(place: Path) -> Path:
+    folder = place / "project"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("config", "rules", "scripts", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the workflow that a test may change."""
+    return copy_of_the_workflow(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """The workflow, run once from end to end: both frameworks, one small variant, one seed, real digits."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    for name in ("config", "rules", "scripts", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", folder)
+    folder = copy_of_the_workflow(tmp_path_factory.mktemp("finished"))
     done = snakemake(folder, "-c2", config=SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -219,14 +250,14 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class Server:
-    """What a server holds, by path, how it answers, and what it was asked."""
+    """What a server holds, by path; how it answers; and what it was asked."""
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
-    # Answers that come before the files: status and headers.
+    # Answers given before any file is served: status and headers.
     first: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    # A transfer ends after so many bytes: all of them (None), or the first ones.
+    # The number of bytes after which each transfer breaks off; None: it is complete.
     breaks_after: list[int | None] = field(default_factory=list)
     seconds: float = 0
     ranges: bool = True
@@ -266,7 +297,7 @@ def server(monkeypatch):
                 self.send_header(name, value)
             self.end_headers()
             end = told.breaks_after.pop(0) if told.breaks_after else None
-            with suppress(ConnectionError):  # a client that was killed
+            with suppress(ConnectionError):  # the client was killed
                 for place in range(0, len(content[:end]), 100_000):
                     self.wfile.write(content[:end][place : place + 100_000])
                     time.sleep(told.seconds)
@@ -281,12 +312,12 @@ def server(monkeypatch):
         httpd.shutdown()
 
 
-# Root may read everything, unless it gives up these two of its capabilities; then file modes count for it as for anybody.
+# Root can read everything unless it gives up these two capabilities; then file modes apply to it as to anyone.
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
 def run_script(name: str, *arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run a program of scripts/ as somebody for whom file modes count."""
+    """Run a program of scripts/ as a user to whom file modes apply."""
     command = [*AS_ANYBODY, sys.executable, ROOT / "scripts" / name, *arguments]
     return subprocess.run(
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False

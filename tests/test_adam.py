@@ -1,4 +1,4 @@
-"""Adam's steps are those of float64 NumPy, as far as float32 weights can tell."""
+"""Adam's steps equal those of float64 NumPy, within the precision of float32 weights."""
 
 from math import sqrt
 
@@ -16,13 +16,13 @@ EPSILON = {"torch": 1e-8, "keras": 1e-7}
 
 
 class Adam:
-    """Kingma and Ba's in float64; `epsilon`: "keras" adds its own to the uncorrected root of the second moment."""
+    """Kingma and Ba's Adam in float64; with "keras", Keras's epsilon is added to the uncorrected root of the second moment."""
 
     def __init__(self, epsilon: str) -> None:
         self.epsilon, self.step, self.first, self.second = epsilon, 0, 0.0, 0.0
 
     def update(self, gradient: np.ndarray) -> np.ndarray:
-        """What a step adds to the weight of this gradient, float64."""
+        """What a step adds to the weights with this gradient, in float64."""
         self.step += 1
         gradient = gradient.astype(np.float64)
         self.first = BETA_1 * self.first + (1 - BETA_1) * gradient
@@ -33,9 +33,9 @@ class Adam:
 
 
 def largest_error(framework: str, epsilon: str, step: str, digits) -> float:
-    """Over some steps on the same images and every weight near zero: the error of what a step adds, over the largest such addition.
+    """The largest relative error of what a step adds to a bias, over some steps on the same images.
 
-    Biases start at zero in Keras's initialisation, so that what is added to them is not lost in their own last bits.
+    Biases start at zero in Keras's initialisation, so that small additions are not lost in their last bits.
     """
     recipe = Recipe(batch_size=16, dropout=0.0, initialisation="keras", adam_epsilon=epsilon).resolved("torch", "unit")
     how = Execution(step=step)
@@ -52,7 +52,7 @@ def largest_error(framework: str, epsilon: str, step: str, digits) -> float:
         after = backend.get_weights()
         for name in (name for name in gradients if name.endswith("bias")):
             expected = adams.setdefault(name, Adam(epsilon)).update(gradients[name])
-            # Where the gradient is not as small as the rounding of a sum.
+            # Leave out gradients as small as the rounding of a sum.
             some = np.abs(gradients[name]) > 1e-3
             error = np.abs((after[name].astype(np.float64) - before[name])[some] - expected[some])
             worst = max([worst, *error / np.abs(expected[some])])
@@ -69,6 +69,6 @@ def test_steps_are_those_of_float64(framework, step, digits):
 
 
 def test_the_epsilon_of_keras_in_each_framework(digits):
-    """Keras's own computes the bias correction in float32, as config/README.md says."""
+    """Keras's own Adam computes the bias correction in float32, as config/README.md says."""
     assert largest_error("pytorch", "keras", "fast", digits) < 1.5e-6
     assert 1e-6 < largest_error("tensorflow", "keras", "fast", digits) < 2e-5

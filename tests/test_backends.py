@@ -1,4 +1,4 @@
-"""The frameworks do what the protocol says, and the same: same start, same batches, same mathematics."""
+"""The frameworks follow the protocol and agree: same start, same batches, same mathematics."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from alexbench.files import InputError
 from alexbench.training import loop
 from conftest import NORMALISED, ROOT, TINY
 
-# Each of these beside TensorFlow.
+# Each of these is compared with TensorFlow.
 OTHERS = [name for name in FRAMEWORKS if name != "tensorflow"]
 FAST = Execution()
 MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
@@ -32,17 +32,16 @@ def make(framework: str, seed: int = 1, variant=TINY, threads: int | None = 1, e
 
 
 def plan_of(images: np.ndarray) -> Plan:
-    """A step a row of image indices, int64 (steps, batch), at Adam's usual rate."""
+    """One step per row of image indices, int64 (steps, batch), at Adam's usual rate."""
     return Plan(images, np.full(len(images), 0.001, np.float32), np.zeros((*images.shape, 3), np.int32))
 
 
 def take_steps(backend, plan: Plan) -> None:
-    """The steps of `plan`."""
     assert sum(backend.train([plan])) == len(plan)
 
 
 def losses_of(backend, images: np.ndarray, labels: np.ndarray, steps: int = 20, **recipe) -> list[float]:
-    """The losses of the first steps on these images, in batches of 16 unless `recipe` says otherwise."""
+    """Losses of the first steps on these images, in batches of 16 unless `recipe` says otherwise."""
     backend.set_data(images, labels)
     found = []
     for epoch in range(1, 4):
@@ -99,7 +98,7 @@ def test_a_state_brings_back_weights_optimiser_and_dropout(framework, digits):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_warming_up_leaves_no_trace(framework, digits):
-    """The loop compiles by taking steps; a network must start as if it had not."""
+    """The loop takes steps to compile; the network must then start as if it had taken none."""
     results = []
     for warm in (False, True):
         backend = make(framework)
@@ -147,7 +146,7 @@ def test_frameworks_agree_on_logits_from_the_same_weights(digits):
 @pytest.mark.parametrize("framework", OTHERS)
 @pytest.mark.parametrize("convention", ["torch", "keras"])
 def test_frameworks_agree_on_twenty_steps(framework, convention, digits):
-    """Same start, batches and Adam: the same losses, and with the other Adam in one of them not."""
+    """With the same start, batches and Adam the losses are the same; with the other Adam in one framework they are not."""
 
     def losses(name: str, adam: str) -> list[float]:
         return losses_of(make(name, dropout=0.0, adam_epsilon=adam), digits.train_images, digits.train_labels)
@@ -164,12 +163,12 @@ def twenty_losses(framework: str, digits, execution: Execution, variant=TINY) ->
 
 
 def assert_same_steps(found: list[float], expected: list[float]) -> None:
-    """Rounding is all that may differ; what it does to a loss grows from step to step."""
+    """The losses differ only by rounding, whose effect grows from step to step."""
     assert found[:8] == pytest.approx(expected[:8], abs=5e-6)
     assert found == pytest.approx(expected, abs=2e-4)
 
 
-# Larger than the images, so that they are resized up, as the study does: PIL smooths when it makes images smaller.
+# Larger than the images, so that they are enlarged as in the study: PIL smooths when it makes images smaller.
 LARGER = replace(TINY, name="larger", input_size=48)
 PLAIN = Execution(step="plain")
 WAYS = {
@@ -186,7 +185,7 @@ def test_every_way_of_taking_a_step_gives_the_same_losses(framework, step, digit
 
 @pytest.mark.slow
 def test_a_compiled_step_has_the_gradients_of_the_plain_one(digits):
-    """Also where pooling windows overlap and few pixels come out, which torch.compile gets wrong without channels last on a CPU."""
+    """Also where pooling windows overlap and the output is a few pixels: on a CPU torch.compile gets that wrong without channels last."""
     variant = replace(
         TINY, input_size=10, layers=(layers.Conv(4, kernel=6), layers.MaxPool(3, stride=2), layers.Flatten(), layers.Dense(10, False))
     )
@@ -205,7 +204,7 @@ def test_image_by_image_gives_the_same_losses(framework, resize, step, digits):
     expected = twenty_losses(framework, digits, PLAIN, LARGER)
     found = twenty_losses(framework, digits, Execution("per_image", resize=resize, step=step), LARGER)
     if (backends.load(framework).tutorial_resize, resize) == ("image", "image"):
-        # PIL rounds each resized pixel to a whole number of 255.
+        # PIL rounds each resized pixel to a whole number from 0 to 255.
         assert found[:5] == pytest.approx(expected[:5], abs=2e-3)
     else:
         assert_same_steps(found, expected)
@@ -257,7 +256,7 @@ def test_loader_and_step_apart_do_what_training_does(framework, digits):
 
 
 def test_frameworks_resize_alike(digits):
-    """A network that only looks: one 1x1 convolution on the resized image, flattened, summed up by ten dense units."""
+    """The network does little but look at the resized image: one 1x1 convolution, flattened, then ten dense units."""
     from alexbench.experiment import layers
 
     looker = layers.Variant("looker", "", "", 48, (layers.Conv(3, kernel=1), layers.Flatten(), layers.Dense(10, relu=False)))
@@ -267,7 +266,7 @@ def test_frameworks_resize_alike(digits):
 
 
 def test_torchvisions_alexnet_is_ours(digits):
-    """Parameters and logits of torchvision's network from the same weights: the declaration is faithful to it."""
+    """Our declaration is faithful to torchvision's network: as many parameters, and the same logits from the same weights."""
     import torch
 
     from alexbench.backends._torchvision import torchvision
@@ -322,12 +321,12 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero_in_one_cycle
     assert constant[:10] == pytest.approx(np.arange(1, 11) / 100) and (constant[10:] == np.float32(0.1)).all()
     cycle = np.concatenate([learning_rates(replace(recipe, schedule="one_cycle"), 100, epoch) for epoch in range(1, 5)])
     assert cycle[:10] == pytest.approx(constant[:10]) and (np.diff(cycle[9:]) < 0).all()
-    # Half way down it is half as high, and the last step still counts.
+    # Halfway down the rate is half as high, and the last step still counts.
     assert cycle[9 + 15] == pytest.approx(0.05, rel=0.06) and 0 < cycle[-1] < 0.001
     assert (learning_rates(Recipe(), 100, 7) == np.float32(0.001)).all()
 
 
-# Each part of the recipe that the study does without, alone and all together; the numbers are large, so that each is felt.
+# Each part of the recipe that the study leaves out, alone and all together; the values are large so that each has an effect.
 BETTER = {
     "weight_decay": {"weight_decay": 5.0},
     "label_smoothing": {"label_smoothing": 0.3},
@@ -341,7 +340,7 @@ BETTER["all"] = {key: value for part in BETTER.values() for key, value in part.i
 @pytest.mark.parametrize("framework", OTHERS)
 @pytest.mark.parametrize("part", BETTER)
 def test_frameworks_agree_on_a_better_recipe(framework, part, digits):
-    """On a network with batch normalisation; and it is felt: without it, the losses are others."""
+    """On a network with batch normalisation. The part must also have an effect: without it, the losses differ."""
 
     def losses(name: str, **recipe) -> list[float]:
         backend = make(name, variant=NORMALISED, dropout=0.0, batch_size=16, **recipe)
@@ -367,7 +366,7 @@ def test_an_augmented_image_is_a_mirrored_cut_out_of_the_padded_one(framework, d
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_batch_normalisation_is_the_declared_one(framework, digits):
-    """In training by the batch's mean and variance, which enter the running ones; the variance divided by one less than the count."""
+    """Training normalises by the batch's mean and variance, and updates the running ones, the variance with divisor n - 1."""
     variant = layers.Variant("norm", "", "", 32, (layers.BatchNorm(relu=False), layers.Flatten(), layers.Dense(10, relu=False)))
     backend = make(framework, variant=variant, batch_size=2)
     backend.set_data(digits.train_images, digits.train_labels)
@@ -389,7 +388,7 @@ def test_frozen_features_stay_and_the_classifier_learns(framework, digits):
     assert changed == {"dense1.weight", "dense1.bias", "dense2.weight", "dense2.bias"}
     _, gradients = backend.gradients(digits.test_images, digits.test_labels)
     assert gradients.keys() == changed
-    # A network without trained weights has nothing to keep.
+    # A network without pretrained weights has nothing to freeze.
     assert layers.trained(TINY, frozen_features=True) == layers.trained(TINY)
 
 
@@ -401,7 +400,7 @@ def test_data_sets_have_ten_classes():
 def test_logits_are_float32_whatever_the_precision(framework):
     backend = make(framework, execution=replace(FAST, precision="bf16"))
     logits = backend.predict(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8))
-    # A bfloat16 number has zeros in the lower half of its 32 bits.
+    # A bfloat16 number has zeros in the lower half of a float32's 32 bits.
     assert logits.dtype == np.float32 and np.any(logits.view(np.uint32) & 0xFFFF)
 
 
@@ -438,7 +437,7 @@ for resize in ("image", "batch"):
 
 
 def test_images_prepared_by_the_host_leave_the_steps_where_the_caller_computes():
-    # A second logical CPU stands for the GPU. It has to be declared before TensorFlow starts, hence the process.
+    # A second logical CPU stands in for the GPU. It must be declared before TensorFlow starts, hence the separate process.
     path = os.pathsep.join(str(ROOT / part) for part in ("scripts", "tests"))
     command = [sys.executable, "-c", SECOND_DEVICE]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, encoding="utf-8", check=False)

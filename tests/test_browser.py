@@ -1,4 +1,4 @@
-"""The study's page and Snakemake's report in a real Chromium, without a network: they open without complaint and do what they promise."""
+"""The study's page and Snakemake's report in a real Chromium without a network: they load without errors and work as promised."""
 
 import shutil
 import time
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 CATEGORIES = {"Results", "Learning", "Time", "Data and models", "Provenance"}
 REPORT_LIMIT_BYTES = 15_000_000
-# Of Tailwind, which Snakemake's report is made with; it is no error.
+# A warning by Tailwind, which Snakemake's report is made with; not an error.
 KNOWN = "cdn.tailwindcss.com should not be used in production"
 
 
@@ -28,7 +28,7 @@ KNOWN = "cdn.tailwindcss.com should not be used in production"
 def browser():
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    # No sandbox: it needs rights that containers do not give. No host is resolved: what is asked of the network fails, and is seen to.
+    # No sandbox: containers do not give the rights it needs. No host resolves, so whatever is requested from the network fails visibly.
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND"):
         options.add_argument(argument)
     options.add_argument("--window-size=1300,1000")
@@ -58,7 +58,7 @@ def report(finished):
 
 
 def complaints(browser) -> list[str]:
-    """What the console has been told since this was last asked, network errors included."""
+    """What the console has logged since the last call, including network errors."""
     return [entry["message"] for entry in browser.get_log("browser") if KNOWN not in entry["message"]]
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_wider_than_the_page(browser, study_page, width):
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#tradeoff-chart.vega-embed svg"))
-    time.sleep(0.5)  # the chart follows the width
+    time.sleep(0.5)  # for the chart to follow the width
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert wide <= width
@@ -150,21 +150,21 @@ def test_the_report_has_every_category_and_shows_every_entry(browser, report):
 
 
 def test_the_reports_front_page_begins_at_its_top(browser, report):
-    """Snakemake centres it, which cuts the head off what is taller than the window."""
+    """Snakemake centres it, which would cut off the top of anything taller than the window."""
     opened(browser, report)
     heading = until(browser, lambda b: b.find_element(By.XPATH, "//*[contains(text(), 'framework against framework')]"))
     assert heading.rect["y"] >= 0
 
 
 def shown(browser, path: str, entry: dict) -> None:
-    """Have the report show an entry."""
+    """Show an entry in the report."""
     kind = "img" if entry["mime_type"].startswith("image/") else "html"
     view = "app.setView({content: arguments[0], contentPath: results[arguments[1]].data_uri, resultPath: arguments[1]})"
     browser.execute_script(view, kind, path)
 
 
 def text_of_frame(browser) -> str:
-    """What the page that the report shows says."""
+    """Text of the page that the report shows."""
     try:
         browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "#app iframe"))
         return browser.find_element(By.TAG_NAME, "body").text

@@ -1,4 +1,4 @@
-"""Pairs of cells: what is said of them is what their runs allow, and no runs are mixed that do not go together."""
+"""Pairs of cells: what is said about them is what their runs support, and runs that do not belong together are never mixed."""
 
 import json
 
@@ -19,7 +19,7 @@ SEEDS = (1, 2, 3)
 
 
 def write_cell(root, framework: str, variant: str, accuracies: list[float], seconds: list[float], **changes) -> None:
-    """A run a value, of seeds from 1 on."""
+    """Write one run per value, with seeds from 1 on."""
     titles = {"framework_title": TITLES[framework], "variant_title": TITLES[variant]}
     for seed, (accuracy, time) in enumerate(zip(accuracies, seconds, strict=True), start=1):
         made = {"framework": framework, "variant": variant, "seed": seed, "accuracy": accuracy, "train_seconds": time} | changes
@@ -94,7 +94,7 @@ def test_runs_that_failed_are_named_and_not_compared(tmp_path):
 
 
 def write_predictions(folder, logits, labels) -> None:
-    """Another network's predictions, and the accuracy that they have."""
+    """Replace a run's predictions, and set its accuracy to match."""
     np.savez(folder / "predictions.npz", logits=logits, labels=labels)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     write_json(folder / "metrics.json", metrics | {"accuracy": float(np.mean(logits.argmax(axis=1) == labels))})
@@ -109,7 +109,7 @@ def test_mcnemar_is_of_the_predictions_of_the_seeds_that_both_have(tmp_path):
     table, text = compared(tmp_path, seeds=(1, 2))
     ours, theirs = (logits.argmax(axis=1) == labels for logits in (np.roll(logits, 1, axis=1), logits))
     assert (table.mcnemar_pairs[0], table.mcnemar_different[0]) == (2, 1)
-    # In seed 1 both have made the same predictions: p is 1.
+    # In seed 1 both have the same predictions, so p is 1.
     assert table.mcnemar_p[0] == pytest.approx((1 + stats.mcnemar(ours, theirs).p) / 2)
     assert "apart in 1 of 2 seeds" in text
     write_predictions(folder, logits, labels[::-1])
@@ -126,9 +126,9 @@ def test_runs_of_different_hardware_have_rows_of_their_own(tmp_path):
     assert cells.made_with.tolist() == ["device_name fast GPU", "device_name slow GPU", ""] and cells.n.tolist() == [2, 1, 3]
     assert cells.train_seconds.tolist() == pytest.approx([100.5, 900, 304 / 3])
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert "| device_name slow GPU |" in markdown and "they are not averaged" in markdown
+    assert "| device_name slow GPU |" in markdown and "are not averaged" in markdown
     assert r"device\_name slow GPU" in (tmp_path / "table.tex").read_text(encoding="utf-8")
-    # Compared on the hardware that both have.
+    # Compared on the hardware that both used.
     assert table[["a_n", "b_n", "b_made_with"]].values.tolist() == [[3, 2, "device_name fast GPU"]]
 
 
@@ -193,7 +193,7 @@ def test_another_experiment_is_refused_by_name(tmp_path, changes, named):
 def test_one_cell_alone(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
-    assert comparisons.markdown(comparisons.table(runs)) == "One cell alone: nothing to compare.\n"
+    assert comparisons.markdown(comparisons.table(runs)) == "Only one cell: nothing to compare.\n"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

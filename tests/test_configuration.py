@@ -1,4 +1,4 @@
-"""What a person may get wrong in the configuration is told in one line, before any job starts."""
+"""Every mistake that a person may make in the configuration is reported in one line, before any job starts."""
 
 import copy
 import re
@@ -106,18 +106,18 @@ def test_a_mistake_is_one_line_that_names_key_value_and_choices(key, value, says
         ({"recipe": {"flips": "true"}}, True),
         ({"data": {"train_limit": "null"}}, None),
         ({"weights": {"sha256": "null"}}, None),
-        # Text where text is wanted stays text.
+        # Text stays text where text is expected.
         ({"weights": {"sha256": "12345678"}}, "12345678"),
         ({"data": {"archive": "2"}}, "2"),
         ({"variants": ["1"]}, ["1"]),
-        # And so does what means nothing else; the error then shows it as it was written.
+        # So does text that means nothing else; the error then shows it as it was written.
         ({"recipe": {"epochs": "two"}}, "two"),
         ({"recipe": {"epochs": ""}}, ""),
         ({"seeds": ["2020-01-01"]}, ["2020-01-01"]),
     ],
 )
 def test_text_in_the_place_of_a_number_is_taken_for_what_it_means(given, meant, tmp_path):
-    """Snakemake hands over --config 'recipe={epochs: 2}' as {"epochs": "2"}, and PyYAML reads 1e-4 as text."""
+    """Snakemake passes --config 'recipe={epochs: 2}' on as {"epochs": "2"}, and PyYAML reads 1e-4 as text."""
     config = copy.deepcopy(given)
     configuration.complete(config)
     (key, value), *_ = given.items()

@@ -1,4 +1,4 @@
-"""What catalogues and readers of the repository look for."""
+"""What catalogues and readers expect to find in the repository."""
 
 import argparse
 import ast
@@ -16,7 +16,7 @@ from conftest import ROOT
 
 
 def test_the_citation_names_what_the_licence_names():
-    # `cffconvert --validate` was run on it; that program wants an older jsonschema than Snakemake does.
+    # `cffconvert --validate` was run once by hand: it needs an older jsonschema than Snakemake does.
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert {"cff-version", "message", "title", "authors", "license"} <= citation.keys() and citation["cff-version"] == "1.2.0"
@@ -50,13 +50,13 @@ def test_git_ignores_what_a_run_makes_also_where_it_is_a_link_to_a_larger_disk(t
 
 
 class Parsed(Exception):
-    """A program has understood its arguments."""
+    """Raised once a program has understood its arguments."""
 
 
 def examples() -> list[tuple[str, str]]:
-    """Every command of a program that its --help, README.md or another document shows: where, and the command in one line.
+    """Every example command in a program's --help, README.md or another document: the file, and the command in one line.
 
-    Not CONTRIBUTING.md: tests/test_workflow.py carries out what it says, to the letter.
+    Not those in CONTRIBUTING.md, which tests/test_workflow.py carries out to the letter.
     """
     texts = {path.name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in (ROOT / "scripts").glob("*.py")}
     documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")]
@@ -79,7 +79,7 @@ def test_an_example_is_understood_by_its_program(place, command, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises((Parsed, SystemExit)) as ended:
         importlib.import_module(program.removeprefix("scripts/").removesuffix(".py")).main()
-    # 0 is --help's.
+    # --help exits with 0.
     assert ended.type is Parsed or ended.value.code == 0, f"{place}: {command}\n{capsys.readouterr().err}"
 
 

@@ -1,4 +1,4 @@
-"""What a CPU does besides arithmetic is the same in both frameworks, or robust, and said: numbers next to zero, threads that wait."""
+"""CPU settings beyond arithmetic (numbers next to zero, waiting threads): the same in both frameworks or harmless, and recorded."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, run_script
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
-# Two threads at work, each result next to zero: a multiplication, a convolution, its gradients; Adam's second moment does just so.
+# Two threads with results next to zero, as in Adam's second moment: a multiplication, a convolution, its gradients.
 PYTORCH = """
 import json, sys, threading
 from alexbench import backends
@@ -53,7 +53,7 @@ print(json.dumps({"left": {"product": int(tf.math.count_nonzero(tf.function(lamb
 
 
 def python(code: str, *arguments: str, **exported: str) -> subprocess.CompletedProcess:
-    """Run `code` in a process of its own, with no more about threads in its environment than `exported`."""
+    """Run `code` in a new process, with no settings for threads in its environment other than `exported`."""
     ours = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(
@@ -62,13 +62,13 @@ def python(code: str, *arguments: str, **exported: str) -> subprocess.CompletedP
 
 
 def told(done: subprocess.CompletedProcess) -> set[str]:
-    """What libgomp itself took for GOMP_SPINCOUNT, one copy of it or more; it tells with OMP_DISPLAY_ENV=verbose."""
+    """The values of GOMP_SPINCOUNT that each loaded copy of libgomp reports; needs OMP_DISPLAY_ENV=verbose."""
     return {line.split("'")[1] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line}
 
 
 @pytest.mark.parametrize("code", [PYTORCH, TENSORFLOW], ids=["pytorch", "tensorflow"])
 def test_numbers_next_to_zero_are_zero_in_every_thread(code):
-    """Left alone PyTorch computes with them, many times slower, and TensorFlow does not. An exported count of turns is left as it is."""
+    """By default PyTorch computes with them, many times slower, and TensorFlow does not. An exported spin count is left as it is."""
     done = python(code, GOMP_SPINCOUNT="300000", OMP_DISPLAY_ENV="verbose")
     found = json.loads(done.stdout)
     assert found["left"] == dict.fromkeys(found["left"], 0)
@@ -89,13 +89,13 @@ def test_an_exported_wait_policy_is_left_to_say_how_long_threads_spin():
 
 @LINUX
 def test_a_library_that_was_loaded_before_is_not_said_to_have_been_told():
-    """Then nothing is set, and nothing recorded."""
+    """Then nothing is set and nothing recorded."""
     assert json.loads(python(f"import torch; {SETTINGS}").stdout)["gomp_spincount"] is None
 
 
 @LINUX
 def test_the_program_that_trains_loads_it_so(digits_file, tmp_path):
-    """Whatever else train.py imports before the framework."""
+    """Whatever train.py imports before the framework."""
     options = ["--framework=pytorch", "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path}", "--threads=2"]
     small = ["--device=cpu", "--train-limit=20", "--test-limit=10", "--epochs=1", "--batch-size=10", "--no-model", "--no-tensorboard"]
     environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
@@ -126,7 +126,7 @@ def test_the_benchmark_leaves_no_busy_process_behind():
 
 
 def running(pid: int) -> bool:
-    """Whether there is such a process that is no zombie: nobody here may collect it."""
+    """Whether the process is running; a zombie is not, since nobody here may collect it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -135,7 +135,7 @@ def running(pid: int) -> bool:
 
 @LINUX
 def test_threads_are_as_many_as_were_asked_for_whatever_is_exported():
-    """OMP_THREAD_LIMIT and OMP_DYNAMIC leave fewer, which torch does not tell."""
+    """OMP_THREAD_LIMIT and OMP_DYNAMIC would leave fewer, without torch saying so."""
     code = """
 import json, os
 from alexbench.backends import pytorch

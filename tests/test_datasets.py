@@ -33,7 +33,7 @@ def batch(images: int, seed: int) -> bytes:
 
 @pytest.fixture
 def members(monkeypatch) -> dict[str, bytes]:
-    """A small data set of CIFAR-10's form, whose hashes take the place of the published ones."""
+    """A small data set in CIFAR-10's format; its hashes replace the published ones."""
     files = {f"data_batch_{i}": batch(20, i) for i in range(1, 6)} | {"test_batch": batch(20, 6)}
     files["batches.meta"] = pickle.dumps({b"label_names": [f"class{i}".encode() for i in range(10)]}, protocol=3)
     monkeypatch.setattr(datasets, "CIFAR10_PER_CLASS", PER_CLASS)
@@ -156,7 +156,7 @@ def test_no_code_in_a_pickle_is_run(members, monkeypatch, tmp_path):
     archive = pack(tmp_path / "a.tar.gz", members)
     with pytest.raises(InputError, match="SHA-256"):
         datasets.cifar10(archive)
-    # Even one with the right hash, so that the unpickler's own guard is seen to hold.
+    # Even with the right hash, to see that the unpickler's own guard holds.
     publish(monkeypatch, members)
     with pytest.raises(InputError, match=r"asks for (posix|nt)\.system"):
         datasets.cifar10(archive)
@@ -352,7 +352,7 @@ def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, 
     path = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(path, mode) as archive:
         for name, content in members.items():
-            # macOS adds such.
+            # macOS adds such files.
             for name_there, content_there in ((f"{folder}._{name}", b"x"), (f"{folder}{name}", content)):
                 info = tarfile.TarInfo(name_there)
                 info.size = len(content_there)

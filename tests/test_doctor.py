@@ -1,4 +1,4 @@
-"""`make doctor` finds what stands in the way, and names the way out."""
+"""`make doctor` finds obstacles and names the way out."""
 
 import shutil
 
@@ -10,7 +10,7 @@ import doctor
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty working directory, and no framework imported: that takes seconds and is tried in one test."""
+    """An empty working directory, without importing any framework: that takes seconds, and one test does it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine: fetched once for each URL, resumed, kept when right, dropped when wrong."""
+"""Downloads from a server on this machine: fetched once per URL, resumed, kept if right, deleted if wrong."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def test_a_copy_of_another_hash_is_fetched_again(server, downloads):
     server.files["a.bin"] = b"new"
     assert fetch(server.url("a.bin"), downloads) == b"old"
     assert fetch(server.url("a.bin"), downloads, sha256=sha256(b"new")[:8].upper()) == b"new"
-    # Where it cannot be had, the message says that another one is there.
+    # If the right file cannot be fetched, the message says that another one is there.
     server.files.clear()
     assert "-a.bin is there, but its SHA-256 does not start with 00000000" in refusal(server.url("a.bin"), downloads, sha256="0" * 8)
 
@@ -72,12 +72,12 @@ def test_a_file_put_there_by_hand_is_used_by_its_hash_or_its_full_name(server, d
     downloads.mkdir()
     (downloads / "a.bin").write_bytes(b"mine")
     assert fetch(server.url("a.bin"), downloads, sha256=sha256(b"mine")) == b"mine"
-    # Of unknown content, it may be anybody's.
+    # Without a hash, the file could be anyone's.
     assert fetch(server.url("a.bin"), downloads) == b"theirs"
     name = re.search(r"put the file there as (\S+)", refusal("http://127.0.0.1:9/b.bin", downloads))[1]
     Path(name).write_bytes(b"mine")
     assert fetch("http://127.0.0.1:9/b.bin", downloads) == b"mine"
-    # What somebody put there is not deleted, but named.
+    # A file that somebody put there is named, not deleted.
     with pytest.raises(InputError, match=rf"not what was expected \[delete {name} to have"):
         with local_copy("http://127.0.0.1:9/b.bin", downloads, "weights.source"):
             raise InputError("not what was expected")
@@ -90,7 +90,7 @@ def test_a_download_that_is_refused_is_deleted(server, downloads):
         with local_copy(server.url("a.bin"), downloads, "data.archive"):
             raise InputError("not what was expected")
     assert not left(downloads)
-    # The right one is kept: the mistake is another one.
+    # The right file is kept, since the mistake lies elsewhere.
     with pytest.raises(InputError, match=r"^it lacks a classifier$"):
         with local_copy(server.url("a.bin"), downloads, "data.archive", sha256=sha256(b"<html>")):
             raise InputError("it lacks a classifier")
@@ -99,14 +99,14 @@ def test_a_download_that_is_refused_is_deleted(server, downloads):
 
 @pytest.mark.parametrize("path", ["missing.bin", None])
 def test_what_cannot_be_fetched_names_the_key_to_set(server, downloads, path):
-    # None: nobody listens at that port.
+    # None: nothing listens on that port.
     source = server.url(path) if path else "http://127.0.0.1:9/a.bin"
     assert re.search(r"weights\.source: cannot download .* set weights\.source to a file", refusal(source, downloads))
     assert not left(downloads)
 
 
 def killed_amid_a_download(server: Server, downloads: Path) -> None:
-    """Have a process fetch a.bin, and kill it when a part of that has come."""
+    """Have a process fetch a.bin, and kill it partway through."""
     server.files["a.bin"] = LARGE
     server.seconds = 0.05
     code = (
@@ -131,7 +131,7 @@ def test_a_killed_download_goes_on_where_it_stopped(server, downloads, capfd):
     start = int(re.fullmatch(r"bytes=(\d+)-", asked["Range"])[1])
     assert 300_000 <= start < len(LARGE) and asked["If-Range"] == f'"{sha256(LARGE)}"'
     assert len(left(downloads)) == 1
-    # Its progress is shown, from where it was.
+    # Progress is shown, starting from where it stopped.
     shown = capfd.readouterr().err
     assert "a.bin: " in shown and "3.00M/3.00M" in shown
 
@@ -153,7 +153,7 @@ def test_a_killed_download_starts_anew_where_it_cannot_go_on(server, downloads, 
 
 
 def test_a_server_that_resumes_another_version_is_not_believed(server, downloads):
-    """It takes no notice of If-Range, but tells its file's version."""
+    """The server ignores If-Range but does report its file's version."""
     killed_amid_a_download(server, downloads)
     (version,) = downloads.glob(".*.version")
     version.write_text(f'"{sha256(LARGE[::-1])}"', encoding="utf-8")
@@ -167,9 +167,9 @@ def test_a_transfer_that_breaks_off_goes_on(server, downloads):
     server.breaks_after = [1_000_000, 0, 500_000, None]
     assert fetch(server.url("a.bin"), downloads) == LARGE
     starts = [int(asked.get("Range", "bytes=0-")[6:-1]) for asked in server.asked]
-    # All but the last piece, which did not come whole.
+    # Each try continues after the last piece that arrived complete.
     assert starts == [0, 15 * 2**16, 15 * 2**16, 22 * 2**16]
-    # One that always does is given up, with what came kept for another time.
+    # A server that always breaks off is given up; what arrived is kept for another time.
     server.files["b.bin"] = LARGE
     server.breaks_after = [1_000_000, *[0] * 10]
     assert "the transfer broke off (tried 5 times)" in refusal(server.url("b.bin"), downloads)
@@ -181,7 +181,7 @@ def test_parts_that_nobody_came_back_for_are_deleted(server, downloads):
     killed_amid_a_download(server, downloads)
     server.files["b.bin"] = b"b"
     fetch(server.url("b.bin"), downloads)
-    assert len(left(downloads)) == 3  # they may still be wanted
+    assert len(left(downloads)) == 3  # they may still be needed
     (part,) = downloads.glob(".*.part")
     os.utime(part, (0, 0))
     fetch(server.url("b.bin"), downloads)
@@ -214,7 +214,7 @@ def test_a_download_is_readable_for_whom_the_umask_says(server, downloads, mask)
 
 
 def test_what_is_packed_stays_packed(server, downloads):
-    """Some servers say of a .gz that it is packed for the transfer."""
+    """Some servers declare a .gz as compressed for the transfer."""
     server.files["a.gz"] = b"\x1f\x8b packed"
     server.headers = {"Content-Encoding": "gzip"}
     assert fetch(server.url("a.gz"), downloads) == b"\x1f\x8b packed"
@@ -293,7 +293,7 @@ def test_a_read_only_folder_is_named(server, downloads):
 
 
 def test_a_file_that_finds_no_room_is_told_of_and_goes_on(server, downloads):
-    """A limit for files, in place of a full disk."""
+    """A limit on file size stands in for a full disk."""
     server.files["a.bin"] = LARGE
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))

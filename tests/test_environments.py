@@ -1,4 +1,4 @@
-"""One set of versions: requirements.txt chooses, and envs/, README and whatever else names a version say the same."""
+"""One set of versions: requirements.txt chooses them, and envs/, README and every other file that names a version agree."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from conftest import ROOT
 PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(\[[a-z-]+\])?==([0-9][0-9A-Za-z.]*)$")
 # The same library, built for another device.
 SAME = {"tensorflow-cpu": "tensorflow"}
-# Packages that are imported by another name.
+# Packages that are imported under another name.
 IMPORTED_AS = {
     "yaml": "pyyaml",
     "sklearn": "scikit-learn",
@@ -24,7 +24,7 @@ IMPORTED_AS = {
     "markdown_it": "markdown-it-py",
     "tensorboardX": "tensorboardx",
 }
-# Imported by a library when it is asked to, and by none of our modules: pandas' Markdown and LaTeX.
+# Imported by a library on demand and by none of our modules: pandas needs them to write Markdown and LaTeX.
 FOR_LIBRARIES = {"analysis": {"tabulate", "jinja2"}}
 
 
@@ -40,7 +40,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 REQUIREMENTS = pins(
     [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 )
-# A package of requirements.lock: its name, its version, and the SHA-256 of its files.
+# The packages of requirements.lock: name, version, and the SHA-256 of each of its files.
 LOCKED = {
     match[1]: (match[2], re.findall(r"--hash=sha256:([0-9a-f]{64})", match[3]))
     for match in re.finditer(
@@ -69,14 +69,14 @@ def test_the_lock_has_every_requirement_and_hashes_of_all():
     assert {name: version for name, (version, _) in LOCKED.items() if name in REQUIREMENTS} | {
         "tensorflow": LOCKED["tensorflow-cpu"][0]
     } == REQUIREMENTS
-    # Whatever is no continued line or comment is a package, with a hash at least.
+    # Every line that is neither a continuation nor a comment is a package, and has at least one hash.
     assert set(LOCKED) == set(re.findall(r"^([^#\s].*?)(?:==|\s|$)", text, re.MULTILINE)) and all(hashes for _, hashes in LOCKED.values())
-    # Of no index and no machine.
+    # It names no index and no path on a machine.
     assert "/" not in text
 
 
 def test_the_lock_has_all_that_an_installation_needs():
-    """What the packages installed here ask for, in turn, is in it; but for a CUDA build of torch, which this need not be."""
+    """It has everything that the installed packages require, in turn; for a CUDA build of torch only if that is what is installed."""
     from importlib.metadata import PackageNotFoundError, requires
 
     from packaging.requirements import Requirement
@@ -84,7 +84,7 @@ def test_the_lock_has_all_that_an_installation_needs():
     for name, (version, _) in LOCKED.items():
         try:
             needed = [Requirement(line) for line in requires(name) or []]
-        except PackageNotFoundError:  # of another system, or NVIDIA's
+        except PackageNotFoundError:  # for another system, or NVIDIA's
             continue
         for requirement in needed:
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -113,7 +113,7 @@ def test_this_environment_is_the_pinned_one():
 
 
 def programs() -> dict[str, set[str]]:
-    """The programs that rules run in each environment, and what a person may run by hand in any framework's."""
+    """The programs that rules run in each environment, and those that a person may run by hand in any framework's."""
     from alexbench.backends import FRAMEWORKS
 
     found: dict[str, set[str]] = {name: {"predict.py"} for name in FRAMEWORKS}
@@ -128,7 +128,7 @@ def programs() -> dict[str, set[str]]:
 
 @cache
 def imports(path: Path, everywhere: bool) -> frozenset[str]:
-    """Packages that a module imports, its own modules' ones included: when it is imported itself, or `everywhere` in it."""
+    """Packages that a module imports, directly or through our own modules: when it is imported, or (`everywhere`) anywhere in the code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = set()
     for node in ast.walk(tree) if everywhere else tree.body:
@@ -143,7 +143,7 @@ def imports(path: Path, everywhere: bool) -> frozenset[str]:
 
 
 def imported(environment: str, everywhere: bool) -> set[str]:
-    """Packages, by their names in requirements.txt, that an environment's programs and its backend import."""
+    """Packages that an environment's programs and its backend import, by their names in requirements.txt."""
     files = {ROOT / "scripts" / name for name in programs()[environment]} | {ROOT / f"scripts/alexbench/backends/{environment}.py"}
     return {IMPORTED_AS.get(name, name) for path in files if path.is_file() for name in imports(path, everywhere)}
 
@@ -152,7 +152,7 @@ def imported(environment: str, everywhere: bool) -> set[str]:
 def test_environments_hold_what_their_programs_import_and_no_more(path):
     ours = set(wheels(path))
     assert imported(path.stem, everywhere=False) <= ours
-    # Some of it inside functions alone, which another environment's programs call.
+    # Some packages are imported only inside functions, which another environment's programs call.
     assert ours <= imported(path.stem, everywhere=True) | FOR_LIBRARIES.get(path.stem, set())
 
 
@@ -170,7 +170,7 @@ def test_whatever_names_a_version_names_the_same():
     for path, text in documents.items():
         for found in re.findall(r"\bconda (\d[\d.]*\d)", text):
             assert found == doctor.CONDA, f"{path.name} has conda {found}"
-        # "Keras 3.15" is Keras 3.15.0; "TensorFlow 2.21 takes Keras 3.12 or later" is no claim on what is installed.
+        # "Keras 3.15" means Keras 3.15.0; "TensorFlow 2.21 takes Keras 3.12 or later" says nothing about what is installed.
         for name, found, later in re.findall(r"\b([A-Za-z][\w-]+)(?:==| )(\d+(?:\.\d+)*)\b( or later)?", text):
             pinned = REQUIREMENTS.get(SAME.get(name.lower(), name.lower()))
             if pinned and not later:

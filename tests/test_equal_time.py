@@ -1,4 +1,4 @@
-"""A network trained for as long as another took: how long that is, on what, and what the comparison says."""
+"""A network trained for as long as another took: for how long, on what hardware, and what the comparison says."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_as_many_epochs_as_come_closest():
 
     assert epochs(3, 30, None) == epochs(0, 0, 100.0) == 15
     assert epochs(1, 10, 104.0) == 10 and epochs(1, 10, 106.0) == 11
-    # What is left follows how long they really take.
+    # The number of epochs left follows from how long they really take.
     assert epochs(5, 100, 106.0) == 5 and epochs(1, 10, 1.0) == 1
 
 
@@ -30,7 +30,7 @@ def test_a_cell_is_trained_as_long_as_another(digits_file, tmp_path):
     path.write_text(json.dumps(model | {"train_seconds": 30 * model["train_seconds"]}), encoding="utf-8")
     found = run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
     assert found["budget_seconds"] == 30 * model["train_seconds"] and model["budget_seconds"] is None
-    # The first epoch is the slower one; how many there are is the machine's affair, but not that the time is kept.
+    # The first epoch is the slowest. How many epochs there are depends on the machine; that the time is kept does not.
     one = found["train_seconds"] / found["epochs"]
     assert found["epochs"] > 1 and abs(found["train_seconds"] - found["budget_seconds"]) <= one
     assert len(pd.read_csv(tmp_path / "long" / "history.csv")) == found["epochs"]

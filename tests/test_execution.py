@@ -1,4 +1,4 @@
-"""What excludes each other is told before anything runs, and what is in the fast step is what the documentation says."""
+"""Settings that exclude each other are refused before anything runs, and the fast step contains what the documentation says."""
 
 import copy
 import subprocess
@@ -21,7 +21,7 @@ TEXT = {"deterministic": "`execution.deterministic: true`", "per_image": "`execu
 
 
 def told(framework: str, device: str, **asked) -> str:
-    """What is said of an execution; nothing where it is taken."""
+    """The error for an execution; empty if it is accepted."""
     try:
         Execution(**asked).switches(backends.load(framework).switches, device)
     except InputError as error:
@@ -54,7 +54,7 @@ def test_a_compiled_step_with_wrong_gradients_is_refused():
     )
     for step in ("plain+compiled+channels_last", "plain+channels_last+compiled", "fast+compiled"):
         assert told("pytorch", "cpu", step=step) == ""
-    # There it is another compiler; `make gpu-check` looks.
+    # A GPU has another compiler, which `make gpu-check` tests.
     assert told("pytorch", "cuda", step="plain+compiled") == ""
 
 
@@ -161,7 +161,7 @@ def test_the_timing_experiment_tries_on_a_gpu_what_the_fast_step_there_leaves_ou
 
 
 def rows() -> list[str]:
-    """The table of switches of docs/benchmarks.md, from the code: of the frameworks that the study compares."""
+    """The table of switches in docs/benchmarks.md, built from the code, for the frameworks that the study compares."""
     found = []
     for framework in configuration.load()["frameworks"]:
         backend = backends.load(framework)
@@ -188,6 +188,6 @@ def test_the_documentation_says_what_is_in_the_fast_step():
 
 
 def test_nothing_is_said_to_be_measured_on_a_gpu():
-    """Until somebody has: then the report of `make gpu-check` is named in docs/benchmarks.md, and this test goes."""
+    """Until somebody measures it: then docs/benchmarks.md names the report of `make gpu-check`, and this test goes."""
     for framework in FRAMEWORKS:
         assert not any(switch.fast.get("cuda") for switch in backends.load(framework).switches.values())

@@ -31,7 +31,7 @@ def runs(grid_folder):
 
 @pytest.fixture
 def troubled_runs(grid_folder):
-    """One cell lost a run to a collapse, one all its runs to divergence."""
+    """One cell lost a run to a collapse, another lost all its runs to divergence."""
     write_run(
         grid_folder / "runs/tensorflow/alexnet_mod/seed2", framework="tensorflow", framework_title="TensorFlow", seed=2, status="collapsed"
     )
@@ -50,7 +50,7 @@ def troubled_runs(grid_folder):
 
 
 def drawn(output, width: int = 400) -> str:
-    """The SVG's text, once both files are seen to be there and not blank."""
+    """The SVG's text, after checking that both files exist and are not blank."""
     with Image.open(output) as image:
         assert image.width > width and len(image.convert("L").getcolors()) > 10
     return output.with_suffix(".svg").read_text(encoding="utf-8")

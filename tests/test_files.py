@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and how a program ends."""
+"""Files are complete or absent; and how a program ends."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def test_a_mistake_of_the_user_is_told_in_one_line():
 
     with pytest.raises(SystemExit) as ended:
         run_program(main)
-    # Python prints a text that a program exits with, and makes the status 1.
+    # Python prints the text that a program exits with, and makes the status 1.
     assert ended.value.code == "config: unknown variant 'alexnett'; choose from alexnet_mod, alexnet"
 
 
@@ -62,7 +62,7 @@ def test_what_the_machine_refuses_is_told_in_one_line(tmp_path, number):
     with pytest.raises(InputError, match=rf"a\.json cannot be written \({os.strerror(number)}\); mend that"):
         with replacing(tmp_path / "a.json"):
             raise OSError(number, os.strerror(number))
-    # What the block reads is another file, and another sentence.
+    # An error about another file, which the block reads, keeps its own message.
     with pytest.raises(OSError, match=r"Is a directory: 'elsewhere'"):
         with replacing(tmp_path / "a.json"):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), "elsewhere")
@@ -80,12 +80,12 @@ def test_a_link_stays_one_and_a_device_is_written_to_and_never_replaced(tmp_path
     for name in ("link.json", "nowhere.json"):
         write_json(tmp_path / name, {"a": 1})
         assert (tmp_path / name).is_symlink() and '"a": 1' in (tmp_path / name).resolve().read_text(encoding="utf-8")
-    # The device null, of our own: a mistake must not cost the machine its.
+    # A null device of our own: a mistake must not cost the machine its /dev/null.
     device = tmp_path / "null"
     try:
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
-        device = Path("/dev/null")  # then nobody here can replace it
+        device = Path("/dev/null")  # then nobody here can replace it either
     write_json(device, {})
     assert stat.S_ISCHR(device.stat().st_mode)
     pipe = tmp_path / "pipe"
@@ -124,7 +124,7 @@ for line in sys.stdin:
 
 
 def told(tmp_path: Path, asked: list[tuple[str, str]]) -> list[str]:
-    """The line in which a program ends that is one of these statements about `path`, each; all in one process, for its imports."""
+    """For each statement and path: the line in which a program of that one statement ends. All run in one process, to import only once."""
     done = subprocess.run(
         [*AS_ANYBODY, sys.executable, "-c", READ],
         input="".join(f"{statement}\t{path}\n" for statement, path in asked),
@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_read_is_told_with_the_true_cause_by_every_reader(
     lines = told(tmp_path, [(READERS[name], path) for name, path in asked])
     for (name, path), line in zip(asked, lines, strict=True):
         if (name, path) == ("archive", "folder") or (name == "checkpoint" and line == "None"):
-            continue  # an archive may be one, which lacks its files; no checkpoint is none to go on from
+            continue  # a folder may be an archive, if one that lacks its files; without a checkpoint there is none to resume
         also = {"missing": "does not exist", "file/below": "does not exist", "folder": "but a folder"}
         assert path in line and any(words in line for words in (UNREADABLE[path], also.get(path, UNREADABLE[path]))), (name, line)
         assert not any(word in line for word in ("damaged", "delete", "Traceback", "not a whole", "Errno")), (name, line)
@@ -218,7 +218,7 @@ def test_a_run_is_not_thrown_away_since_its_file_may_not_be_read(tmp_path, name)
     (folder / name).chmod(0)
     collect = ("--results", tmp_path, "--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1")
     done = run_script("collect.py", *collect)
-    if name == "history.csv":  # no table is of it
+    if name == "history.csv":  # no table uses it
         assert done.returncode == 0, done.stderr
         (folder / name).chmod(0o644)
         (folder / name).rename(folder / "away")
@@ -242,7 +242,7 @@ def test_a_locale_without_our_dashes_does_not_end_a_program(tmp_path, coding):
 def test_a_reader_that_has_read_enough_ends_a_program_without_a_word(tmp_path):
     command = f"{sys.executable} {ROOT / 'scripts/prepare_data.py'} digits --output {tmp_path / 'a.npz'}; echo $? >&2"
     done = subprocess.run(["bash", "-c", f"({command}) | true"], capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.stderr in ("141\n", "0\n")  # by who was first
+    assert done.stderr in ("141\n", "0\n")  # depends on which process was first
 
 
 def test_a_full_disk_behind_stdout_is_told(tmp_path):

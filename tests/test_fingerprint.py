@@ -1,4 +1,4 @@
-"""Hashes of code, on which what is made again depends."""
+"""Hashes of code, which decide what is made again."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def here() -> dict:
 
 @pytest.mark.parametrize(("locale", "encoding"), [("C", "ANSI_X3.4-1968"), ("en_US", "ISO-8859-1")])
 def test_a_locale_does_not_change_the_hashes_of_code(locale, encoding, tmp_path):
-    """Else a colleague, or cron, would plan every job again."""
+    """Otherwise a colleague, or cron, would plan every job again."""
     surroundings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "scripts")}
     if locale != "C":
         command = ["localedef", "-i", locale, "-f", encoding, str(tmp_path / locale)]

@@ -1,4 +1,4 @@
-"""On a GPU, where there is one: the fast path does the plain one's mathematics, and can be interrupted."""
+"""On a GPU, where there is one: the fast path does the same mathematics as the plain one, and can be interrupted."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def needs_a_gpu(framework) -> None:
 
 
 def on_gpu(framework: str, execution: Execution, **recipe):
-    """A backend on the GPU, with its weights and without data."""
+    """A backend on the GPU, with weights but without data."""
     from alexbench.experiment import weights
     from alexbench.experiment.recipe import Recipe
 
@@ -65,7 +65,7 @@ def test_image_by_image_gives_the_same_losses_on_the_gpu(framework, step, resize
     backend = on_gpu(framework, Execution("per_image", workers, resize, step), dropout=0.0)
     found = losses(backend, digits)
     if (backend.tutorial_resize, backend.describe()["settings"]["resize"]) == ("image", "image"):
-        # PIL rounds each resized pixel to a whole number of 255.
+        # PIL rounds each resized pixel to a whole number from 0 to 255.
         assert found[:5] == pytest.approx(plain[:5], abs=2e-3)
     else:
         assert_same_steps(found, plain)
@@ -76,7 +76,7 @@ def test_image_by_image_gives_the_same_losses_on_the_gpu(framework, step, resize
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("framework", ["tensorflow"])
 def test_tensorflow_needs_no_operation_that_a_gpu_has_not(framework, precision, digits):
-    """What has no kernel there would go to the CPU without a word: not with soft placement off."""
+    """With soft placement off, an operation without a GPU kernel fails; otherwise it would run on the CPU without a word."""
     import tensorflow as tf
 
     tf.config.set_soft_device_placement(False)

@@ -1,4 +1,4 @@
-"""`make gpu-check`, as far as it can be tried without a GPU: its parts go on where they stopped, and its report says what was found."""
+"""`make gpu-check`, as far as it can be tested without a GPU: its parts continue where they stopped, and its report says what was found."""
 
 import json
 import re
@@ -66,14 +66,14 @@ def test_a_part_keeps_within_its_time_and_goes_on_where_it_stopped(tmp_path):
     well = records["checks/pytorch/well"]
     assert (well["says"], well["number"], well["variant"], well["device_name"]) == ("fine", 3, "alexnet", "a GPU")
     assert records["checks/pytorch/wrong"]["says"] == "no libdevice" and "longer than" in records["checks/pytorch/hangs"]["says"]
-    # Another call, after a kill that cut the last line short: what is done is not done again.
+    # Another call, after a kill that cut the last line short: what is done is not repeated.
     with kept.open("a", encoding="utf-8") as file:
         file.write('{"key": "che')
     records = gpu_check.read(kept)
     done = {key: dict(record) for key, record in records.items()}
     assert gpu_check.run_part(options(tmp_path), "checks", items, records, kept, "a GPU") == []
     assert {key: records[key] for key in done} == done and records["checks/pytorch/mute"]["status"] == "ok"
-    # No time: all is left.
+    # No time: everything is left.
     assert gpu_check.run_part(options(tmp_path, "--minutes=0"), "checks", items, {}, kept, "a GPU") == [i.key for i in items]
 
 
@@ -88,7 +88,7 @@ def measured(step: str, seconds: float, precision: str = "fp32", variant: str = 
 def test_the_report_says_what_failed_what_was_skipped_and_what_belongs_to_the_fast_step(tmp_path):
     found = []
     for number in (1, 2):
-        # Alone it would hardly be seen, since every step is waited for: what counts is what it adds to the fast step.
+        # Added to the plain step it hardly shows, since every step is waited for: what counts is its effect on the fast step.
         found += [measured("plain", 1e-4, round=number), measured("plain+cuda_graph", 1e-4, round=number)]
         found += [measured("fast", 8e-5, round=number), measured("fast+cuda_graph", 4e-5, round=number)]
         found += [measured("plain+fused_adam", 9e-5, round=number)]
@@ -159,7 +159,7 @@ def test_where_every_operation_runs_is_seen(framework, step, tmp_path):
 def test_precisions_are_told_apart_by_their_results(tmp_path):
     found = gpu_check.check_precision("pytorch", "cpu", "fp32", "plain")
     assert found["status"] == "ok" and max(found["errors"].values()) < 2e-5
-    # The same results where tf32 was asked for: somebody computed in fp32.
+    # Rounding as in TF32 gives a larger error: where tf32 was asked for, such small errors mean that something computed in fp32.
     import numpy as np
 
     exact = np.random.default_rng(0).standard_normal((64, 64))

@@ -1,4 +1,4 @@
-"""A run that is interrupted, however and wherever, ends as if it had not been: to the bit, with every piece's time counted."""
+"""A run that is interrupted, anywhere and in any way, ends as if it had not been: bit for bit, with the time of every piece counted."""
 
 import json
 import signal
@@ -21,12 +21,12 @@ from alexbench.training.interruption import Interrupted, Stop
 from conftest import NORMALISED, ROOT, TINY
 
 RECIPE = Recipe(epochs=3, batch_size=16)
-# 100 digits: 7 steps an epoch, the last of 4 images.
+# 100 digits: 7 steps per epoch, the last with 4 images.
 STEPS = 7
 
 
 class StopAfter(Stop):
-    """True from the n-th time that the loop looks."""
+    """True from the n-th time that the loop checks it."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class StopAfter(Stop):
 def piece(
     framework, digits, folder, stop=None, identity=None, said=None, variant=TINY, runs_per_gpu=1, **other
 ) -> tuple[loop.Outcome, weights.Weights]:
-    """One process's part of a run, from fresh objects, as far as `stop` lets it; `other` changes the recipe."""
+    """One process's part of a run, from fresh objects, until `stop`; `other` changes the recipe."""
     recipe = replace(RECIPE, **other).resolved("torch", "unit")
     backend = backends.load(framework)(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
     backend.set_weights(weights.initialise(variant, "torch", 1))
@@ -156,7 +156,7 @@ def test_weights_are_no_checkpoint(interrupted, digits):
 
 
 def start(framework: str, data, output) -> subprocess.Popen:
-    """train.py as a user starts it, on 300 digits."""
+    """Start train.py as a user does, on 300 digits."""
     size = ["--train-limit=300", "--test-limit=20", "--epochs=3", "--batch-size=16"]
     options = ["--variant=alexnet_mod", *size, "--device=cpu", "--threads=1"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--framework", framework, *options, "--data", str(data)]
@@ -172,7 +172,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> No
 
 
 def stage(output) -> str:
-    """What the run in `output` says it is at."""
+    """What the run in `output` reports as its progress; empty if nothing."""
     path = output / "progress.json"
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -180,7 +180,7 @@ def stage(output) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_signals_to_a_real_process(framework, digits_file, tmp_path):
-    """SIGTERM in mid-epoch, then kill -9 later on, then to the end; beside a run that nobody disturbed."""
+    """SIGTERM in mid-epoch, kill -9 later on, then run to the end; compared with an undisturbed run."""
     whole, output = tmp_path / "whole", tmp_path / "pieces"
     undisturbed = start(framework, digits_file, whole)
     assert undisturbed.wait() == 0
@@ -219,7 +219,7 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_on_one_cell_train_it_once(digits_file, tmp_path):
-    """A job that outlived its Snakemake is still at work when the next Snakemake's job starts."""
+    """The first process outlived its Snakemake and is still training when the next Snakemake starts the job again."""
     first = start("pytorch", digits_file, tmp_path / "run")
     wait_for(lambda: "training" in stage(tmp_path / "run"), first)
     second = start("pytorch", digits_file, tmp_path / "run")

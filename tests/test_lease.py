@@ -1,4 +1,4 @@
-"""Trainings on one machine take a GPU each, whoever starts them, and give it back however they end. A stand-in tells of the GPUs."""
+"""Trainings on one machine take one GPU each, whoever starts them, and release it however they end. A stand-in reports the GPUs."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from test_train import run_cell
 A, B = (f"GPU-{letter * 8}-0000" for letter in "ab")
 MIG = [f"MIG-{digit * 8}-0000" for digit in "123"]
 
-# In the place of pynvml: GPUS is JSON, a list of [UUID, null or its parts' UUIDs]. Says what was imported before GPUs were looked for.
+# Replaces pynvml. GPUS is JSON: a list of [UUID, null or the UUIDs of its parts]. Prints what was imported before the GPUs are counted.
 STAND_IN = """
 import json, os, sys
 
@@ -81,7 +81,7 @@ with lease.one_gpu(sys.argv[1], lambda line: print(line, flush=True), int(sys.ar
 
 
 class Holder:
-    """A process that asks for a GPU and keeps it, as another user where one is given. Its output is read line by line."""
+    """A process that asks for a GPU and keeps it, as another user if one is given. Its output is read line by line."""
 
     def __init__(self, environment: dict[str, str], device: str = "auto", user: int | None = None, runs_per_gpu: int = 1) -> None:
         command = [sys.executable, "-c", HOLDER, device, str(runs_per_gpu), *([] if user is None else [str(user)])]
@@ -98,7 +98,7 @@ class Holder:
 
 @pytest.fixture
 def machine(tmp_path) -> Callable[..., dict[str, str]]:
-    """The environment of a process on a machine of its own, with these GPUs, and CUDA_VISIBLE_DEVICES where it is said."""
+    """Environment of a process on its own machine with these GPUs, and with CUDA_VISIBLE_DEVICES if one is given."""
     (tmp_path / "pynvml.py").write_text(STAND_IN, encoding="utf-8")
 
     def with_gpus(*gpus: str | tuple[str, list[str]], visible: str | None = None, locks: Path = tmp_path / "locks") -> dict[str, str]:
@@ -113,7 +113,7 @@ def machine(tmp_path) -> Callable[..., dict[str, str]]:
 
 @pytest.fixture
 def hold() -> Iterator[Callable[..., Holder]]:
-    """Start a Holder; all are ended with the test."""
+    """Start a Holder; all of them are ended with the test."""
     started = []
 
     def start(*arguments: object, **more: int) -> Holder:
@@ -136,7 +136,7 @@ def test_each_process_has_a_gpu_of_its_own_and_the_last_one_waits(machine, hold)
     assert third.says().startswith(f"other processes hold every GPU that this one may use ({A}, {B}); waiting for one.")
     second.end(signal.SIGKILL)
     assert third.says() == f"has {B} {B}"
-    # What does not ask for a GPU waits for none.
+    # A process that asks for no GPU does not wait for one.
     assert hold(two, "cpu").says() == "has None None"
 
 
@@ -152,7 +152,7 @@ def test_as_many_as_they_say_share_a_gpu(machine, hold):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1, 2), (2, 1), (2, 3), (3, 2)])
 def test_a_gpu_is_not_shared_with_who_said_another_number(machine, hold, ours, theirs):
-    """Nor with who said none: either has seconds of its own kind."""
+    """Nor with one that gave no number, which means 1: only processes with the same number share a GPU."""
     two = machine(A, B)
     first = hold(two, runs_per_gpu=ours)
     assert first.says() == f"has {A} {A}"
@@ -209,7 +209,7 @@ def test_where_cuda_sees_no_gpu_there_is_none_to_hold(sees, gpus, visible):
 
 @pytest.fixture
 def sees(machine, monkeypatch) -> Callable[..., list[str]]:
-    """What `visible_gpus` gives on a machine with these GPUs, in this process."""
+    """What `visible_gpus` returns in this process, on a machine with these GPUs."""
 
     def of_machine(*gpus: str | tuple[str, list[str]], visible: str | None) -> list[str]:
         environment = machine(*gpus, visible=visible)
@@ -229,13 +229,13 @@ def test_a_part_of_a_gpu_is_held_as_a_whole_one_is(machine, hold):
     divided = machine((A, MIG[:2]), visible=f"{MIG[0]},MIG-{A}/1/0")
     assert [hold(divided).says() for _ in range(2)] == [f"has {name} {name}" for name in (MIG[0], f"MIG-{A}/1/0")]
     assert hold(divided).says().startswith("other processes hold every GPU")
-    # A process without a GPU holds nothing, and leaves the variable as it is.
+    # A process without a GPU holds nothing and leaves the variable as it is.
     assert hold(machine(visible="0")).says() == "has None 0"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be other users")
 def test_two_users_share_the_machine(machine, hold):
-    """Each with TMPDIR and umask of its own, in whatever order they come."""
+    """Each with their own TMPDIR and umask, in whatever order they come."""
     place = Path(tempfile.mkdtemp())
     try:
         place.chmod(0o755)
@@ -257,12 +257,12 @@ def test_two_users_share_the_machine(machine, hold):
 def test_a_link_in_the_place_of_a_lock_file_is_not_followed(machine, hold, tmp_path):
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / A).symlink_to(tmp_path / "elsewhere")
-    assert "see to it that no other training uses the same one" in hold(machine(A)).says()
+    assert "make sure that no other training uses the same one" in hold(machine(A)).says()
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_lock_file_that_was_deleted_is_not_taken_for_the_one_that_others_see(tmp_path, monkeypatch):
-    """As programs that clean up /tmp do."""
+    """Programs that clean up /tmp delete such files."""
     path, open_file = tmp_path / A, lease._opened
 
     def deleted_once(opened: Path) -> int:
@@ -302,12 +302,12 @@ def test_every_program_that_uses_a_gpu_waits_for_one(machine, hold, digits_file,
         process.wait()
         process.stderr.close()
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
-    # This machine's framework sees no GPU, and lets it go.
+    # This machine's framework sees no GPU, so the lease is released.
     assert (metrics["device"], metrics["gpu_uuid"]) == ("cpu", None)
 
 
 def test_a_process_that_was_started_by_the_holder_shares_its_gpu(machine):
-    """As the arms of the timing experiment do. The lock then lasts until the last of them has ended."""
+    """The timing experiment starts its arms this way. The lock then lasts until the last of them has ended."""
     child = "import os; from alexbench.training import lease\nwith lease.one_gpu('cuda', print) as held: print('child has', held.gpu)"
     parent = (
         "import subprocess, sys; from alexbench.training import lease\n"
@@ -325,7 +325,7 @@ def test_a_process_that_was_started_by_the_holder_shares_its_gpu(machine):
 
 
 def test_a_training_says_which_gpu_it_had_and_does_not_count_the_wait(digits_file, tmp_path, monkeypatch):
-    """There is no GPU where this runs: the framework says that it has one, and computes on the CPU."""
+    """There is no GPU here: the framework is made to report one, and computes on the CPU."""
     from alexbench.backends import pytorch
 
     take = lease._take
@@ -341,5 +341,5 @@ def test_a_training_says_which_gpu_it_had_and_does_not_count_the_wait(digits_fil
     monkeypatch.setattr(pytorch.Backend, "describe", lambda self: about)
     metrics = run_cell(digits_file, tmp_path / "run", "--device=auto")
     assert metrics["gpu_uuid"] == A and metrics["setup_seconds"] < 0
-    # It stays the framework's, and another process may have it.
+    # The framework keeps using this GPU, but another process may take it.
     assert os.environ["CUDA_VISIBLE_DEVICES"] == A and lease.INHERITED not in os.environ

@@ -1,4 +1,4 @@
-"""`make`, as it is typed: CONFIG wherever it lies and whatever it is called."""
+"""`make` as a user types it: CONFIG may lie anywhere and have any name."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def equip(folder: Path) -> None:
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run make in `folder`, whose parent is the user's home."""
-    # Not what a `make test` that runs this was told.
+    # Without the variables of a `make test` that runs this.
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "CONFIG", "CORES", "PROFILE")}
     command = ["make", "-o", ".venv/installed", *arguments]
     environment["HOME"] = str(folder.parent)
@@ -39,7 +39,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def named(folder: Path, name: str, config: dict) -> str:
-    """Write `config` under a name as a user gives it; returns CONFIG=..."""
+    """Write `config` under a name that a user might give; returns CONFIG=..."""
     name = name.replace("/absolute", str(folder.parent))
     path = folder / name.replace("~", str(folder.parent))
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -58,7 +58,7 @@ def test_a_configuration_that_is_not_to_be_had_ends_a_target_in_one_line(project
     for config, says in (("no such.yaml", "no such.yaml cannot be read (No such file or directory)"), ("invalid.yaml", "config: seeds: ")):
         done = make(project, target, f"CONFIG={config}")
         assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stdout + done.stderr
-        # Make's own line, and where there are more targets than one, no other.
+        # Our line and make's own, and no further one even with several targets.
         assert len(done.stderr.splitlines()) == 2, done.stderr
     assert not (project / "results").exists()
 
@@ -85,7 +85,7 @@ def test_the_demo_trains_two_at_a_time_and_ends_with_its_table_and_the_file_to_o
     assert demo["threads"] == 1
     told = make(project, "-n", "demo").stdout
     assert "--resources gpu=2" in told
-    # The last two commands, on what a demo leaves.
+    # Run the last two commands on what a demo leaves.
     results = project / demo["results"]
     results.mkdir(parents=True)
     (results / "table.md").write_text("the table\n", encoding="utf-8")

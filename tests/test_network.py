@@ -1,4 +1,4 @@
-"""A run's weights and curves are of use afterwards: in either framework, by hand, on a person's own pictures, in TensorBoard."""
+"""A run's weights and curves can be used afterwards: in either framework, by hand, on a person's own pictures, in TensorBoard."""
 
 import csv
 import re
@@ -32,7 +32,7 @@ def run(digits_file, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two digits as pictures of another shape and mode, and two files that are none."""
+    """Two digits as pictures of another shape and mode, and two files that are not pictures."""
     folder = tmp_path_factory.mktemp("pictures")
     images = datasets.digits().test_images
     Image.fromarray(images[0]).resize((96, 64)).save(folder / "wide.jpg")
@@ -66,7 +66,7 @@ def test_what_is_no_model_is_refused(run, tmp_path):
 
 
 def test_pictures_are_answered_and_bad_files_named(run, pictures, capsys, monkeypatch):
-    # WeasyPrint, where another test has imported it, lets Pillow read what is cut short.
+    # If another test has imported WeasyPrint, Pillow accepts files that are cut short.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
     paths = [str(pictures / name) for name in ("wide.jpg", "text.jpg", "clear.png", "half.png", "missing.png")]
     model = f"--model={run / 'model.safetensors'}"
@@ -101,7 +101,7 @@ def test_the_cards_snippet_works(run, pictures, framework, monkeypatch, capsys, 
     assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(ROOT)
     snippet = snippet.replace('framework="pytorch"', f'framework="{framework}"')
-    # What predict.py cuts, flattens, scales or turns, the snippet does too.
+    # The snippet cuts, flattens, scales and turns pictures as predict.py does.
     turned, deep = Image.Exif(), np.arange(64 * 96, dtype=np.uint16).reshape(64, 96) * 10
     turned[0x0112] = 6
     Image.open(pictures / "wide.jpg").save(tmp_path / "turned.jpg", exif=turned)
@@ -112,7 +112,7 @@ def test_the_cards_snippet_works(run, pictures, framework, monkeypatch, capsys, 
     for picture in (pictures / "wide.jpg", tmp_path / "turned.jpg", tmp_path / "deep.png", tmp_path / "alpha.png"):
         names = {}
         exec(snippet.replace("picture.jpg", str(picture)), names)
-        # The short training's answers hardly depend on what it sees.
+        # Compare the images as well: after so short a training the answers hardly depend on them.
         assert np.array_equal(np.asarray(names["image"]), predict.read(picture, 32))
         name, probability = capsys.readouterr().out.split()
         assert predict.main([str(picture), f"--model={model}", f"--framework={framework}", "--csv"]) == 0

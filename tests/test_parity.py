@@ -1,4 +1,4 @@
-"""The same network in every framework: each in a process of its own, files between them, and a float64 reference beside both."""
+"""The same network in every framework: each in its own process, with files between them, and compared with a float64 reference."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ from conftest import ROOT, TINY
 
 
 def measure(framework: str, variant: str, data, output, *more: str) -> None:
-    """measure_parity.py as Snakemake calls it."""
+    """Run measure_parity.py as Snakemake does."""
     options = ["--variant", variant, "--data", str(data), "--output", str(output), "--device=cpu", "--threads=1"]
     command = [sys.executable, str(ROOT / "scripts" / "measure_parity.py"), "--framework", framework, *options, *more]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
@@ -26,7 +26,7 @@ def measure(framework: str, variant: str, data, output, *more: str) -> None:
 
 @pytest.fixture(scope="module")
 def shown(digits_file, tmp_path_factory):
-    """What the frameworks compute of the small AlexNet, from digits."""
+    """What the frameworks compute for the small AlexNet on digits."""
     folder = tmp_path_factory.mktemp("parity")
     for framework in FRAMEWORKS:
         measure(framework, "alexnet_mod", digits_file, folder / f"{framework}.npz", "--batch-size=16")
@@ -46,7 +46,7 @@ def test_the_frameworks_compute_the_same_network(shown, capsys):
         assert said.count(", ".join(pair)) == len(compare_parity.TOLERANCES) + len(compare_parity.LOSSES)
     assert said.count("float64 NumPy") == len(FRAMEWORKS) * 4
     assert (shown / "parity.md").read_text(encoding="utf-8").startswith("# AlexNet mod. (32): do the frameworks compute the same?")
-    # The same start and twenty steps: had they learned nothing, agreement would mean little.
+    # Both start alike: if twenty steps had taught them nothing, agreement would mean little.
     losses = compare_parity.read(shown / "pytorch.npz")["step_losses"]
     assert len(losses) == 20 and losses[-5:].mean() < losses[:5].mean()
 
@@ -56,10 +56,10 @@ def test_the_frameworks_compute_the_same_network(shown, capsys):
     ("name", "change", "says"),
     [
         ("logits", lambda x: x + 1e-4, "parity: logits of pytorch and tensorflow differ by 0.0001, allowed are 1e-05"),
-        # What forgetting the order of the flattened axes does.
+        # The effect of forgetting the order of the flattened axes.
         ("gradient.dense1.weight", lambda x: x.reshape(-1, 256, 2, 2).transpose(0, 2, 3, 1).reshape(x.shape), "parity: gradients of"),
         ("batches_sha256", lambda x: np.array("another"), "parity: batches of pytorch and tensorflow"),
-        # A framework that does otherwise does so in its twin as well.
+        # A framework that computes otherwise does so in its twin as well.
         ("_losses", lambda x: x + 0.01, "parity: losses of 5 steps of"),
         ("inputs", lambda x: x + 1e-3, "parity: inputs of"),
     ],
@@ -104,7 +104,7 @@ def test_weights_travel_from_one_framework_to_the_other_and_back_to_the_bit(digi
 
 
 def test_the_reference_has_the_gradient_of_its_loss():
-    """By central differences: the reference itself is nobody's copy."""
+    """By central differences, because the reference itself is not copied from anywhere."""
     random = np.random.default_rng(1)
     start = {name: random.standard_normal(shape) * 0.3 for name, shape in layers.weight_shapes(TINY).items()}
     x, labels = random.standard_normal((3, 3, 16, 16)), np.array([1, 4, 9])
@@ -125,6 +125,6 @@ def test_the_reference_resizes_as_pil_does_but_for_its_rounding(digits):
     image = digits.train_images[0]
     theirs = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BILINEAR), np.float64)
     ours = reference.resize(np.float64(image).transpose(2, 0, 1), 224).transpose(1, 2, 0)
-    # It rounds twice, once an axis.
+    # PIL rounds twice, once per axis.
     assert np.abs(ours - theirs).max() <= 1.0
     assert np.abs(ours[3::7, 3::7] - image).max() < 1e-9, "the middle of an enlarged pixel keeps its value"

@@ -1,4 +1,4 @@
-"""A person's own pictures: decided by their mode, one after another, whatever else lies among them; and model files that lie."""
+"""A person's own pictures: read according to their mode, one after another, whatever else is among them; and model files that lie."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ BLUE = np.array([0, 0, 255])
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A network that nobody trained, as train.py writes them."""
+    """An untrained network, in a file as train.py writes it."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     variant = variants.get("alexnet_mod")
     third = np.full(3, 1 / 3, np.float32)
@@ -51,12 +51,12 @@ def good(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def whole_files_only(monkeypatch):
-    # WeasyPrint, where another test has imported it, lets Pillow read what is cut short.
+    # If another test has imported WeasyPrint, Pillow accepts files that are cut short.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 def png(pixels: np.ndarray, transparent: tuple[int, ...] = ()) -> bytes:
-    """A PNG of 16 bits a channel, of grey, grey with alpha, colours, or colours with alpha."""
+    """A PNG with 16 bits per channel: grey, grey with alpha, colour, or colour with alpha."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -70,7 +70,7 @@ def png(pixels: np.ndarray, transparent: tuple[int, ...] = ()) -> bytes:
 
 
 def tiff(pixels: bytes, bits: int, interpretation: int = 1, channels: int = 1, order: str = "<", numbers: int = 1) -> bytes:
-    """A TIFF of 64x64 pixels. `numbers`: unsigned 1, signed 2."""
+    """A TIFF of 64x64 pixels. `numbers`: 1 unsigned, 2 signed."""
     short = {256: 64, 257: 64, 258: bits, 259: 1, 262: interpretation, 277: channels, 278: 64, 339: numbers}
     at = 8 + 2 + 12 * (len(short) + 2) + 4
     tags = [struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in short.items()]
@@ -175,7 +175,7 @@ def test_the_ground_is_white_unless_said_otherwise(tmp_path, good, model, capsys
 def test_other_modes_are_converted(tmp_path, mode):
     PLAIN.convert(mode).save(tmp_path / "a.tif")
     expected = np.asarray(PLAIN if mode in ("CMYK", "LAB", "YCbCr") else PLAIN.convert(mode).convert("RGB")).astype(int)
-    # LAB has not all of these colours.
+    # LAB does not have all of these colours.
     assert np.abs(pictures.read(tmp_path / "a.tif", 64) - expected).mean() < 4
 
 
@@ -192,13 +192,13 @@ def test_of_an_animation_the_first_picture_is_read_and_a_photograph_is_turned_up
 
 
 def odd_exif() -> bytes:
-    """An orientation that is to be followed, and a text as resolution."""
+    """An orientation that must be followed, and text as the resolution."""
     tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 2, 5, 38)
     return b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4) + b"text\0"
 
 
 HUGE = png(np.zeros((1, 1), np.uint16)).replace(struct.pack(">II", 1, 1), struct.pack(">II", 60_000, 60_000))
-# Each as its name says, with what is said of it.
+# Each file is what its name says; the text is the message about it.
 ODD = {
     "exif.jpg": (saved(PLAIN, "JPEG", exif=odd_exif()), "no picture that can be read"),
     "cut.avif": (saved(PLAIN, "AVIF")[:-200], "no picture that can be read"),
@@ -271,7 +271,7 @@ def test_pictures_of_any_size_are_answered(tmp_path):
 
 
 def run(model: Path, *arguments: str | bytes, shell: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """predict.py as a person runs it; `shell`: with this behind it."""
+    """Run predict.py as a user does; `shell` is appended to the command line."""
     command = [sys.executable, ROOT / "scripts/predict.py", *arguments, "--model", model]
     if shell:
         command = ["bash", "-o", "pipefail", "-c", f'"$@" {shell}', "bash", *command]
@@ -299,11 +299,11 @@ def test_a_pipe_that_closes_ends_it_quietly(good, model):
 
 
 def test_each_picture_is_answered_when_it_is_read(good, model):
-    """The second one comes through a pipe, which is filled when the first one's answer is there."""
+    """The second picture comes through a pipe, which is filled only when the first one has been answered."""
     reader, writer = os.pipe()
     command = [sys.executable, ROOT / "scripts/predict.py", good, f"/dev/fd/{reader}", "--model", model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[reader]) as process:
-        # Rather than wait for ever for an answer that comes after the last picture.
+        # Instead of waiting for ever if answers come only after the last picture.
         late = threading.Timer(60, process.kill)
         late.start()
         try:
@@ -344,7 +344,7 @@ def test_tables_have_unix_line_ends(good, model, capsys):
     assert "\r" not in said and [row["image"] for row in csv.DictReader(said.splitlines())] == [str(good)]
 
 
-# A framework that is not there.
+# Makes modules look as if they were not installed.
 def without(tmp_path: Path, *modules: str) -> dict[str, str]:
     for module in modules:
         (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{module}'\")\n", encoding="utf-8")
@@ -355,7 +355,7 @@ def test_without_the_framework_that_trained_it_another_one_answers_or_is_named(t
     without_torch = without(tmp_path, "torch")
     done = run(model, good, **without_torch)
     assert done.returncode == 0 and done.stdout.startswith(os.fsencode(good))
-    # TensorFlow has nothing else to say.
+    # TensorFlow must print nothing else.
     assert done.stderr.decode() == f"{model} was trained in pytorch, which is not installed here; using --framework tensorflow\n"
     done = run(model, good, "--framework=pytorch", **without_torch)
     assert done.returncode == 1 and done.stderr.decode() == (
@@ -403,7 +403,7 @@ def test_a_model_file_that_lies_is_refused_by_file_field_and_value(tmp_path):
     path = tmp_path / "model.safetensors"
     for field, values in LIES.items():
         for value in values:
-            # Before any tensor is looked at: there is none.
+            # The field is checked before any tensor: this file has none.
             save_file({}, path, metadata(**{field: value}))
             assert repr(value)[:20] in one_line(path, field)
         told = metadata()

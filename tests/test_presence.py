@@ -1,4 +1,4 @@
-"""Whoever is alone in a folder clears what a killed process left there; whoever is not, is told of the others."""
+"""A process that is alone in a folder clears what a killed one left there; one that is not is told about the others."""
 
 import errno
 import fcntl
@@ -14,7 +14,7 @@ import pytest
 from alexbench.workflow import presence
 from conftest import ROOT
 
-# Joins, says who else is there, and stays until its input ends, with a child of its own that may outlive it.
+# Joins, says who else is there, and stays until its input ends; it has a child that may outlive it.
 MEMBER = """\
 import subprocess, sys
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_while_one_is_at_work_another_clears_nothing_and_is_told_of_it(tmp_path)
     lock = left_behind(tmp_path)
     second = Member(tmp_path)
     assert second.others == f"process {first.pid} on {socket.gethostname()}"
-    # Not even once the one that came first, and found nobody, has left.
+    # Not even after the first one, which found nobody, has left.
     first.leave()
     third = Member(tmp_path)
     assert third.others == f"process {second.pid} on {socket.gethostname()}" and lock.exists()

@@ -1,4 +1,4 @@
-"""What made the results is recorded: the machine, its GPU, and what the runs say of theirs."""
+"""What made the results is recorded: the machine, its GPU, and what the runs report about theirs."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_the_gpu_is_watched():
 
 
 class Driver:
-    """Stands in for NVML on a machine without one: a GPU of 100 W that has used 5 J between any two questions."""
+    """Stand-in for NVML on a machine without it: a 100 W GPU that uses 5 J between any two queries."""
 
     def __init__(self) -> None:
         self.asked = []
@@ -122,7 +122,7 @@ def test_the_environment_names_this_machine_and_what_the_runs_were_made_with(gri
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
-    """git calls that "dubious ownership", unless a user says otherwise. Where it cannot tell the commit, the log says why."""
+    """git refuses it as "dubious ownership" unless the user allows it. If the commit cannot be found, the log says why."""
     code = tmp_path / "checkout" / "scripts"
     code.mkdir(parents=True)
     shutil.copy(machine.__file__, code)

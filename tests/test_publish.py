@@ -1,4 +1,4 @@
-"""What a repository shows of its runs is what these runs say: anyone can compute it again."""
+"""What a repository shows about its runs is what those runs say: anyone can compute it again."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ README = "before\n<!-- published: study -->\nold\n<!-- end -->\nbetween\n<!-- pu
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with kept runs of two campaigns, and a README to be filled."""
+    """A folder with kept runs of two campaigns, and a README to fill in."""
     monkeypatch.chdir(tmp_path)
     datasets.save(IMAGES, tmp_path / "cifar10.npz")
     for name, step in (("mod", 0.01), ("mod_fp32", 0.02)):

@@ -1,4 +1,4 @@
-"""Tables say what the runs' files say, with what went wrong counted and what is missing named."""
+"""Tables say what the runs' files say; failures are counted and missing runs named."""
 
 import re
 
@@ -34,7 +34,7 @@ def test_a_cell_is_mean_spread_and_n_beside_the_study(grid_folder):
 
 def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
-    # Student's t of one degree of freedom is 12.706.
+    # Student's t for one degree of freedom is 12.706.
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx((0.63 - 12.706 * 0.01, 0.63 + 12.706 * 0.01), abs=1e-5)
     assert row.accuracy_interval == "t" and row.accuracy_minus_study == pytest.approx(-0.007) and row.accuracy_study_within
     write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.99, train_seconds=1.0)
@@ -45,14 +45,14 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     assert not row.accuracy_study_within and not row.train_seconds_study_within
     markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
-    # Of 2 epochs, where the study had 15.
+    # These runs have 2 epochs, the study's 15.
     assert "which is no test of it: this is not its experiment whole" in markdown
 
 
 def test_the_studys_single_run_is_held_against_a_further_run_of_ours(grid_folder):
     for seed, accuracy in ((1, 0.6201), (2, 0.6199)):
         write_run(run_folder(grid_folder, seed=seed), seed=seed, accuracy=accuracy)
-    # 12.706 standard errors, 0.0013, of the mean; of a further run sqrt(3) times as much.
+    # The mean's interval is 12.706 standard errors, 0.0013, to each side; that of a further run sqrt(3) times as much.
     for theirs, within in ((0.6221, True), (0.6224, False)):
         study = results.read_study(ROOT / "config" / "study.csv")
         study.loc[(study.framework == "pytorch") & (study.variant == "alexnet_mod"), "accuracy"] = theirs
@@ -138,7 +138,7 @@ def test_one_run_has_no_spread(grid_folder):
     assert collect.main(["--results", str(grid_folder), *GRID[:-1]]) == 0
     table = pd.read_csv(grid_folder / "table.csv")
     assert table.n.tolist() == [1] * 4 and table.accuracy_sd.isna().all()
-    # Wilson's, of 62 right images of 100; a single time or loss has no interval.
+    # Wilson's interval, for 62 right images of 100; a single time or loss has none.
     assert table.accuracy_interval.tolist() == ["Wilson"] * 4
     assert table[["accuracy_low", "accuracy_high"]].iloc[0].tolist() == pytest.approx(stats.wilson(62, 100)[1:])
     assert table.train_seconds_low.isna().all() and table.loss_high.isna().all()
@@ -198,7 +198,7 @@ def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
     ("ours", "theirs", "says"),
     [
         ("torch", "keras", "own defaults: PyTorch with the start of torch and the Adam of torch, TensorFlow with the start of keras"),
-        ("he", "he", "Every framework started as he does, with the Adam of he: frameworks alone."),
+        ("he", "he", "Every framework started as he does, with he's Adam: this compares only the frameworks."),
     ],
 )
 def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):

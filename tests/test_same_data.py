@@ -1,4 +1,4 @@
-"""Runs are drawn, compared and told with the file of the data that they saw, and with no other."""
+"""Runs are drawn, compared and described only together with the data file that they used."""
 
 from dataclasses import replace
 
@@ -23,13 +23,13 @@ CELL = ["--framework", "pytorch", "--variant", "alexnet_mod"]
 
 
 def made(name: str, folder, data) -> int:
-    """Run a program on a folder's runs and a file of data, into the folder's made/."""
+    """Run a program on a folder's runs and a data file, writing into the folder's made/."""
     runs = ["--results", str(folder)] if name == "study" else ["--runs", f"{folder}/runs.csv"]
     cell = CELL if name in ("classes", "mistakes") else []
     return PROGRAMS[name].main([*runs, *cell, "--data", str(data), "--output", f"{folder}/made/{name}.png"])
 
 
-# The labels are the same: nothing but the hash tells these from the data of the runs.
+# The labels are the same: only the hash tells these data from those of the runs.
 OTHERS = {
     "training image": replace(IMAGES, name="mine", train_images=255 - IMAGES.train_images, classes=tuple("abcdefghij")),
     "test image": replace(IMAGES, name="mine", test_images=255 - IMAGES.test_images, classes=tuple("abcdefghij")),
@@ -42,7 +42,7 @@ def saved(dataset: datasets.Dataset, path):
 
 
 def collected(folder, **changes):
-    """Runs of both frameworks, and the tables of them that the page is written from."""
+    """Write runs of both frameworks, and the tables of them that the page is written from."""
     changes = {"train_limit": None, "test_limit": None} | changes
     changes["recipe"] = {"epochs": 2, "initialisation": "torch", "adam_epsilon": "torch"}
     for framework in ("pytorch", "tensorflow"):
@@ -75,9 +75,9 @@ def test_runs_of_a_part_of_the_data_are_of_that_part_of_the_file(tmp_path, image
     ):
         with pytest.raises(InputError, match=rf"seed1 are not of the test images in .*images\.npz(.|\n)*{says}"):
             results.data_of(runs.assign(**limits), images_file)
-    # The part alone, as a file of its own, has other images to be limited, and yet they are these.
+    # A file with only that part is accepted too: the limits do not fit it, but the images are the same.
     assert len(results.data_of(runs, saved(part, tmp_path / "part.npz")).test_labels) == 20
-    # Of metrics that know of no limits, all images are meant.
+    # Metrics without limits mean all images.
     old = runs.drop(columns=["train_limit", "test_limit"])
     assert results.data_of(old, tmp_path / "part.npz").train_labels.size == 40
     with pytest.raises(InputError, match=r"data_sha256"):

@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, tests give what tables of them give, and nothing is called better without reason."""
+"""Intervals hold the truth as often as they claim, tests agree with published tables, and nothing is called better without reason."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def test_the_mean_of_runs_has_students_interval():
     values = [0.61, 0.63, 0.64]
     found = stats.mean_interval(values)
     assert found.value == pytest.approx(0.62667, abs=1e-5)
-    # t of 2 degrees of freedom is 4.3027; the standard deviation is 0.0152753.
+    # Student's t for 2 degrees of freedom is 4.3027; the standard deviation is 0.0152753.
     assert found.high - found.value == pytest.approx(4.3027 * 0.0152753 / 3**0.5, rel=1e-4)
     assert found.value - found.low == pytest.approx(found.high - found.value)
 
@@ -25,7 +25,7 @@ def test_one_run_or_no_spread_gives_no_interval(values):
 
 
 def test_wilsons_interval_of_one_run():
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263, and none of 20.
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263, and 0 of 20.
     assert stats.wilson(81, 263) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
     assert stats.wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
 
@@ -40,8 +40,8 @@ def test_intervals_of_a_difference_hold_the_truth_as_often_as_they_say(n, paired
         common = random.normal(0, 0.02, n) if paired else 0
         a, b = 0.63 + common + random.normal(0, 0.01, n), 0.60 + common + random.normal(0, 0.01, n)
         held.append(stats.difference_interval(a, b, paired).contains(0.03))
-    # 95 % of 400 is 380 with a standard deviation of 4.4; who takes neither covariance nor small n into account is far below.
-    # Unpaired, Welch's degrees of freedom are on the safe side where both have few runs.
+    # 95 % of 400 is 380, with a standard deviation of 4.4; ignoring the covariance or the small n gives far less.
+    # Unpaired, Welch's degrees of freedom are on the safe side if both have few runs.
     assert np.mean(held) > 0.95 - 0.035
     if paired:
         assert np.mean(held) < 0.95 + 0.035
@@ -52,7 +52,7 @@ def test_intervals_of_a_difference_hold_the_truth_as_often_as_they_say(n, paired
     [
         (2, 2, True, np.mean, 0.95),
         (3, 3, True, np.median, 0.98),
-        # By the smaller n's degrees of freedom 0.994, 0.987 and 1.
+        # With the smaller n's degrees of freedom: 0.994, 0.987 and 1.
         (2, 2, False, np.mean, 0.98),
         (3, 3, False, np.mean, 0.96),
         (2, 10, False, np.mean, 0.90),
@@ -64,7 +64,7 @@ def test_the_docstring_says_how_often_a_difference_is_held(n, others, paired, st
     pairs = zip(random.normal(0.63, 0.01, (1000, n)), random.normal(0.60, 0.01, (1000, others)), strict=True)
     held = np.mean([stats.difference_interval(a, b, paired, statistic).contains(0.03) for a, b in pairs])
     assert f"{100 * share:.0f} %" in stats.difference_interval.__doc__
-    # Two standard deviations of the share of 1,000, and what rounding and resampling add.
+    # Two standard deviations of the share of 1,000, plus what rounding and resampling add.
     assert abs(held - share) < 2 * np.sqrt(share * (1 - share) / 1000) + 0.005
 
 
@@ -82,7 +82,7 @@ def test_unpaired_means_have_welchs_interval():
     a, b = [0.60, 0.64, 0.68, 0.61], [0.50, 0.52]
     expected = scipy_stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     found = stats.difference_interval(a, b)
-    # But for the resampling's own noise.
+    # Apart from the noise of resampling.
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.1)
 
 
@@ -94,7 +94,7 @@ def test_a_further_run_lies_in_the_prediction_interval_as_often_as_it_says(n, ou
         np.mean([interval(values).contains(value) for values, value in zip(runs, further, strict=True)])
         for interval in (stats.prediction_interval, stats.mean_interval)
     )
-    # The standard deviation of the first share is 0.005, of the second at most 0.011.
+    # The standard deviation of the first share is 0.005, that of the second at most 0.011.
     assert abs(held - 0.95) < 0.015 and abs(1 - of_the_mean - outside) < 0.025
     assert f"{100 * outside:.0f} %" in stats.prediction_interval.__doc__
 
@@ -111,7 +111,7 @@ def test_pairing_takes_out_what_runs_of_a_seed_have_in_common():
     together, apart = stats.difference_interval(a, b, paired=True), stats.difference_interval(a, b)
     assert together.value == pytest.approx(0.01) == apart.value
     assert together.excludes(0) and apart.contains(0)
-    # Of paired means it is Student's, but for the resampling's own noise.
+    # For paired means it is Student's interval, apart from the noise of resampling.
     expected = scipy_stats.ttest_rel(a, b).confidence_interval(0.95)
     assert (together.low, together.high) == pytest.approx((expected.low, expected.high), rel=0.05)
 
@@ -160,12 +160,12 @@ def test_mcnemar_counts_the_images_that_one_alone_has_right():
 
 
 def sure(confidence: float, label: int, classes: int = 4) -> list[float]:
-    """Logits of an image that is taken for `label` with that probability."""
+    """Logits of an image that is assigned to `label` with that probability."""
     return [np.log(confidence if place == label else (1 - confidence) / (classes - 1)) for place in range(classes)]
 
 
 def test_calibration_is_the_distance_of_confidence_from_accuracy():
-    # Ten images at 0.9 of which 6 are right, ten at 0.5 of which 5 are.
+    # Ten images at 0.9, of which 6 are right; ten at 0.5, of which 5 are.
     logits = np.array([sure(0.9, 0)] * 10 + [sure(0.5, 0)] * 10)
     labels = np.array([0] * 6 + [1] * 4 + [0] * 5 + [2] * 5)
     assert stats.expected_calibration_error(logits, labels) == pytest.approx((10 * 0.3 + 10 * 0) / 20)

@@ -1,4 +1,4 @@
-"""`make status` says of each cell what its files say."""
+"""`make status` says about each cell what its files say."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from conftest import run_script, write_run
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    """An experiment of six cells, none begun."""
+    """An experiment of six cells, none of them started."""
     (tmp_path / "mine.yaml").write_text("variants: [alexnet_mod]\nresults: results/mine\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -108,7 +108,7 @@ def test_a_folder_that_one_may_not_enter_is_named(experiment, shut):
 
 
 def test_each_cell_of_a_job_of_several_says_so(experiment, capsys, monkeypatch):
-    """And a job of many measurements is told in one line."""
+    """A job of many measurements is reported in one line."""
     many = " ".join(f"auto/alexnet_mod/{number}/pytorch" for number in range(1, 6))
     (experiment / "results/mine").mkdir(parents=True)
     (experiment / "results/mine/slurm_jobs.csv").write_text(

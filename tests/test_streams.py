@@ -1,4 +1,4 @@
-"""Of one seed, whatever is drawn for one purpose has nothing to do with what is drawn for another."""
+"""With the same seed, what is drawn for one purpose is independent of what is drawn for another."""
 
 from itertools import product
 
@@ -13,7 +13,7 @@ from alexbench.experiment.streams import Use, stream
 
 @pytest.fixture
 def started(monkeypatch) -> list[int]:
-    """Where each of NumPy's generators that are made from now on starts."""
+    """The starting states of all NumPy generators made from now on."""
     found, make = [], np.random.default_rng
 
     def noted(*arguments):
@@ -27,7 +27,7 @@ def started(monkeypatch) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 1, 4294967295])
 def test_a_training_draws_no_stream_twice(started, seed):
-    """Bit for bit, layer k's weights once came from the stream of epoch k's order."""
+    """Layer k's weights once came from the stream of epoch k's order, bit for bit."""
     weights.initialise(variants.get("alexnet_tuned"), "torch", seed)
     layers = len(started)
     for epoch in range(1, 16):
@@ -37,7 +37,7 @@ def test_a_training_draws_no_stream_twice(started, seed):
 
 
 def test_a_comparison_draws_no_stream_twice(started, digits_file, tmp_path):
-    """Which way weights are moved by a bit once came from the stream of the first layer's weights: seed 1 is [1, 0]."""
+    """The direction of the one-bit changes to the weights once came from the first layer's stream: to NumPy, seed 1 is [1, 0]."""
     small = ["--images=2", "--steps=1", "--batch-size=4", "--device=cpu", "--threads=1"]
     command = ["--framework=pytorch", "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / 'shown.npz'}"]
     assert measure_parity.main([*command, *small]) == 0
@@ -45,7 +45,7 @@ def test_a_comparison_draws_no_stream_twice(started, digits_file, tmp_path):
 
 
 def test_uses_numbers_and_seeds_are_kept_apart():
-    # Seeds of more than 32 bits look like two numbers to NumPy.
+    # To NumPy, seeds of more than 32 bits look like two numbers.
     seeds = [0, 1, 2, 2**32 - 1, 2**32, 2**32 + 1, 2**64 + 1]
     drawn = {tuple(stream(seed, use, number).integers(0, 2**62, 4)) for seed, use, number in product(seeds, Use, range(20))}
     plain = {tuple(np.random.default_rng(seed).integers(0, 2**62, 4)) for seed in seeds}

@@ -1,4 +1,4 @@
-"""The study's page says what the runs say and no more, whole and by itself, in both languages; and so does its PDF."""
+"""The study's page, in both languages, says what the runs say and no more, and needs no other file; so does its PDF."""
 
 import io
 import re
@@ -36,7 +36,7 @@ OWN = {
 
 
 def write_grid(folder, change, seeds=(1, 2, 3), **common) -> list[str]:
-    """Runs of two frameworks and variants; `change(framework, variant, seed)` goes into a run's metrics. Returns collect.py's options."""
+    """Write runs of two frameworks and variants, with `change(framework, variant, seed)` in their metrics. Returns collect.py's options."""
     for framework in ("pytorch", "tensorflow"):
         for variant in ("alexnet_mod", "alexnet"):
             for seed in seeds:
@@ -48,7 +48,7 @@ def write_grid(folder, change, seeds=(1, 2, 3), **common) -> list[str]:
 
 
 def draw_figures(folder, data, language: str) -> None:
-    """The page's figures, each by its own program."""
+    """Draw the page's figures, each with its own program."""
     runs, figures, said = ["--runs", str(folder / "runs.csv")], folder / "figures", ["--language", language]
     plot_samples.main(["--data", str(data), *said, "--output", str(figures / "samples.png")])
     plot_architectures.main(["--variants", "alexnet_mod", "alexnet", *said, "--output", str(figures / "architectures.png")])
@@ -58,7 +58,7 @@ def draw_figures(folder, data, language: str) -> None:
 
 
 def page(folder, data, grid: list[str], language: str = "en", figures=None) -> str:
-    """The page of a folder of runs, by way of the programs that make it; with `figures` of other runs, where they are not looked at."""
+    """The page of a folder of runs, made by its programs. `figures`: those of other runs, for pages whose figures do not matter."""
     collect.main(["--results", str(folder), *grid])
     compare.main(["--runs", str(folder / "runs.csv"), "--data", str(data), "--output", str(folder)])
     if figures:
@@ -70,13 +70,13 @@ def page(folder, data, grid: list[str], language: str = "en", figures=None) -> s
 
 
 def words(html: str) -> str:
-    """The text of a page as it is read: no tags, scripts or figures, one space between words."""
+    """The text of a page as a reader sees it: no tags, scripts or figures, one space between words."""
     body = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", body).replace("&nbsp;", " ").replace("\xa0", " ").split()).replace(" .", ".").replace(" ,", ",")
 
 
 def spread(framework, seed) -> int:
-    """1 to 3, of the same mean in both frameworks, but not the same seed by seed."""
+    """1 to 3, with the same mean in both frameworks but not the same value for each seed."""
     return seed if framework == "pytorch" else {1: 3, 2: 1, 3: 2}[seed]
 
 
@@ -89,7 +89,7 @@ def slower_tensorflow(framework, variant, seed) -> dict:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures with CIFAR-10's name: the study stands beside them."""
+    """Images under CIFAR-10's name, so that the page shows the study's numbers beside them."""
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
     datasets.save(IMAGES, path)
     return path
@@ -97,7 +97,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory, data):
-    """Figures of some runs."""
+    """Figures of some runs, for pages whose figures do not matter."""
     folder = tmp_path_factory.mktemp("figures")
     collect.main(["--results", str(folder), *write_grid(folder, slower_tensorflow, seeds=(1,))])
     draw_figures(folder, data, "en")
@@ -106,7 +106,7 @@ def figures(tmp_path_factory, data):
 
 @pytest.fixture(scope="module", params=["en", "es"])
 def made(request, tmp_path_factory, data):
-    """Language, folder and page of a grid where TensorFlow is slower, with a cell that lost two runs."""
+    """Language, folder and page of a grid in which TensorFlow is slower and one cell lost two runs."""
     folder = tmp_path_factory.mktemp(request.param)
 
     def change(framework, variant, seed) -> dict:
@@ -117,7 +117,7 @@ def made(request, tmp_path_factory, data):
 
 
 class Links(HTMLParser):
-    """What a page names: addresses, ids, images without a text for those who do not see them."""
+    """What a page contains: addresses, ids, and images without a text alternative."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures)
 
 
 def messages() -> set[str]:
-    """All that templates and programs say to be translated, and what the page takes from elsewhere."""
+    """All messages that templates and programs mark for translation, and those that the page takes from elsewhere."""
     options = {"**.j2": {"trimmed": "true", "newstyle_gettext": "true", "silent": "false"}}
     methods = [("**.py", "python"), ("**.j2", "jinja2")]
     found = extract_from_dir(str(ROOT / "scripts"), methods, options, keywords={"_": None, "gettext": None})
@@ -289,7 +289,7 @@ def test_the_pdf_has_the_pages_and_the_text(made):
     for text in {"en": ("Conclusions", "is faster on"), "es": ("Conclusiones", "es más rápido en")}[language]:
         assert text in whole
     assert texts[1].rstrip().endswith("2") and len(reader.outline) >= 11
-    # All columns of the widest table lie on the page.
+    # All columns of the widest table fit on the page.
     assert "0.6370" in whole or "0,6370" in whole
 
 
@@ -310,7 +310,7 @@ def test_no_script_ends_early():
 
 
 def test_the_recipe_for_a_new_variant_says_its_description_in_spanish():
-    """CONTRIBUTING.md's two blocks: what the variant says of itself is what the catalogue is told to translate."""
+    """CONTRIBUTING.md's two blocks agree: the catalogue is told to translate exactly what the variant says about itself."""
     recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     described = re.search(r'description="([^"]+)"', recipe)[1]
     added = pofile.read_po(io.BytesIO(re.search(r"```po\n(.*?)```", recipe, re.DOTALL)[1].encode()), locale="es")

@@ -1,4 +1,4 @@
-"""Tables that were saved again by a spreadsheet, or damaged: read as they were, or refused in one line, by every program."""
+"""Tables saved again by a spreadsheet are read as before; damaged ones are refused in one line, by every program."""
 
 import codecs
 import csv
@@ -41,7 +41,7 @@ GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "-
 
 
 def edited(text: str, edit: Callable[[list[list[str]]], None], separator: str = ",", **form) -> str:
-    """A table's text after `edit` has changed its rows, the header first."""
+    """A table's text after `edit` has changed its rows, with the header first."""
     rows = list(csv.reader(io.StringIO(text, newline="")))
     edit(rows)
     out = io.StringIO()
@@ -59,7 +59,7 @@ def decimal_commas(rows: list[list[str]]) -> None:
 
 
 def wider(rows: list[list[str]]) -> None:
-    """Two empty columns and an empty row, as of a sheet in which something was deleted."""
+    """Add two empty columns and an empty row, as in a sheet from which something was deleted."""
     for row in rows:
         row += ["", ""]
     rows.insert(2, [""] * len(rows[0]))
@@ -75,7 +75,7 @@ def upper_flags(rows: list[list[str]]) -> None:
         row[:] = [value.upper() if value in ("True", "False") else value for value in row]
 
 
-# Files that say the same.
+# Files with the same content.
 SAME = {
     "semicolons": lambda t: edited(t, nothing, ";").encode(),
     "tabs": lambda t: edited(t, nothing, "\t").encode(),
@@ -115,7 +115,7 @@ def twice(rows: list[list[str]]) -> None:
     rows.append(rows[-1])
 
 
-# Of a table whose column `c` holds numbers, and none of whose fields may be empty there: what it becomes, and what is said of it.
+# What becomes of a table whose column `c` holds numbers and none of whose fields may be empty there, and the error that follows.
 DAMAGED = {
     "empty": (lambda t, c: b"", r"is not a whole \w+ \(empty\)"),
     "blank": (lambda t, c: b"\n ;;\n", r"is not a whole \w+ \(empty\)"),
@@ -138,7 +138,7 @@ DAMAGED = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A results folder with every table, of two frameworks, and the data of its runs."""
+    """A results folder with every table for two frameworks, and the data of its runs."""
     root = tmp_path_factory.mktemp("made")
     for framework, title in (("pytorch", "PyTorch"), ("tensorflow", "TensorFlow")):
         of_framework = {"framework": framework, "framework_title": title, "train_limit": None, "test_limit": 100}
@@ -203,7 +203,7 @@ def page(root: Path) -> list[str]:
     return ["--results", str(root), "--data", str(root / "data.npz"), "--output", str(root / "out.html")]
 
 
-# Each program, the table that is damaged, a column of numbers in it, and the options.
+# For each program: the table to damage, a column of numbers in it, and the options.
 PROGRAMS = {
     "collect": (collect, "study.csv", "parameters", lambda r: ["--results", str(r), *GRID, "--study", str(r / "study.csv")]),
     "compare": (compare, "runs.csv", "seed", lambda r: ["--runs", str(r / "runs.csv"), "--data", str(r / "data.npz"), "--output", str(r)]),
@@ -287,7 +287,7 @@ def test_a_round_that_is_given_twice_is_named(made):
 
 
 def test_measured_arms_need_their_measures(made, tmp_path):
-    """An arm that failed has its reason and no measures."""
+    """An arm that failed has a reason instead."""
     failed = tmp_path / "failed.csv"
     shutil.copy(made / "timing/pytorch/round1.csv", failed)
     text = failed.read_text(encoding="utf-8")

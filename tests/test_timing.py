@@ -1,4 +1,4 @@
-"""The timing experiment: its arms, what is measured of one, and what is said of the figures."""
+"""The timing experiment: its arms, what is measured for each, and what is said about the numbers."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from alexbench.training import speed
 
 
 def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, float]], variant: str = "alexnet_mod", **changes) -> None:
-    """A round as time_steps.py writes it: for each arm its kind and its seconds an image."""
+    """Write a round as time_steps.py does: for each arm its kind and its seconds per image."""
     rows = []
     for name, (kind, seconds) in arms.items():
         row = {"round": number, "framework": framework, "variant": variant, "arm": name, "kind": kind, "change": f"change {name}"}
@@ -41,13 +41,13 @@ def write_round(path, framework: str, number: int, arms: dict[str, tuple[str, fl
 
 @pytest.fixture
 def rounds(tmp_path):
-    """Three rounds of two frameworks: PyTorch's input is slow, the rest alike."""
+    """Three rounds of two frameworks: PyTorch's input is slow, everything else alike."""
     paths = []
     for number in (1, 2, 3):
         wobble = 1 + 0.01 * number
         seconds = {"pytorch": (0.010, 0.004, 0.002), "tensorflow": (0.005, 0.004, 0.002)}
         for framework in seconds:
-            # Not quite the same from round to round: what does not vary has no interval.
+            # Slightly different from round to round: constant values have no interval.
             wobble += 0.0001 * (framework == "tensorflow" and number == 2)
             arms = dict(zip(("notebook", "resident", "fast"), (("ladder", s * wobble) for s in seconds[framework]), strict=True))
             paths.append(tmp_path / f"round{number}/{framework}.csv")
@@ -67,7 +67,7 @@ def test_the_ladder_leads_from_the_tutorials_way_to_the_fast_one_a_change_a_rung
     for below, above in itertools.pairwise(ladder):
         before, after = ({**vars(e), **e.switches(backend.switches, device)} for e in (below, above))
         changed = {key for key in before if before[key] != after[key]} - {"step"}
-        # The workers belong to the input image by image, and so does where it resizes.
+        # The workers belong to the per_image input, and so does where it resizes.
         assert len(changed) == 1 or changed == {"input", "workers"} or changed == {"input", "workers", "resize"}
     crossed = {(e.input, e.step.partition("+")[0]) for e in (arm.execution for arm in arms) if e.precision == "fp32"}
     assert crossed >= {(i, s) for i in ("per_image", "resident") for s in ("plain", "fast")}
@@ -87,7 +87,7 @@ def test_arms_are_measured_in_processes_of_their_own(framework, digits_file, tmp
     assert (rows.steps >= speed.LEAST_STEPS).all() and (rows.start_seconds > rows.import_seconds).all()
     settings = [json.loads(text) for text in rows.settings]
     assert [s["input"] for s in settings] == ["per_image", "resident"] and [s["workers"] for s in settings] == [2, 0]
-    # A step costs more than its images' way to it.
+    # A step takes longer than loading its images.
     fast = rows.iloc[1]
     assert fast.loader_seconds < fast.step_seconds
     assert "fast: " in capfd.readouterr().err
@@ -122,9 +122,9 @@ def test_the_text_says_what_the_figures_say(rounds):
     rows = speed_tables.read(rounds)
     compared = speed_tables.ratios(rows)
     text = speed_tables.explanation(compared, "TensorFlow", "PyTorch")
-    assert text.startswith("As its tutorials have it, TensorFlow takes 0.50 times as long as PyTorch (0.50 to 0.50, 3 rounds). ")
+    assert text.startswith("Following its tutorials, TensorFlow takes 0.50 times as long as PyTorch (0.50 to 0.50, 3 rounds). ")
     assert "That ratio, 0.50, is 0.50 (how the images are prepared) x 1.00 (how a step is carried out) x 1.00" in text
-    assert "what weighs most is how the images are prepared, which costs PyTorch 2.00 times as much" in text
+    assert "the largest factor is how the images are prepared, which costs PyTorch 2.00 times as much" in text
     report = speed_tables.report(speed_tables.table(rows), compared)
     assert "## AlexNet, cpu (a processor, 2 threads)" in report and "| Pytorch" in report
 

@@ -1,4 +1,4 @@
-"""One cell as a person runs it by hand: its files, its outcomes, its messages."""
+"""One cell as a user runs it by hand: its files, its outcomes, its messages."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 
 def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
-    """Train alexnet_mod on 40 digits for an epoch, unless `options` say otherwise."""
+    """Train alexnet_mod on 40 digits for one epoch, unless `options` say otherwise."""
     small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
     command = ["--framework", framework, "--variant=alexnet_mod", "--data", str(data), "--output", str(output)]
     assert train.main([*command, *small, *options]) == 0
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, tmp_path):
-    """In a process of its own: TensorFlow cannot go back. That a GPU repeats its bits is tests/test_gpu.py's."""
+    """In a separate process, because TensorFlow cannot switch back. tests/test_gpu.py checks that a GPU repeats its bits."""
     usual = run_cell(digits_file, tmp_path / "usual", framework=framework)
     small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
     options = ["--framework", framework, "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / 'other'}"]
@@ -111,20 +111,20 @@ def test_an_untrained_network_counts_as_collapsed(digits_file, tmp_path):
 
 
 def predictions(labels, right: int, scale: float = 3.0):
-    """Logits, float32 (n, 10), that name the true class of the first `right` images and the next one of all others."""
+    """Logits, float32 (n, 10), that name the true class for the first `right` images and the next class for all others."""
     return scale * np.eye(10, dtype=np.float32)[(labels + (np.arange(len(labels)) >= right)) % 10]
 
 
 def test_collapse_is_accuracy_at_chance_or_one_class_for_all_whatever_the_loss():
     labels = np.arange(1000) % 10
-    # Right and unsure; wrong and sure.
+    # One is right but unsure, the other wrong but sure.
     unsure, sure = predictions(labels, 646, 1e-4), predictions(labels, 75, 1e8)
     assert loop.cross_entropy(unsure, labels) == pytest.approx(2.3026, abs=1e-3) and not loop.has_collapsed(unsure, labels)
     assert loop.cross_entropy(sure, labels) > 9e7 and loop.has_collapsed(sure, labels)
-    # Wilson's lower limit of 121 of 1,000 is 0.1022, of 118 it is 0.0995.
+    # Wilson's lower limit is 0.1022 for 121 of 1,000, and 0.0995 for 118.
     assert not loop.has_collapsed(predictions(labels, 121), labels) and loop.has_collapsed(predictions(labels, 118), labels)
     assert loop.has_collapsed(predictions(labels, 1000)[[0] * 1000], labels)
-    # Where 900 of 1,000 are of one class, 0.9 is chance.
+    # If 900 of 1,000 images are of one class, chance is 0.9.
     labels = np.array([0] * 900 + [1] * 100)
     assert loop.has_collapsed(predictions(labels, 900), labels) and not loop.has_collapsed(predictions(labels, 950), labels)
     assert loop.has_collapsed(predictions(labels, 0)[:, ::-1], labels)
@@ -179,7 +179,7 @@ def test_an_error_is_one_line_without_a_traceback(tmp_path):
 
 
 def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, monkeypatch):
-    """There is no GPU where this runs: the framework's own exception is raised as it raises it."""
+    """There is no GPU here, so the test raises the framework's own exception."""
     import torch
 
     from alexbench.backends import pytorch
@@ -215,7 +215,7 @@ def test_the_benchmark_of_scale_does_not_measure_itself(tmp_path, monkeypatch):
 
     ours = b"x" * 500_000_000
     assert scale.measured([sys.executable, "-c", "pass"], tmp_path)[1] < len(ours) / 1e6 / 2
-    # What it measures may start processes of its own.
+    # The measured command may start processes of its own.
     nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'big = bytes(1) * 200_000_000'], check=True)"
     assert 190 < scale.measured([sys.executable, "-c", nested], tmp_path)[1] < 300
     with pytest.raises(SystemExit, match="no such thing"):

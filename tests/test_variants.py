@@ -1,4 +1,4 @@
-"""The networks are the study's: layer by layer, from the declaration and as each framework builds them."""
+"""The networks are the study's, layer by layer: as declared, and as each framework builds them."""
 
 from itertools import pairwise
 
@@ -7,10 +7,10 @@ import pytest
 from alexbench import backends
 from alexbench.experiment import layers, variants
 
-# Building a network starts TensorFlow, whose number of threads then stays for the process.
+# Building a network starts TensorFlow, which fixes its number of threads for the rest of the process.
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# The layer tables that the study prints: output shape and parameters.
+# The layer tables printed in the study: output shape and parameters.
 MOD = {
     "conv1": ((22, 22, 96), 34_944),
     "pad1": ((26, 26, 96), 0),
@@ -45,7 +45,7 @@ ORIGINAL = {
     "dropout2": ((4096,), 0),
     "dense3": ((10,), 40_970),
 }
-# torchvision's alexnet; the study prints its total only.
+# torchvision's alexnet; the study prints only its total.
 PRETRAINED = {
     "conv1": ((55, 55, 64), 23_296),
     "maxpool1": ((27, 27, 64), 0),

@@ -1,4 +1,4 @@
-"""Weights start as each convention says, keep their values through every change of layout, and are refused when they do not fit."""
+"""Weights start as each convention says, keep their values through every change of layout, and are refused if they do not fit."""
 
 import argparse
 import gzip
@@ -34,7 +34,7 @@ def torchvision_names(features_only: bool) -> dict[str, np.ndarray]:
 
 
 def torchvision_weights(value: float) -> bytes:
-    """A safetensors file of its convolutions; the first one's bias has this value."""
+    """A safetensors file of alexnet's convolutions, with this value for the first one's bias."""
     state = torchvision_names(features_only=True) | {"features.0.bias": np.full(64, value, np.float32)}
     return safetensors.numpy.save(state)
 
@@ -165,7 +165,7 @@ def test_what_torch_refuses_is_told_without_its_advice(tmp_path):
 
 
 def checkpoint(form: str, state: dict) -> dict:
-    """The tensors of `state` as programs save them."""
+    """The tensors of `state` in the form in which programs save them."""
     match form:
         case "DataParallel":
             return {f"module.{name}": tensor for name, tensor in state.items()}
@@ -235,7 +235,7 @@ def test_what_a_file_has_instead_is_named(tmp_path):
 
 
 def test_a_changed_url_or_hash_fetches_other_weights(server, tmp_path, monkeypatch):
-    """With and without a hash, and the same last part; then the same URL has another file."""
+    """With and without a hash, for URLs with the same last part; then the same URL serves another file."""
     monkeypatch.chdir(tmp_path)
     one, two, three = (torchvision_weights(value) for value in (1, 2, 3))
     server.files |= {"one/a.pth": one, "two/a.pth": two}

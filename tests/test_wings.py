@@ -1,4 +1,4 @@
-"""The library's wings stand in the order of the data: none imports from one that comes after it."""
+"""The library's wings are in the order of the data: none imports from a later one."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 LIBRARY = ROOT / "scripts" / "alexbench"
-# What each wing may import, besides itself and the modules that lie in no wing (files, machine, ...), which import one another alone.
+# What each wing may import, besides itself and the modules outside the wings (files, machine, ...), which import only one another.
 WINGS = {
     "experiment": (),
     "backends": ("experiment",),
@@ -20,7 +20,7 @@ WINGS = {
 
 
 def imported(file: Path) -> set[str]:
-    """The wings that a module imports from; "" for a module that lies in none."""
+    """The wings from which a module imports; "" for a module outside the wings."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

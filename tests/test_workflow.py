@@ -1,4 +1,4 @@
-"""The Snakemake side: what is planned, what a change reruns, what a mistake says, and one small grid from end to end."""
+"""The Snakemake side: what is planned, what a change reruns, what an error says, and one small grid from end to end."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -20,40 +19,16 @@ import yaml
 
 from alexbench.experiment import weights
 from alexbench.workflow import fingerprint
-from conftest import AS_ANYBODY, ROOT, SMALL, SNAKEMAKE, sha256, snakemake
+from conftest import AS_ANYBODY, CONDA, ROOT, SMALL, SNAKEMAKE, copy_of_the_workflow, planned, sha256, snakemake
 from test_weights import torchvision_weights
-
-MODULE_PAGE = (ROOT / "docs/module.md").read_text(encoding="utf-8")
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
-    """Wait for something that a running process is to bring about."""
+    """Wait for something that a running process should cause."""
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.1)
-
-
-def planned(done: subprocess.CompletedProcess) -> dict[str, int]:
-    """Jobs a rule, from a dry run's table."""
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = (done.stdout + done.stderr).partition("Job stats:")[2].partition("\n\n")[0].splitlines()[3:]
-    return {name: int(count) for name, count in (line.split() for line in lines)}
-
-
-def copy_of_the_workflow(place: Path) -> Path:
-    folder = place / "project"
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("config", "rules", "scripts", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "Snakefile", folder)
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path) -> Path:
-    """A copy of the workflow, to be changed at will."""
-    return copy_of_the_workflow(tmp_path)
 
 
 def test_the_default_plans_every_cell_once(project):
@@ -93,7 +68,7 @@ def test_the_demo_needs_no_weights_until_it_is_given_some(project):
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
 def test_the_demo_learns_from_other_seeds_too(project, framework):
-    """Its small network, which is quick to train; config/demo.yaml says what other seeds came to in the larger one."""
+    """With its small network, which is quick to train; config/demo.yaml gives the results of other seeds for the larger one."""
     demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
     run = f"results/demo/runs/{framework}/alexnet_mod/seed31/metrics.json"
     done = snakemake(project, "-c1", run, config=demo | {"seeds": [31]})
@@ -125,7 +100,7 @@ def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, sa
 @pytest.mark.parametrize(
     ("options", "threads"),
     [
-        # One training at a time, with as many threads as ever.
+        # One training at a time, with the usual number of threads.
         (["-c1"], {"train": 4, "measure_parity": 4, "time_steps": 4}),
         (["-c1", "--set-threads", "train=3", "measure_parity=1", "time_steps=2"], {"train": 1, "measure_parity": 1, "time_steps": 2}),
         (["-c8", "--max-threads", "3"], {"train": 1, "measure_parity": 3, "time_steps": 3}),
@@ -141,7 +116,7 @@ def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threa
 
 
 def test_what_lies_in_the_working_directory_and_a_users_pythonpath_have_no_say(project, monkeypatch):
-    """PYTHONSAFEPATH would hide the library from its programs, a PYTHONPATH with an empty part would put this folder before all."""
+    """PYTHONSAFEPATH would hide the library from its programs; a PYTHONPATH with an empty part would put this folder first."""
     (project / "sklearn.py").write_text("raise SystemExit('the working directory was looked into')", encoding="utf-8")
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep)
@@ -160,7 +135,7 @@ def test_keys_on_the_command_line_mean_what_they_mean_in_a_file(project):
 
 
 def test_jobs_need_no_python_on_the_path(project):
-    """They run in the interpreter that runs Snakemake; with conda, in that of their environment."""
+    """They run in the interpreter that runs Snakemake or, with conda, in that of their environment."""
     programs = {name: shutil.which(name) for name in ("bash", "sh", "tee", "which")}
     (project / "bin").mkdir()
     for name, path in programs.items():
@@ -196,7 +171,7 @@ def test_one_command_makes_everything(finished):
     expected |= {"study.html", *(f"pages/{name}.html" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))}
     figures = ["tradeoff", "learning", "time_to_accuracy", "calibration", "samples", "architectures", "intervals", "clocks"]
     figures += [f"{kind}/{framework}-alexnet_mod" for kind in ("classes", "mistakes") for framework in ("pytorch", "tensorflow")]
-    # The report is another test's.
+    # Another test makes the report.
     assert made - {"report.html"} == expected | {f"figures/{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
     table = pd.read_csv(results / "table.csv")
     assert table.framework.tolist() == ["pytorch", "tensorflow"] and table.train_images.tolist() == [40, 40]
@@ -208,7 +183,7 @@ def test_one_command_makes_everything(finished):
 
 
 def test_the_smallest_campaign_comes_to_its_end(project):
-    """One framework and one network: nothing to compare, and every table and page all the same."""
+    """With one framework and one network there is nothing to compare, but every table and page is made."""
     done = snakemake(project, "-c2", config=SMALL | {"frameworks": ["pytorch"]})
     assert done.returncode == 0, done.stderr[-3000:]
     compared = pd.read_csv(project / "results/small/comparisons.csv")
@@ -224,7 +199,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 
 
 def dry_run_after(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL):
-    """A dry run once text in some files is replaced."""
+    """A dry run after replacing text in some files."""
     folder = tmp_path / "changed"
     shutil.copytree(finished, folder)
     for name, (old, new) in changed.items():
@@ -240,7 +215,7 @@ def dry_run_after(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, 
 
 
 def trained_again(finished: Path, tmp_path: Path, changed: dict[str, tuple[str, str]], config: dict = SMALL) -> set[str]:
-    """Frameworks that are planned to be trained again once text in some files is replaced."""
+    """Frameworks that are planned to be trained again after replacing text in some files."""
     done = dry_run_after(finished, tmp_path, changed, config)
     jobs = (done.stdout + done.stderr).split("rule train:")[1:]
     return {job.split("framework=")[1].split(",")[0] for job in jobs}
@@ -331,7 +306,7 @@ def test_purged_data_train_nothing_again(finished, tmp_path):
     purged = tmp_path / "purged"
     shutil.copytree(finished, purged, ignore=shutil.ignore_patterns("resources"))
     assert "Nothing to be done" in snakemake(purged, "-n", config=SMALL).stdout
-    # Prepared anew by themselves, they are what they were, also to a further seed. (In one run with it, all seeds would be trained.)
+    # Prepared again on their own, the files are as before, also for a further seed. (In the same run as that, all seeds would be trained.)
     done = snakemake(purged, "-c1", "prefetch", config=SMALL)
     assert done.returncode == 0 and "study.html" not in done.stdout + done.stderr, "names a page that this run did not make"
     assert planned(snakemake(purged, "-n", config=SMALL | {"seeds": [1, 2]}))["train"] == 2
@@ -351,7 +326,7 @@ WEIGHTS = "resources/weights/alexnet_pretrained-pretrained.safetensors"
 
 @pytest.fixture(scope="module")
 def pretended(tmp_path_factory) -> Path:
-    """A project in which Snakemake believes that one pretrained network was trained: what that leaves is there, as it knows it."""
+    """A project in which Snakemake believes that one pretrained network was trained: the files that it would find and know are there."""
     folder = copy_of_the_workflow(tmp_path_factory.mktemp("pretended"))
     for name in ("cifar.tar.gz", "alexnet.pth", "other"):
         (folder / name).write_text(f"source {name}", encoding="utf-8")
@@ -381,7 +356,7 @@ def pretended(tmp_path_factory) -> Path:
     ids=["nothing", "archive", "weights", "prepared data", "prepared weights", "another archive", "other weights"],
 )
 def test_what_a_training_starts_from_counts_by_its_content(pretended, tmp_path, rewritten, config, again):
-    """Other bytes in the same place, though older than the results, and another place, train again; new times do not."""
+    """Other bytes in the same place (even if older than the results) or another place cause a training; new time stamps do not."""
     folder = tmp_path / "changed"
     shutil.copytree(pretended, folder)
     for name in ("cifar.tar.gz", "alexnet.pth", "resources/data/cifar10.npz", WEIGHTS):
@@ -394,225 +369,8 @@ def test_what_a_training_starts_from_counts_by_its_content(pretended, tmp_path, 
     assert set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE)) == again
 
 
-def follow(document: Path, heading: str, folder: Path) -> None:
-    """Carry out the code blocks of a section in `folder`: Python and YAML go to the file that is named before them, shell is run."""
-    section = document.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n## ")[0]
-    environment = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
-    for before, language, code in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", section, re.DOTALL):
-        if language == "sh":
-            done = subprocess.run(
-                ["bash", "-e", "-c", code], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
-            )
-            assert done.returncode == 0, f"{code}\n{done.stderr[-3000:]}"
-        else:
-            with (folder / re.findall(r"`([^`]+)`", before)[-1]).open("a", encoding="utf-8") as file:
-                file.write(f"\n{code}")
-
-
-def assert_tests_pass(folder: Path, *names: str) -> None:
-    """Run these files of the tests in `folder`, a copy of the workflow that was changed, but for the slow ones among them."""
-    for path in ROOT.iterdir():
-        if path.is_dir() and path.name in ("tests", "docs", "profiles"):
-            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif path.is_file() and not (folder / path.name).exists():
-            shutil.copy(path, folder)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
-def test_a_framework_is_one_file_and_one_word(finished, tmp_path):
-    """CONTRIBUTING.md, to the letter: a backend, an environment, a word in the configuration; no rule, loop or plot changes."""
-    folder = tmp_path / "extended"
-    shutil.copytree(finished, folder)
-    follow(ROOT / "CONTRIBUTING.md", "## A new framework", folder)
-    results = folder / "results/another"
-    assert pd.read_csv(results / "table.csv").framework_title.tolist() == ["PyTorch", "Another"]
-    assert "another" in (results / "parity/alexnet_mod.md").read_text(encoding="utf-8")
-    # It is PyTorch under another name: the same seed gives the same network.
-    first, second = (
-        json.loads((results / f"runs/{name}/alexnet_mod/seed1/metrics.json").read_text(encoding="utf-8")) for name in ("pytorch", "another")
-    )
-    assert first["loss"] == second["loss"]
-    jobs = planned(snakemake(folder, "-n", config=SMALL | {"frameworks": ["pytorch", "tensorflow", "another"]}))
-    assert jobs["train"] == 1
-    # Each test of a framework is then of this one too; here, those of what all frameworks have in common.
-    documented = "test_execution.py::test_the_documentation_says_what_is_in_the_fast_step"
-    assert_tests_pass(folder, "test_environments.py", "test_configuration.py", documented)
-
-
-def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
-    """CONTRIBUTING.md, to the letter."""
-    folder = tmp_path / "extended"
-    shutil.copytree(finished, folder)
-    follow(ROOT / "CONTRIBUTING.md", "## A new variant", folder)
-    results = folder / "results/lenet"
-    assert pd.read_csv(results / "table.csv")[["framework", "variant"]].values.tolist() == [["pytorch", "lenet"], ["tensorflow", "lenet"]]
-    assert (results / "parity/lenet.md").exists()
-    done = snakemake(folder, "-n", config=SMALL | {"variants": ["alexnet_mod", "lenet"]})
-    trained = re.findall(r"rule train:.*?wildcards: ([^\n]*)", done.stdout, re.DOTALL)
-    assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
-
-
-def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
-    """CONTRIBUTING.md, to the letter; trainings on other data stay."""
-    folder = tmp_path / "extended"
-    shutil.copytree(finished, folder)
-    follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
-    runs = pd.read_csv(folder / "results/stripes/runs.csv")
-    assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
-    assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
-    assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
-    assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
-
-
-def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
-    """CONTRIBUTING.md, to the letter; nothing is trained for it."""
-    folder = tmp_path / "extended"
-    shutil.copytree(finished, folder)
-    follow(ROOT / "CONTRIBUTING.md", "## A new figure", folder)
-    assert all((folder / f"results/small/figures/runs.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
-    jobs = planned(snakemake(folder, "-n", config=SMALL))
-    assert "plot_runs" not in jobs and "train" not in jobs
-    rules = [
-        f"test_workflow.py::{name}" for name in ("test_lint_has_nothing_to_say", "test_only_what_trains_or_measures_is_a_job_of_a_cluster")
-    ]
-    assert_tests_pass(folder, "test_conventions.py", "test_environments.py", *rules)
-
-
-def test_another_workflow_uses_this_one_as_a_module(project, tmp_path):
-    """docs/module.md, to the letter; the other workflow has its own folder, configuration and rules."""
-    outer = tmp_path / "outer"
-    outer.mkdir()
-    project.rename(outer / "alexnet")
-    code = MODULE_PAGE.partition("```python\n")[2].partition("```")[0]
-    (outer / "Snakefile").write_text(code, encoding="utf-8")
-    done = snakemake(outer, "-c2", "best")
-    assert done.returncode == 0, done.stderr[-3000:]
-    best = (outer / "results/best.csv").read_text(encoding="utf-8")
-    assert ",alexnet_mod," in best and "localrules directive" not in done.stderr and "localrule alexnet_dataset:" in done.stderr
-    assert not list((outer / "alexnet").rglob("metrics.json")) and (outer / "logs/alexnet/collect.log").exists()
-    assert {path.name for path in outer.iterdir()} - {".snakemake"} == {
-        "Snakefile",
-        "alexnet",
-        "results",
-        "logs",
-        "benchmarks",
-        "resources",
-    }
-    # Figures, too, are planned; what the configuration left out is as in config.yaml.
-    assert planned(snakemake(outer, "-n", "alexnet_all"))["alexnet_plot_classes"] == 2
-    (outer / "Snakefile").write_text(code.replace('"epochs": 1', '"epochs": 0'), encoding="utf-8")
-    assert "config: recipe.epochs: 0 is out of range" in snakemake(outer, "-n").stderr
-
-
-MODULES = """
-FIRST = {
-    "results": "results/first",
-    "variants": ["alexnet_mod"],
-    "frameworks": ["pytorch"],
-    "seeds": [1],
-    "data": {"dataset": "digits", "archive": "cifar.tar.gz", "train_limit": 40, "test_limit": 20},
-    "weights": {"source": "alexnet.pth", "sha256": None},
-}
-SECOND = FIRST | {
-    "results": "results/second",
-    "variants": ["alexnet_pretrained"],
-    "frameworks": ["tensorflow"],
-    "weights": {"source": "alexnet.pth", "sha256": None, "classifier": "fresh"},
-}
-THIRD = SECOND | {"results": "results/third", "data": {"archive": "cifar.tar.gz"}}
-
-
-module first:
-    snakefile:
-        "alexnet/Snakefile"
-    config:
-        FIRST
-
-
-module second:
-    snakefile:
-        "alexnet/Snakefile"
-    config:
-        SECOND
-
-
-module third:
-    snakefile:
-        "alexnet/Snakefile"
-    prefix:
-        "elsewhere"
-    config:
-        THIRD
-
-
-use rule * from first as first_*
-
-
-use rule * from second exclude dataset, weights as second_*
-
-
-use rule * from third as third_*
-"""
-
-
-def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
-    """Two that share data and weights, of which one prepares them, and one with a folder of its own; local files stay where they are."""
-    outer = tmp_path / "outer"
-    outer.mkdir()
-    project.rename(outer / "alexnet")
-    for name, text in (("Snakefile", MODULES), ("cifar.tar.gz", "archive"), ("alexnet.pth", "weights")):
-        (outer / name).write_text(text, encoding="utf-8")
-    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "timing")]
-    done = snakemake(outer, "-n", "-p", *extra)
-    jobs = planned(done)
-    assert (jobs["first_train"], jobs["second_train"], jobs["third_train"]) == (1, 1, 1)
-    assert (jobs["first_dataset"], jobs["first_weights"], jobs["third_dataset"], jobs["third_weights"]) == (1, 1, 1, 1)
-    told = {re.search(r"--output (\S+)", line)[1]: line for line in done.stdout.splitlines() if re.search(r"scripts/(prepare|train)", line)}
-    fresh = "resources/weights/alexnet_pretrained-fresh.safetensors"
-    train = "results/second/runs/tensorflow/alexnet_pretrained/seed1"
-    assert f"--data resources/data/digits.npz --weights={fresh}" in told[train]
-    assert "--classifier fresh" in told[fresh] and "--source=alexnet.pth" in told[fresh]
-    train = "elsewhere/results/third/runs/tensorflow/alexnet_pretrained/seed1"
-    assert f"--data elsewhere/resources/data/cifar10.npz --weights=elsewhere/{fresh}" in told[train]
-    assert "--archive cifar.tar.gz" in told["elsewhere/resources/data/cifar10.npz"]
-    assert "--source=alexnet.pth" in told[f"elsewhere/{fresh}"]
-    # Rules are left out by their own names; what the rest asks for is then another one's, or there already.
-    for rules in ("all", "collect", "equal_time, train_as_long", "write_study, print_study"):
-        code = MODULES.replace("from third as", f"from third exclude {rules} as")
-        (outer / "Snakefile").write_text(code, encoding="utf-8")
-        assert planned(snakemake(outer, "-n", "third_parity"))["third_measure_parity"] == 1
-
-
-# Answers what Snakemake asks before it writes; nothing is solved or installed.
-CONDA = """\
-#!/bin/sh
-case "$*" in
-    --version) echo "conda 26.1.0" ;;
-    info*) echo '{"conda_prefix": "/opt/conda", "platform": "linux-64"}' ;;
-    config*) echo '{"get": {"channel_priority": "strict"}}' ;;
-    *) exit 1 ;;
-esac
-"""
-
-
-def test_an_image_with_every_environment_can_be_described(project, tmp_path):
-    """The command of docs/module.md. Snakemake asks conda where it is installed, no more."""
-    command = next(line.split(">")[0].split() for line in MODULE_PAGE.splitlines() if "--containerize" in line)
-    conda = tmp_path / "bin/conda"
-    conda.parent.mkdir()
-    conda.write_text(CONDA, encoding="utf-8")
-    conda.chmod(0o755)
-    environment = os.environ | {"PATH": os.pathsep.join([str(conda.parent), str(SNAKEMAKE.parent), os.environ["PATH"]])}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stderr
-    for path in (project / "envs").glob("*.yaml"):
-        assert f"COPY envs/{path.name} " in done.stdout
-
-
 def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tmp_path):
-    """Nobody listens at that port; nothing may be trained from a random start instead."""
+    """Nothing listens on that port; nothing may be trained from a random start instead."""
     folder = tmp_path / "offline"
     shutil.copytree(finished, folder)
     config = SMALL | {"variants": ["alexnet_pretrained"], "weights": {"source": "http://127.0.0.1:9/alexnet-owt-7be5be79.pth"}}
@@ -624,7 +382,7 @@ def test_weights_that_cannot_be_had_end_the_run_and_say_what_to_set(finished, tm
 
 
 def test_another_url_with_the_same_last_part_is_prepared_again(project, server):
-    """With no hash to tell them apart, in the run that finds the configuration changed."""
+    """Without a hash to tell them apart, and in the same run that finds the configuration changed."""
     target = "resources/weights/alexnet_pretrained-fresh.safetensors"
     server.files |= {"one/a.pth": torchvision_weights(1), "two/a.pth": torchvision_weights(2)}
     for path, content in server.files.items():
@@ -656,9 +414,9 @@ def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(fini
         first = subprocess.Popen([SNAKEMAKE, *command, "--configfile", "mine.yaml"], cwd=folder, env=environment, stdout=said, stderr=said)
     wait_until((run / "checkpoint.safetensors").exists, first)
     training = json.loads((run / "progress.json").read_text(encoding="utf-8"))["pid"]
-    os.kill(training, signal.SIGSTOP)  # so that it does not end meanwhile
+    os.kill(training, signal.SIGSTOP)  # so that it does not end in the meantime
 
-    # Alive, it keeps a second one from running, which says who is in the way; what only looks is not in anybody's way.
+    # While alive, it keeps out a second one, which says who is in the way; commands that only look are not blocked.
     second = snakemake(folder, *command, config=config)
     assert second.returncode == 1 and "LockException" in second.stderr
     assert f"Another Snakemake is at work in this folder: process {first.pid} on {socket.gethostname()}" in second.stderr
@@ -667,7 +425,7 @@ def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(fini
         assert done.returncode == 0, done.stderr[-2000:]
     assert first.poll() is None and list((folder / ".snakemake/locks").iterdir())
 
-    # Killed, with the training that it had started.
+    # Killed, together with the training that it had started.
     first.kill()
     first.wait()
     os.kill(training, signal.SIGKILL)
@@ -678,7 +436,7 @@ def test_a_killed_snakemake_needs_no_unlock_and_a_live_one_keeps_others_out(fini
 
 
 def test_slurm_without_its_commands_ends_before_the_first_job_and_says_so(project, tmp_path):
-    """The profile on a machine that is no login node; a dry run, which needs no SLURM, is welcome there."""
+    """The profile on a machine that is no login node; a dry run, which needs no SLURM, still works there."""
     shutil.copytree(ROOT / "profiles", project / "profiles")
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -707,7 +465,7 @@ def test_lint_has_nothing_to_say(project):
 
 
 def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
-    """Every other rule says that it is local, itself: `use rule` with changes does not take that over."""
+    """Every other rule declares itself local, because `use rule` with changes does not pass that on."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
     blocks = re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]
     names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]

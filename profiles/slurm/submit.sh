@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Snakemake itself as a SLURM job, where login nodes forbid long processes. From the project's folder:
+# Runs Snakemake itself as a SLURM job, if login nodes forbid long processes. From the project's folder:
 #   sbatch profiles/slurm/submit.sh
 #   sbatch --time=2-00:00:00 --mail-type=END --mail-user=YOU profiles/slurm/submit.sh --configfile my.yaml
-# What follows the script's name goes to `snakemake --profile profiles/slurm`; another profile: PROFILE=profiles/site sbatch ...
-# Ten minutes before its own time limit it ends Snakemake, whose trainings save themselves, and goes back into the queue, to go on from there.
+# Arguments after the script's name go to `snakemake --profile profiles/slurm`; for another profile: PROFILE=profiles/site sbatch ...
+# Ten minutes before its own time limit it stops Snakemake, whose trainings write checkpoints, and requeues itself to resume from there.
 #SBATCH --job-name=alexbench
 #SBATCH --cpus-per-task=1
 #SBATCH --mem=4000
@@ -25,13 +25,13 @@ stop() {
 }
 trap stop TERM
 
-# A background process heeds no SIGINT unless it is told to.
+# A background process ignores SIGINT unless its handler is reset.
 python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' \
     snakemake --profile "${PROFILE:-profiles/slurm}" "$@" &
 snakemake=$!
 status=
 while kill -0 "$snakemake" 2> /dev/null; do
-    # A signal interrupts the waiting.
+    # A signal interrupts `wait`.
     wait "$snakemake"
     status=$?
 done

@@ -1,10 +1,11 @@
-"""The study's library: variants, data, recipe, training loop, backends, results. Knows nothing of Snakemake."""
+"""The study's library: variants, data, recipe, training loop, backends, results. Only `workflow` knows of Snakemake."""
 
 import os
 
-# A notebook's backend is not installed here, and matplotlib ends where it is first imported. Rules inherit this from the Snakefile.
+# A notebook may export a matplotlib backend that is not installed here, and importing matplotlib would fail. Rules inherit this value from
+# the Snakefile.
 os.environ["MPLBACKEND"] = "Agg"
-# Of the backends that Keras has, the one that is meant here.
+# The user's environment may select another Keras backend.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# Where Keras finds no keras.json of the user's, which may ask for float64 or for channels first, and writes none.
+# Keeps Keras from reading the user's keras.json, which may ask for float64 or channels first, and from writing one.
 os.environ["KERAS_HOME"] = os.devnull

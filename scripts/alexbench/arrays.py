@@ -1,4 +1,4 @@
-"""The reader of every .npz file: its arrays, or one reason why it cannot be read. Declared sizes are checked before memory is used."""
+"""Read .npz files, or say in one reason why they cannot be read. Declared sizes are checked before memory is allocated."""
 
 import lzma
 import math
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-# What deflate can do at most.
+# Deflate cannot compress by a larger factor than this.
 _MOST_COMPRESSED = 1040
-# What zipfile and NumPy, which reads a header as Python, raise for damaged files.
+# What zipfile and NumPy raise for damaged files; NumPy parses array headers as Python source.
 _DAMAGED = (
     *(TypeError, KeyError, AttributeError, EOFError, MemoryError, OverflowError, RecursionError, RuntimeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
@@ -21,9 +21,9 @@ _DAMAGED = (
 
 
 def read(path: Path | str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file: those of `names`, or all.
+    """The arrays of an .npz file: those in `names`, or all.
 
-    ValueError with the reason where it is damaged, lacks one of `names` or holds Python objects; OSError where it cannot be opened.
+    ValueError with the reason if the file is damaged, lacks one of `names` or holds Python objects; OSError if it cannot be opened.
     """
     try:
         return _arrays(Path(path), names)

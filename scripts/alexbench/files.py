@@ -1,4 +1,4 @@
-"""Files that are whole or absent: each is written in a temporary folder beside its target and moved into place."""
+"""Write files completely or not at all: each is written in a temporary folder beside its target, then moved into place."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-# The way out of what the operating system refuses; of what is not listed, mending it is all that can be said.
+# What the user can do about each error of the operating system; for all others there is only `_MEND`.
 _WAYS_OUT = {
     errno.ENOENT: "make it first, or name another one",
     errno.EACCES: "ask its owner for access (chmod), or name another one",
@@ -28,36 +28,36 @@ _WAYS_OUT = {
     errno.ELOOP: "its links lead in a circle; name another one",
 }
 _MEND = "mend that, and the same command goes on"
-# Of a file's name, what names its temporary folder: a name may have 255 bytes, and a character four.
+# Characters of a file's name that go into its temporary folder's name: a name may have 255 bytes, and a character can take four.
 _PREFIX_LENGTH = 40
 
 
 class InputError(Exception):
-    """Something the user gave is wrong. The message names the thing, the value and the way out; no traceback is shown."""
+    """The user's input is wrong. The message names the thing, the value and the way out; no traceback is shown."""
 
 
 class RefusedError(InputError):
-    """The operating system does not let a file be read. What it holds may be whole: nobody is told to delete it."""
+    """The operating system refuses to let a file be read. The file may be intact, so the user must not be told to delete it."""
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
-    """Run a program and exit with its status; for an InputError or what the operating system refuses, with one line and status 1."""
+    """Run a program and exit with its status. An InputError or an operating-system error is shown as one line, with status 1."""
     for stream in (sys.stdout, sys.stderr):
-        # Neither a locale without our dashes nor a file's odd name ends a program. (A closed stream is None.)
+        # A locale that cannot encode our dashes, or a file's odd name, must not crash the program. (A closed stream is None.)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
         if sys.stdout:
-            sys.stdout.flush()  # here, where its failure can still be told
+            sys.stdout.flush()  # while a failure can still be reported
         sys.exit(status)
     except InputError as error:
         sys.exit(str(error))
     except BrokenPipeError:
-        # Whoever read our output has read enough, as `head` does. Python flushes once more when it ends: to nowhere.
+        # The reader of our output closed the pipe early, as `head` does. Python flushes once more at exit: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except io.UnsupportedOperation:  # an OSError by name, a fault of ours by nature
+    except io.UnsupportedOperation:  # a subclass of OSError, but a bug of ours
         raise
     except OSError as error:
         name = _name(error) or Path(sys.argv[0]).name
@@ -65,29 +65,29 @@ def run_program(main: Callable[[], int]) -> NoReturn:
 
 
 def cause(error: Exception) -> str:
-    """What is wrong, without the error number and the file's name, which the caller's sentence has."""
+    """What is wrong, without the error number and file name, which the caller's message already gives."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def raise_refusal(error: Exception, about: str, path: Path | str) -> None:
-    """RefusedError, which starts with `about`, where `error` is the operating system's and not one of the content of `path`."""
-    # Readers of a damaged file look for a place before its start, which is an invalid argument.
+    """Raise a RefusedError that starts with `about` if `error` comes from the operating system, not from the content of `path`."""
+    # Readers of a damaged file may seek to before its start, which the operating system calls an invalid argument.
     if isinstance(error, OSError) and error.errno not in (None, 0, errno.EINVAL):
         name = _name(error) or path
         raise RefusedError(f"{about}: {name} cannot be read ({error.strerror}); {_WAYS_OUT.get(error.errno, _MEND)}") from None
 
 
 def _name(error: OSError) -> str:
-    """The file that an error is about; "" where it names none."""
+    """The file that an error is about; "" if it names none."""
     return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a path in a temporary folder beside `path` (whose folder is made if need be); it becomes `path` unless the block raises.
+    """Yield a path in a temporary folder beside `path`; it becomes `path` unless the block raises. Missing parent folders are created.
 
-    Where `path` is a link, the file that it leads to is replaced; a device or a pipe is written to. InputError where the operating system
-    does not let it be written. What a process that was killed left of the same file is deleted.
+    If `path` is a link, the file that it points to is replaced; a device or a pipe is written to. InputError if the operating system does
+    not allow the write. Temporary folders that a killed process left for the same file are deleted.
     """
     path = Path(path)
     try:
@@ -107,12 +107,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with _temporary_folder(target) as folder:
             temporary = folder / target.name
             yield temporary
-            # Some libraries make private files; results are to be read by whoever may read the folder.
+            # Some libraries create private files; results must be readable for everyone who may read the folder.
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(target)
     except OSError as error:
         name = _name(error)
-        # What the block reads is another file, and whoever reads it tells of it.
+        # An error about another file, which the block reads, is reported by that file's reader.
         if not error.errno or (name and not path.is_relative_to(name) and _prefix(path) not in name):
             raise
         where = f": {name}" if name and Path(name) in path.parents else ""
@@ -120,7 +120,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def _mode(path: Path) -> int:
-    """What kind of file a path leads to, as `stat` has it; 0 where there is none."""
+    """The `st_mode` of the file that a path leads to; 0 if there is none."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _mode(path: Path) -> int:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is written to and not replaced: a device, a pipe, a process's open file as /dev/stdout is."""
+    """Whether a path must be written to, not replaced: a device, a pipe, or a process's open file such as /dev/stdout."""
     place = path.parent.resolve() / path.name
     link = place.readlink() if place.is_symlink() else Path()
     if any(text.startswith("/proc/") for text in map(str, (place, link))):
@@ -143,13 +143,13 @@ def _prefix(path: Path) -> str:
 
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, locked as long as its writer lives. A folder, since libraries put files of their own beside theirs."""
+    """Yield a new folder beside `path`, locked while its writer lives. A folder, because libraries may write files beside theirs."""
     while True:
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         handle = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # Not where another process took it for left behind before it was locked.
+        # Another process may have taken it for a leftover and deleted it before it was locked.
         if folder.exists():
             break
         os.close(handle)
@@ -161,7 +161,7 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def _delete_unless_locked(folder: Path) -> None:
-    """Delete a temporary folder whose writer is no more: the kernel has ended its lock."""
+    """Delete a temporary folder whose writer is gone, so that the kernel has released its lock."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -178,7 +178,7 @@ def _umask() -> int:
 
 
 def refusal(folder: Path | str) -> str | None:
-    """Why nothing can be written into a folder, which need not exist; None where it can. Nothing is written to find out."""
+    """Why nothing can be written into a folder, which need not exist, or None if it can. Checks without writing anything."""
     for path in (Path(folder).absolute(), *Path(folder).absolute().parents):
         try:
             mode = path.stat().st_mode
@@ -197,12 +197,12 @@ def refusal(folder: Path | str) -> str | None:
 
 
 def check_open(about: str, *paths: Path | str) -> None:
-    """InputError where a folder on the way to one of `paths`, which need not exist, may not be entered: it names the folder."""
+    """Raise an InputError naming the first folder on the way to one of `paths` that may not be entered; the paths need not exist."""
     for path in map(Path, paths):
         for folder in reversed((path, *path.parents)):
             try:
                 shut = stat.S_ISDIR(folder.stat().st_mode) and not os.access(folder, os.R_OK | os.X_OK)
-            except PermissionError:  # a link into a folder that is shut
+            except PermissionError:  # a link into a folder that may not be entered
                 shut = True
             except OSError:
                 break
@@ -212,6 +212,6 @@ def check_open(about: str, *paths: Path | str) -> None:
 
 
 def write_json(path: Path | str, content: dict) -> None:
-    """Write `content` as indented JSON. NaN and infinities, which JSON lacks, are a ValueError: say None for what was not measured."""
+    """Write `content` as indented JSON. ValueError for NaN and infinities, which JSON lacks: use None for what was not measured."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

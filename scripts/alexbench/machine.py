@@ -1,4 +1,4 @@
-"""Where and with what a run was made: machine, job, versions, code."""
+"""What a run was made on and with: machine, job, versions, code."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ import pynvml
 
 
 def available_threads() -> int:
-    """CPUs that this process may use: what SLURM or taskset leaves of the machine."""
+    """Number of CPUs that this process may use, which SLURM or taskset may have restricted."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
-    """The processor's model name, as Linux tells it, else the architecture."""
+    """The processor's model name if Linux gives it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -33,11 +33,11 @@ def cpu_name() -> str:
 
 
 def memory_bytes() -> int:
-    """The machine's memory."""
+    """The machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-# What changes bits or speed without the program's doing, and is nobody's default. Numbers of threads are not among it: options say those.
+# Environment variables that change a run's bits or speed and are unset by default. Thread counts are not among them: options set those.
 SURROUNDINGS = (
     "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA",
@@ -55,17 +55,17 @@ SURROUNDINGS = (
 
 
 def surroundings() -> dict[str, str]:
-    """Exported variables that change results or speed, with their values; asked for before a framework is imported, which sets some."""
+    """Exported variables that change results or speed, with their values. Call this before importing a framework, which sets some."""
     return {name: os.environ[name] for name in SURROUNDINGS if name in os.environ}
 
 
 def git_commit() -> str | None:
-    """Commit of this code, with "-dirty" where files differ from it; None outside a repository.
+    """Commit of this code, with "-dirty" if files differ from it; None outside a repository.
 
-    Where git cannot tell it, None as well, with a line on stderr that says why.
+    Also None if git cannot tell the commit; a line on stderr then says why.
     """
-    # safe.directory: git reads no checkout of another user's, since its configuration may start programs; whoever gets here runs that
-    # checkout's code already. fsmonitor would be such a program, and is not needed.
+    # safe.directory: git refuses to read another user's checkout, since its configuration may start programs; but whoever gets here runs
+    # that checkout's code already. fsmonitor would be such a program, and is not needed.
     command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
     command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     folder = Path(__file__).parent
@@ -84,7 +84,7 @@ def git_commit() -> str | None:
 
 
 def queue_seconds() -> float | None:
-    """How long this SLURM job has waited between submission and start; None outside of one, or where SLURM does not tell."""
+    """Seconds that this SLURM job waited between submission and start; None outside a job, or if SLURM does not say."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return None
@@ -118,7 +118,7 @@ def describe() -> dict:
 
 
 def gpus() -> list[dict]:
-    """The machine's GPUs by NVML: name, driver and memory in bytes; [] where there is no GPU or no driver."""
+    """The machine's GPUs as NVML lists them: name, driver and memory in bytes; [] without a GPU or a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -138,14 +138,14 @@ def gpus() -> list[dict]:
 
 
 class GpuSampler:
-    """Watches the GPU that this process uses, by NVML, from a thread of its own, for as long as the `with` block lasts:
+    """Watch the GPU that this process uses through NVML, from a separate thread, while the `with` block runs:
 
         with GpuSampler(device) as gpu:
             ...
         gpu.summary()
 
-    `device`: "cuda", or "cpu", for which nothing is watched. `seconds`: between two looks. The GPU is the first in CUDA_VISIBLE_DEVICES;
-    where that is not set, NVML's first, which on a machine of unlike GPUs need not be CUDA's.
+    `device`: "cuda", or "cpu" to watch nothing. `seconds`: interval between samples. The GPU is the first in CUDA_VISIBLE_DEVICES; if that
+    is not set, it is NVML's first, which need not be CUDA's first on a machine with different GPUs.
     """
 
     def __init__(self, device: str, seconds: float = 1.0) -> None:
@@ -186,9 +186,10 @@ class GpuSampler:
                 break
 
     def summary(self) -> dict | None:
-        """What was seen: `name`, `driver`; `seconds` watched; `utilisation_percent`, the mean share of time in which a kernel ran;
-        `memory_bytes`, the most in use on the GPU, by whomever; `power_watts`, the mean; `energy_joules`. A value that the GPU does not
-        tell is None, and all of it where there is no GPU. Where the GPU counts no energy, it is mean power times seconds.
+        """What was seen, or None without a GPU. Values that the GPU does not report are None.
+
+        `name`, `driver`; `seconds` watched; `utilisation_percent`: mean share of time in which a kernel ran; `memory_bytes`: peak memory in
+        use on the GPU, by any process; `power_watts`: mean; `energy_joules`: mean power times seconds if the GPU does not count energy.
         """
         if self._handle is None:
             return None
@@ -206,7 +207,7 @@ class GpuSampler:
 
 
 def _visible_gpu() -> object | None:
-    """NVML's handle of the first GPU that this process may use; None where there is none."""
+    """NVML's handle of the first GPU that this process may use; None if there is none."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     try:
         pynvml.nvmlInit()
@@ -216,7 +217,7 @@ def _visible_gpu() -> object | None:
 
 
 def _asked(ask: Callable, handle: object, field: str | None = None):
-    """What NVML answers, or a field of it; None where this GPU or this user is not told."""
+    """NVML's answer, or one field of it; None if this GPU does not report it or this user may not know it."""
     try:
         answer = ask(handle)
     except pynvml.NVMLError:

@@ -1,4 +1,4 @@
-"""argparse types of numbers. Imports nothing of ours, so that a program that takes a number does not depend on what options.py imports."""
+"""argparse types for numbers. Imports nothing of ours, so a program that takes a number does not depend on what options.py imports."""
 
 import argparse
 from collections.abc import Callable
@@ -30,7 +30,8 @@ def not_negative(kind: type) -> Callable[[str], float]:
     return number(kind, least=0)
 
 
-# argparse types: a share from 0 up to 1, without it; a seed, a few processes or pixels, as in config/schema.yaml; images side by side.
+# argparse types: a share (at least 0, below 1); a seed and a small count of processes or pixels, both limited as in config/schema.yaml;
+# images side by side.
 share = number(float, least=0, below=1)
 seed = number(int, least=0, most=2**32 - 1)
 few = number(int, least=0, most=64)

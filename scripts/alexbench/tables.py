@@ -1,4 +1,4 @@
-"""The reader of every CSV table, whether a program wrote it or a spreadsheet saved it. One line says what is wrong with a damaged one."""
+"""Read CSV tables, whether a program wrote them or a spreadsheet saved them. One line says what is wrong with a damaged one."""
 
 import codecs
 import csv
@@ -16,9 +16,9 @@ from alexbench.files import InputError, raise_refusal
 
 @dataclass(frozen=True)
 class Column:
-    """What the fields of a column must be, by `kind`: text, integers, numbers, True or False; anything where it is `object`.
+    """What the fields of a column must be. `kind`: str, int, float or bool; `object` accepts anything.
 
-    Numbers lie between `least` and `most`, text is one of `choices` where there are such. `gaps`: a field may be empty; `optional`: the
+    Numbers lie between `least` and `most`; text is one of `choices`, if any are given. `gaps`: a field may be empty; `optional`: the
     column may be absent.
     """
 
@@ -31,7 +31,7 @@ class Column:
 
 
 _FORMS = {
-    # 50.000 is fifty thousand to some, and 5E+04 was rounded.
+    # Only ".0" may follow the digits: 50.000 may mean fifty thousand, and 5E+04 was rounded.
     int: (re.compile(r"[-+]?\d+(\.0)?"), "an integer"),
     float: (re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|nan|[-+]?inf"), "a number"),
     bool: (re.compile(r"true|false", re.IGNORECASE), "True or False"),
@@ -47,11 +47,11 @@ def read(
     is_text: Callable[[str], bool] = lambda name: False,
     what: str = "table",
 ) -> pd.DataFrame:
-    """A table with these `columns`, and no two rows with the same `key`. It may have more columns; those that `is_text` are read as text.
+    """Read a table with these `columns` and no two rows with the same `key`. It may have more columns; `is_text` says which are text.
 
-    Fields are separated by commas, semicolons or tabs. Where it is not commas, numbers may have decimal commas. The encoding is UTF-8, or
-    UTF-16 with its byte order mark. Empty rows and columns without a name are left out.
-    InputError names the file, what is wrong with it, and the way out: `again`. `what` is the word for the file in it.
+    Fields are separated by commas, semicolons or tabs; if not by commas, numbers may have decimal commas. The encoding is UTF-8, or
+    UTF-16 with a byte order mark. Empty rows and columns without a name are left out.
+    InputError names the file, what is wrong with it, and the way out, `again`. `what` is the message's word for such a file.
     """
 
     def refused(reason: str) -> InputError:
@@ -71,7 +71,7 @@ def read(
             row.pop()
         if len(row) != len(names):
             raise refused(f"has {len(row)} fields in row {number} and {len(names)} in its header: it was cut off or edited")
-    # CRLF is what spreadsheets write, some without a last one; a program's own file without its last line end was cut off.
+    # Spreadsheets write CRLF, and some leave out the last one. A program's own file without its last line end was cut off.
     if "\r" not in text and not text.endswith("\n"):
         raise refused("does not end with a line end, as if it was cut off (add one where its last row is whole)")
     fields = {name: [row[place].strip() for _, row in rows] for place, name in enumerate(names) if name}
@@ -90,7 +90,7 @@ def read(
             raise refused(f"has {' '.join(place)} more than once, in row {number} for the second time")
         found.add(place)
     kinds = {name: str for name in fields if is_text(name) or (name in known and known[name].kind is str)}
-    # By pandas itself, which finds the types of columns that nothing is known of. "NA" may be a name.
+    # pandas infers the types of all other columns. "NA" is not a missing value: it may be a name.
     plain = io.StringIO()
     csv.writer(plain).writerows([fields, *zip(*fields.values(), strict=True)])
     plain.seek(0)
@@ -119,8 +119,8 @@ def _text(path: Path | str, again: str, what: str) -> str:
 
 
 def _rows(text: str, refused: Callable[[str], InputError]) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The separator, and the rows that are not empty with their numbers in the file, the header first."""
-    # The first line of some spreadsheets says what separates.
+    """The separator, and the non-empty rows with their row numbers in the file, the header first."""
+    # Some spreadsheets name the separator in the first line.
     told = re.match(r'\s*"?sep=(.)"?\s*[\r\n]', text)
     head = re.split(r"[\r\n]", text.strip())[0]
     separator = told[1] if told else max(",;\t", key=head.count)
@@ -135,7 +135,7 @@ def _rows(text: str, refused: Callable[[str], InputError]) -> tuple[str, list[tu
 
 
 def _set_decimal_points(fields: dict[str, list[str]], numbers: list[str], refused: Callable[[str], InputError]) -> None:
-    """Decimal points for decimal commas, where the columns `numbers` have these and no points."""
+    """Replace decimal commas in `fields` by points if the columns `numbers` use commas; having both is an error."""
     values = [value for name in numbers for value in fields[name]]
     comma, point = (next(filter(form.fullmatch, values), None) for form in (_DECIMAL_COMMA, _DECIMAL_POINT))
     if comma and point:
@@ -146,7 +146,7 @@ def _set_decimal_points(fields: dict[str, list[str]], numbers: list[str], refuse
 
 
 def _wrong(value: str, column: Column) -> str | None:
-    """What was expected instead of `value`; None where nothing is wrong with it."""
+    """What was expected instead of `value`; None if it is right."""
     if not value or (value == "nan" and column.gaps):
         return None if column.gaps else "something"
     if column.choices and value not in column.choices:

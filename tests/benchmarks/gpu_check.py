@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""The first thing to run on a GPU: does everything work there, on which device does it run, and which switches make it faster?
+"""Check a GPU before its first use: does everything work there, on which device does it run, and which switches make it faster?
 
-`make gpu-check`, or one part of it: `make gpu-check PART=switches`. A part stops after --minutes; the same command goes on from there.
+Run `make gpu-check`, or one part: `make gpu-check PART=switches`. A part stops after --minutes; the same command continues it.
 
 tests     tests/test_gpu.py
 checks    where operations run, compilers, precisions, the CUDA graph, NVML, two processes on one GPU
-switches  seconds of the plain step, of each switch alone and on top of the fast step, in each precision
-aims      the study's networks for 15 epochs, beside the aims of docs/benchmarks.md; needs --data
+switches  step times of the plain step, of each switch added to it, and of each switch added to the fast step, in each precision
+aims      the study's networks trained for 15 epochs, compared with the targets in docs/benchmarks.md; needs --data
 
-Writes report.md, report.json and timings.csv into --output. A framework that is not installed, or sees no GPU, is left out and named.
-Exit status: 0 all done and well, 1 something failed or there is no GPU, 75 something is left for another call.
+Writes report.md, report.json and timings.csv into --output. The report names each framework that it skips: not installed, or sees no GPU.
+Exit status: 0 everything passed, 1 something failed or there is no GPU, 75 some items are left for another call.
 """
 
 import argparse
@@ -46,13 +46,13 @@ except ModuleNotFoundError as missing:
 
 PARTS = ("tests", "checks", "switches", "aims")
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
-# Not started with less time left than this.
+# Seconds that must be left to start another item.
 LEAST_SECONDS = 20
-# A switch that changes less than this share makes no difference.
+# A speed change below this share counts as none.
 MARGIN = 0.02
-# Of 15 epochs on an H200, in seconds, and what arithmetic alone would take there.
+# Seconds for 15 epochs on an H200: the target, and the time for the arithmetic only.
 AIMS = {"alexnet_mod": (5.0, 2.4), "alexnet": (28.0, 18.5), "alexnet_pretrained": (20.0, 13.4)}
-# What is most likely to break or to mislead on a GPU, by number; the items that look at it name the number.
+# What is most likely to break or mislead on a GPU, numbered so that the items can refer to it.
 SUSPICIONS = {
     1: "TensorFlow's steps with input: per_image run on the CPU",
     2: "deterministic: true dies in TensorFlow (XLA has no deterministic MaxPoolGrad)",
@@ -72,7 +72,7 @@ SUSPICIONS = {
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to find out, in a process of its own. `about`: numbers of SUSPICIONS; `limit`: seconds after which it hangs."""
+    """One check, run in its own process. `about`: numbers of SUSPICIONS; `limit`: seconds after which it counts as hung."""
 
     part: str
     framework: str
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seconds", type=float, default=0.5, help="of each of three measurements of a step (%(default)s)")
     p.add_argument("--batch-size", type=int, default=64, help="of switches (%(default)s)")
     p.add_argument("--epochs", type=int, default=15, help="of aims (%(default)s)")
-    # For the tests of this program, and for what one of its processes does.
+    # For this program's own tests, and for the processes that it starts.
     p.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)
     p.add_argument("--check", help=argparse.SUPPRESS)
     return p
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
-    """The frameworks that see a GPU, with version and the GPU's name, and a line for each that does not."""
+    """Frameworks that see a GPU, with version and GPU name; and one line for each framework that does not."""
     seen, skipped = {}, []
     for name in args.frameworks:
         if importlib.util.find_spec(MODULES.get(name, name)) is None:
@@ -159,7 +159,7 @@ def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
 
 
 def run_part(args: argparse.Namespace, part: str, items: list[Item], records: dict, kept: Path, device: str) -> list[str]:
-    """Carry out the items of a part that no earlier call did, into `records` and the file `kept`. The keys of those that are left."""
+    """Run the items of a part that earlier calls have not run, adding to `records` and the file `kept`. Returns the keys of those left."""
     end = time.monotonic() + 60 * args.minutes
     todo = [item for item in items if item.key not in records]
     say(f"{part}: {len(items)} items, {len(todo)} to do, at most {args.minutes:g} minutes")
@@ -170,7 +170,7 @@ def run_part(args: argparse.Namespace, part: str, items: list[Item], records: di
         started = time.monotonic()
         status, answer = run_process(item.command, min(item.limit, seconds))
         if status == "late" and seconds < item.limit and number:
-            # It had less than its time; as the first one of the next call it has more.
+            # The part ran out of time, not the item: the next call starts with it and gives it more.
             return [item.key for item in todo[number:]]
         status = "failed" if status == "late" else status
         about = {"key": item.key, "part": part, "framework": item.framework, "name": item.name, "status": status, "about": item.about}
@@ -184,8 +184,8 @@ def run_part(args: argparse.Namespace, part: str, items: list[Item], records: di
 
 
 def run_process(command: list[str], seconds: float) -> tuple[str, dict]:
-    """ "ok", "failed", "skipped" or "late", and what a program's last line says as JSON; where it says none, the end of its errors."""
-    # A group of its own: loaders and compilers end with it.
+    """Run a program: "ok", "failed", "skipped" or "late", and its last line if that is JSON, else the end of its errors."""
+    # In a process group of its own, so that loaders and compilers end with it.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, start_new_session=True)
         try:
@@ -211,7 +211,7 @@ def run_process(command: list[str], seconds: float) -> tuple[str, dict]:
 
 
 def read(kept: Path) -> dict[str, dict]:
-    """What earlier calls found, by key; a line that a kill cut short is left out."""
+    """What earlier calls found, by key; a line that a kill cut short is ignored."""
     found = {}
     for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
         with contextlib.suppress(ValueError):
@@ -221,7 +221,7 @@ def read(kept: Path) -> dict[str, dict]:
 
 
 def made_up() -> datasets.Dataset:
-    """Images of noise as large as CIFAR-10's: how long a step takes does not depend on them."""
+    """Noise images of CIFAR-10's size; the step time does not depend on their content."""
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (2048, 32, 32, 3), np.uint8), np.arange(2048) % 10
     return datasets.Dataset("made up", images, labels, images[:512], labels[:512], tuple("0123456789"))
@@ -235,7 +235,7 @@ def say(line: str) -> None:
 
 
 def items_of_tests(args: argparse.Namespace, framework: str, skipped: list[str]) -> list[Item]:
-    """A test function each."""
+    """One item per test function."""
     if importlib.util.find_spec("pytest") is None:
         skipped.append("tests: pytest is not installed")
         return []
@@ -259,7 +259,7 @@ def items_of_checks(args: argparse.Namespace, framework: str, skipped: list[str]
         return Item("checks", framework, name, check_command(args, check, framework, *options), about)
 
     there = [precision for precision in args.precisions if args.device == "cuda" or precision != "tf32"]
-    # On a CPU, whose torch.compile needs it, with channels last.
+    # On a CPU, torch.compile needs channels last, which is part of the fast step.
     compiler = "plain+xla" if framework == "tensorflow" else "plain+compiled" if args.device == "cuda" else "fast+compiled"
     items = [item("placement", (1, 7), "--precisions", p, "--steps", s) for p in there for s in ("plain", "fast", "per_image")]
     items += [item("compiled", (3, 12), "--steps", compiler)]
@@ -269,14 +269,14 @@ def items_of_checks(args: argparse.Namespace, framework: str, skipped: list[str]
 
 
 def steps_of(framework: str, device: str) -> list[str]:
-    """The plain step, each switch alone, the fast step, and what it leaves out on top of it."""
+    """The plain step, the plain step with each switch, the fast step, and the fast step with each switch that it leaves out."""
     known = backends.load(framework).switches
     there = [name for name, switch in known.items() if device in switch.devices]
     fast = Execution().switches(known, device)
     needed = {name: "".join(f"+{other}" for other in known[name].needs.get(device, ())) for name in there}
     steps = ["plain", *(f"plain{needed[name]}+{name}" for name in there), "fast"]
     for name in there:
-        # What does not go with the fast step would be measured as something else.
+        # Skip a switch that turns off part of the fast step: its time would be that of another step.
         with_it = Execution(step=f"fast+{name}").switches(known, device)
         if not fast[name] and all(with_it[other] for other, on in fast.items() if on):
             steps.append(f"fast+{name}")
@@ -338,7 +338,7 @@ def items_of_aims(args: argparse.Namespace, framework: str, skipped: list[str]) 
 ITEMS = {"tests": items_of_tests, "checks": items_of_checks, "switches": items_of_switches, "aims": items_of_aims}
 
 
-# What a process of `checks` does: its answer has `says`, and `status` where it is not "ok".
+# The checks, each run in a process of its own. The answer has `says`, and `status` unless it is "ok".
 
 
 def verdict(well: bool, says: str, **found: object) -> dict:
@@ -346,7 +346,7 @@ def verdict(well: bool, says: str, **found: object) -> dict:
 
 
 def make(framework: str, device: str, **asked: object):
-    """A backend of the small network with the made-up images, without dropout, so that two of them compare."""
+    """A backend of the small network on the noise images, without dropout so that two backends can be compared."""
     how = Execution(**asked)
     variant = variants.get("alexnet_mod")
     settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved("torch", "unit")
@@ -384,7 +384,7 @@ def check_steps(framework: str, device: str, precision: str, step: str) -> dict:
 
 
 def check_pytest(framework: str, device: str, precision: str, name: str) -> dict:
-    """One function of tests/test_gpu.py, its cases of one framework."""
+    """Run one function of tests/test_gpu.py, for one framework only."""
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "tests/test_gpu.py", "-k"]
     done = subprocess.run([*command, f"{name} and {framework}"], capture_output=True, text=True, encoding="utf-8", check=False)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
@@ -394,12 +394,12 @@ def check_pytest(framework: str, device: str, precision: str, name: str) -> dict
     return {"status": status, "says": " | ".join([lines[-1], *wrong])[:1500]}
 
 
-# Operations that make up a step: all of them belong on the GPU.
+# Operations that make up a step, all of which belong on the GPU.
 WORK = re.compile(r"conv|mat_?mul|addmm|\bmm\b|pool|relu|bias|softmax|batch_?norm|adam", re.IGNORECASE)
 
 
 def check_placement(framework: str, device: str, precision: str, step: str) -> dict:
-    """On which device every operation of a step ran."""
+    """The device on which each operation of a step ran."""
     asked = {"input": "per_image", "step": "plain"} if step == "per_image" else {"step": step}
     find = {"pytorch": placed_by_pytorch, "tensorflow": placed_by_tensorflow}[framework]
     found = find(lambda: make(framework, device, precision=precision, **asked))
@@ -434,11 +434,11 @@ def placed_by_pytorch(build: Callable) -> dict[str, set[str]]:
 
 
 def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
-    # Its log, which C++ writes to the process's own output and errors; the level counts before the import.
+    # The placement log, which C++ writes straight to the process's stdout and stderr; the level is read at import.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import tensorflow as tf
 
-    # Before the first operation: TensorFlow reads the second one no more.
+    # Before the first operation: afterwards TensorFlow ignores the second setting.
     tf.config.set_soft_device_placement(False)
     tf.debugging.set_log_device_placement(True)
     with tempfile.TemporaryFile() as log:
@@ -449,7 +449,7 @@ def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
         try:
             losses(build(), [plan(2)])
         finally:
-            # What C has buffered belongs to the log too.
+            # Part of the log is still in C's buffers.
             ctypes.CDLL(None).fflush(None)
             for descriptor, before in kept.items():
                 os.dup2(before, descriptor)
@@ -462,7 +462,7 @@ def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
 
 
 def check_compiled(framework: str, device: str, precision: str, step: str) -> dict:
-    """A compiled step with two batch sizes, beside the plain one."""
+    """Compare a compiled step with the plain one, in two batch sizes."""
     plans = [plan(1), plan(1, 8), plan(1), plan(1, 8)]
     expected = losses(make(framework, device, step="plain"), plans)
     started = time.perf_counter()
@@ -473,7 +473,7 @@ def check_compiled(framework: str, device: str, precision: str, step: str) -> di
     if framework == "pytorch":
         import torch._dynamo.utils as dynamo
 
-        # With dynamic shapes the second batch size would be the last graph.
+        # With dynamic shapes, one graph would serve both batch sizes.
         graphs = dynamo.counters["stats"]["unique_graphs"]
         dynamic = graphs < 2
     says = f"{step}: {seconds:.0f} s with compiling, losses within {off:.1e} of the plain step's"
@@ -482,7 +482,7 @@ def check_compiled(framework: str, device: str, precision: str, step: str) -> di
 
 
 def check_precision(framework: str, device: str, precision: str, step: str) -> dict:
-    """Relative error of a product and a convolution, plain and compiled, against float64: IEEE's is below 2e-5, TF32's above."""
+    """Relative error of a product and a convolution against float64, plain and compiled: below 2e-5 in IEEE fp32, above in TF32."""
     make(framework, device, precision=precision)
     random = np.random.default_rng(0)
     a, b = random.standard_normal((512, 512), np.float32), random.standard_normal((512, 512), np.float32)
@@ -499,7 +499,7 @@ def relative(found: np.ndarray, exact: np.ndarray) -> float:
 def errors_of_pytorch(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndarray, device: str) -> dict[str, float]:
     import torch
 
-    # One interface alone has set it; PyTorch raises where both have and disagree.
+    # Raises if the precision was set through both of PyTorch's interfaces and they disagree.
     torch.get_float32_matmul_precision()
     images, kernels = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(w.transpose(3, 2, 0, 1).copy())
     exact = torch.nn.functional.conv2d(images.double(), kernels.double()).numpy()
@@ -525,7 +525,7 @@ def errors_of_tensorflow(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndar
 
 
 def check_deterministic(framework: str, device: str, precision: str, step: str) -> dict:
-    """The fast step with deterministic: true, twice: the same bits?"""
+    """Run the fast step with deterministic: true twice, and compare the bits."""
     ends = []
     for _ in range(2):
         backend = make(framework, device, deterministic=True)
@@ -536,7 +536,7 @@ def check_deterministic(framework: str, device: str, precision: str, step: str) 
 
 
 def check_cuda_graph(framework: str, device: str, precision: str, step: str) -> dict:
-    """A CUDA graph of each of two batch sizes, captured after a backward pass on the default stream; losses beside the plain step's."""
+    """Compare CUDA graphs with the plain step: two batch sizes, captured after a backward pass on the default stream."""
     if device == "cpu":
         return {"status": "skipped", "says": "a CPU has no CUDA graphs"}
     plans = [plan(2), plan(1, 8), plan(2)]
@@ -549,7 +549,7 @@ def check_cuda_graph(framework: str, device: str, precision: str, step: str) -> 
 
 
 def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
-    """What NVML tells of a training, and whether its memory is of the order of what the framework counts."""
+    """What NVML reports during training, and whether its memory figure fits the framework's."""
     if device == "cpu":
         return {"status": "skipped", "says": "NVML knows no CPU"}
     backend = make(framework, device)
@@ -560,7 +560,7 @@ def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
     summary, counted = gpu.summary(), backend.peak_memory_bytes()
     if summary is None or not summary["memory_bytes"]:
         return verdict(False, "NVML tells nothing of this GPU", summary=summary)
-    # Of NVIDIA's libraries a process needs some hundred MB itself.
+    # Each process needs some hundred MB for NVIDIA's libraries.
     own = summary["memory_bytes"] < counted + 4e9
     says = f"{summary['memory_bytes'] / 1e6:,.0f} MB by NVML, {counted / 1e6:,.0f} MB by the framework"
     says += f", {summary['utilisation_percent']} %, {summary['power_watts']} W"
@@ -574,7 +574,7 @@ def check_busy(framework: str, device: str, precision: str, step: str) -> dict:
 
 
 def check_two_processes(framework: str, device: str, precision: str, step: str) -> dict:
-    """Two processes that train on one GPU at the same time."""
+    """Train in two processes on one GPU at the same time."""
     command = [sys.executable, __file__, "--check", "busy", "--frameworks", framework, "--device", device]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(process.communicate(), process.returncode) for process in both]
@@ -601,7 +601,7 @@ CHECKS = {
 
 
 def timings(records: dict[str, dict]) -> list[dict]:
-    """What `switches` measured, a row an item."""
+    """What `switches` measured, one row per item."""
     rows = []
     for record in records.values():
         if record["part"] == "switches" and record["status"] == "ok":
@@ -612,7 +612,7 @@ def timings(records: dict[str, dict]) -> list[dict]:
 
 
 def factors(rows: list[dict], framework: str, precision: str) -> dict[str, dict[str, list[float]]]:
-    """By switch and variant: how many times as fast it makes the step, each round: on top of the fast step where not in it, else alone."""
+    """By switch and variant, the speed-up in each round: over the fast step if the switch is not part of it, else over the plain step."""
     seconds = {
         (row["variant"], row["round"], row["step"]): row["together_seconds"]
         for row in rows
@@ -629,13 +629,13 @@ def factors(rows: list[dict], framework: str, precision: str) -> dict[str, dict[
 
 
 def helps(by_variant: dict[str, list[float]]) -> bool:
-    """Whether a switch belongs to the fast step: it makes one network faster and none slower, in every round."""
+    """Whether a switch belongs in the fast step: in every round it makes one network faster and none slower."""
     lowest = [min(found) for found in by_variant.values()]
     return max(lowest) > 1 + MARGIN and min(lowest) > 1 - MARGIN
 
 
 def recommended(rows: list[dict]) -> dict[str, dict[str, list[str]]]:
-    """By framework and switch: the precisions in which it belongs to the fast step on this device."""
+    """By framework and switch, the precisions in which the switch belongs in the fast step on this device."""
     found: dict[str, dict[str, list[str]]] = {}
     for framework in dict.fromkeys(row["framework"] for row in rows):
         for precision in PRECISIONS:
@@ -646,7 +646,7 @@ def recommended(rows: list[dict]) -> dict[str, dict[str, list[str]]]:
 
 
 def of_timings(rows: list[dict]) -> dict[int, str]:
-    """What the timings say of the suspicions, by number."""
+    """What the timings say about the suspicions, by number."""
 
     def compared(framework: str, faster: str, slower: str, precision: str, deterministic: bool = False) -> str:
         parts = []
@@ -674,7 +674,7 @@ def of_timings(rows: list[dict]) -> dict[int, str]:
 
 
 def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: dict[str, dict], left: list[str]) -> str:
-    """What was found, in Markdown."""
+    """The report, in Markdown."""
     device = next(iter(seen.values()))["device_name"]
     counts = {status: sum(record["status"] == status for record in records.values()) for status in ("ok", "failed", "skipped")}
     lines = [f"# First contact with a GPU: {device}", ""]
@@ -746,7 +746,7 @@ def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: di
 
 
 def table(rows: list[dict]) -> Iterator[str]:
-    """Timings, a row a framework, variant and step, a column a precision."""
+    """The timings: one row per framework, variant and step, one column per precision."""
     precisions = [precision for precision in PRECISIONS if any(row["precision"] == precision for row in rows)]
     yield f"| framework | variant | step | {' | '.join(precisions)} |"
     yield f"|:--|:--|:--|{'--:|' * len(precisions)}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long many small trainings take on the one-node SLURM of the tests: a job each, and several in a job. As root, on an idle machine.
+"""Time many small trainings on the tests' one-node SLURM: one run per job, and several per job. Run as root on an idle machine.
 
 python tests/benchmarks/packed.py
 python tests/benchmarks/packed.py --runs 8 --together 2
@@ -22,7 +22,7 @@ from test_packed import FOUR, IN_TURN, SHARED, uncommented  # noqa: E402
 
 
 def measured(runs: int, together: int, runs_per_gpu: int, changes: list[tuple[str, str]]) -> str:
-    """A row of the table: how many jobs, seconds until the last run's results."""
+    """One row of the table: the number of jobs, and the seconds until the last run's results."""
     with tempfile.TemporaryDirectory() as folder, slurm.Cluster():
         config = FOUR | {"seeds": list(range(1, runs + 1)), "runs_per_gpu": runs_per_gpu}
         project = copy_of_project(Path(folder) / "project", config)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the workflow itself costs as the grid grows: a dry run, and the table over stand-in runs; seconds and peak memory of each.
+"""Measure the workflow's own cost as the grid grows: seconds and peak memory of a dry run, and of the table over stand-in runs.
 
 `make bench`, or `python tests/benchmarks/scale.py --cells 6 600`. Prints a Markdown table; docs/benchmarks.md keeps the last one.
 """
@@ -23,7 +23,7 @@ FRAMEWORKS = ("pytorch", "tensorflow")
 VARIANTS = ("alexnet_mod", "alexnet", "alexnet_pretrained")
 
 
-# A process starts with its launcher's peak in `ru_maxrss`, which survives exec: so a launcher that is smaller than all that is measured.
+# `ru_maxrss` survives exec, so a process starts with its launcher's peak: the launcher must be smaller than anything measured.
 LAUNCHER = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[2:], stderr=subprocess.STDOUT).returncode
@@ -33,18 +33,18 @@ sys.exit(status)
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak resident MB of a command that must succeed."""
+    """Seconds and peak resident MB of a command, which must succeed."""
     with tempfile.TemporaryDirectory() as place:
         peak = Path(place) / "peak"
         started = time.perf_counter()
-        # Isolated and without `site`: less memory and time than any command takes.
+        # Isolated and without `site`, the launcher needs less memory and time than any command measured.
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", LAUNCHER, str(peak), *command], cwd=folder, stdout=subprocess.PIPE, check=False
         )
         seconds = time.perf_counter() - started
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout.decode()[-2000:]}")
-        # macOS counts in bytes, others in KiB.
+        # macOS counts in bytes, other systems in KiB.
         return seconds, int(peak.read_text()) / (2**20 if sys.platform == "darwin" else 2**10)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Training speed on a machine of one's own, and beside one busy process, by how long PyTorch's threads spin. Linux only.
+"""Measure how PyTorch's spinning threads affect training speed, on an idle machine and beside one busy process. Linux only.
 
-A thread of OpenMP that waits for the others keeps its core busy for a while before it sleeps. Where another process wants that core, two
-threads then take longer than one. Each line is the fast step of one network, in turn alone and beside `while True: pass`, in processes
-of their own. Prints a Markdown table; docs/benchmarks.md keeps the last one.
+An OpenMP thread that waits for the others keeps its core busy for a while before it sleeps. If another process wants that core, two
+threads then take longer than one. Each line times the fast step of one network, alternately alone and beside `while True: pass`, each in
+its own process. Prints a Markdown table; docs/benchmarks.md keeps the last one.
 
     python tests/benchmarks/spinning.py --data resources/data/cifar10.npz
 """
@@ -20,7 +20,7 @@ from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# libgomp's own number where nothing is exported (its env.c). GOMP_SPINCOUNT is read when the library is loaded.
+# libgomp's own default (see its env.c). GOMP_SPINCOUNT is read when the library is loaded.
 LIBGOMP = {"GOMP_SPINCOUNT": "300000"}
 ARMS = {
     "PyTorch, 2 threads, libgomp's default (300000)": ("pytorch", 2, LIBGOMP),
@@ -29,13 +29,13 @@ ARMS = {
     "PyTorch, 1 thread": ("pytorch", 1, LIBGOMP),
     "TensorFlow, 2 threads": ("tensorflow", 2, {}),
 }
-# Ends with its parent, however that ends: the kernel then gives it another one.
+# Ends when its parent does, for whatever reason: the kernel then gives it another parent.
 BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    for _ in range(1_000_000):\n        pass"
 
 
 @contextmanager
 def busy_process() -> Iterator[int]:
-    """A process that keeps one core busy as long as the block lasts; gives its number."""
+    """Keep one core busy for the length of the block; yields the process id."""
     process = subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())])
     try:
         yield process.pid
@@ -45,7 +45,7 @@ def busy_process() -> Iterator[int]:
 
 
 def images_per_second(args: argparse.Namespace, framework: str, threads: int, variables: dict[str, str]) -> float:
-    """Of the fast step with its input, in a process of its own with these environment variables."""
+    """Images per second of the fast step including its input, measured in a new process with these environment variables."""
     command = [sys.executable, str(ROOT / "scripts" / "time_steps.py"), "--alone", "--framework", framework, "--threads", str(threads)]
     command += ["--variant", args.variant, "--data", str(args.data), "--device", "cpu", "--seconds", str(args.seconds)]
     ours = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

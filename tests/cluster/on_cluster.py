@@ -1,4 +1,4 @@
-"""What the tests on a real SLURM share: a cluster, a copy of the project, Snakemake with the profile."""
+"""Shared by the tests on a real SLURM: a cluster, a copy of the project, Snakemake with the profile."""
 
 import os
 import shutil
@@ -16,15 +16,15 @@ from conftest import ROOT
 BIN = Path(sys.executable).parent
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 FAST_SNAKEMAKE = [sys.executable, str(ROOT / "tests" / "cluster" / "fast_snakemake.py"), "--nocolor"]
-# The GPUs are stand-ins: jobs ask for them, and train on the CPU. The profile's own `device: cuda` is tried in a test of its own.
+# The GPUs are stand-ins: jobs request them but train on the CPU. A separate test tries the profile's own `device: cuda`.
 ON_CLUSTER = ["--profile", "profiles/slurm", "--config", "device=auto", "--configfile", "mine.yaml"]
 
 
 def bring_up(accounting: bool = False, **options: object) -> Iterator[slurm.Cluster]:
-    """A real SLURM of one node with two stand-in GPUs, or as `options` say, for a fixture."""
+    """Start a real SLURM of one node with two stand-in GPUs, or as `options` say. For use in a fixture."""
     reason = slurm.obstacle(accounting)
     if reason:
-        # Where all is installed first, a skip would hide that it was not.
+        # CI installs everything first; a skip there would hide that something is missing.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM here: {reason}")
     with slurm.Cluster(accounting=accounting, **options) as up:
         yield up

@@ -1,11 +1,11 @@
-"""A real SLURM of one node on loopback, for tests: munge, slurmctld and slurmd from Debian's packages, without systemd.
+"""A real one-node SLURM on loopback, for tests: munge, slurmctld and slurmd from Debian's packages, without systemd.
 
 python tests/cluster/slurm.py up        # prints the folder that it lives in; with --accounting, a job must name a known account
 python tests/cluster/slurm.py status
 python tests/cluster/slurm.py down
 
-In Python: `with Cluster() as cluster: ...`; meanwhile sbatch, squeue and the others find it by themselves. Needs root, takes half a second;
-with accounting, which brings up slurmdbd and a MariaDB of its own, ten.
+In Python: `with Cluster() as cluster: ...`; inside the block, sbatch, squeue and the others find it. Needs root. Starts in half a second,
+or in ten seconds with accounting, which also starts slurmdbd and a MariaDB of its own.
 """
 
 import argparse
@@ -28,19 +28,19 @@ from pathlib import Path
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
-# With accounting, these too. Not mariadb-server: that would bring a service up.
+# Also needed with accounting. Not mariadb-server, which would start a service.
 ACCOUNTING_PACKAGES = "slurmdbd mariadb-server-core mariadb-client-core"
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr", "sacct")
-# In the order in which they start; they end in the reverse order. Those for accounting run with it alone.
+# In the order in which they start; they stop in reverse. The accounting daemons run only with accounting.
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 ACCOUNTING_DAEMONS = ("mariadbd", "slurmdbd")
-# The one account that a cluster with accounting knows.
+# The only account that a cluster with accounting accepts.
 ACCOUNT = "known"
 FOLDERS = ("etc", "state", "spool", "log", "run", "database")
-# Lies in a cluster's folder; without it nothing is deleted there.
+# Marks a cluster's folder; without this file, nothing in the folder is deleted.
 MARK = "this-is-a-test-cluster"
 
-# Where SLURM's commands look. A link here, and not SLURM_CONF, because Snakemake's executor drops every SLURM_* variable inside a job.
+# Where SLURM's commands look. A link here instead of SLURM_CONF, because Snakemake's executor drops all SLURM_* variables inside a job.
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
 SAVED_CONF = SYSTEM_CONF.with_name("slurm.conf.saved-by-tests")
 
@@ -122,32 +122,32 @@ GRES_CONF = "Name=gpu Type={type} File={file} Flags=nvidia_gpu_env\n"
 
 
 class SlurmError(RuntimeError):
-    """What went wrong and the way out, in one line (and a log's last ones where there is one)."""
+    """What went wrong and the way out, in one line, followed by the last lines of a log if there is one."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What SLURM says of a job and what it gave it."""
+    """What SLURM reports about a job, and what it allocated to it."""
 
     id: int
     state: str
     reason: str
     partition: str
-    # The executor writes the rule and its wildcards here: rule_train_wildcards_pytorch_alexnet_1.
+    # Snakemake's executor writes the rule and its wildcards here: rule_train_wildcards_pytorch_alexnet_1.
     comment: str
     restarts: int
-    # How many GPUs it got, and which: SLURM forgets which as soon as the job no longer runs.
+    # How many GPUs it got, and which ones; SLURM forgets which as soon as the job ends.
     gpu_count: int
     gpus: tuple[int, ...]
     cpus: int
     memory_mb: int
     time_limit: str
-    # Everything, by SLURM's names.
+    # Everything, under SLURM's names.
     fields: dict[str, str] = field(repr=False)
 
 
 def obstacle(accounting: bool = False) -> str:
-    """Why no cluster can be brought up here, in one line; empty if nothing is in the way."""
+    """Why no cluster can be started here, in one line; empty if one can."""
     programs, packages = PROGRAMS, PACKAGES
     if accounting:
         programs, packages = (*PROGRAMS, *ACCOUNTING_PROGRAMS), f"{PACKAGES} {ACCOUNTING_PACKAGES}"
@@ -157,13 +157,13 @@ def obstacle(accounting: bool = False) -> str:
 
 
 def find(program: str) -> str | None:
-    """Path of a program; daemons live where a user's PATH does not lead."""
+    """Path of a program; daemons are in folders that are not on a user's PATH."""
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def command(*words: object) -> str:
     """Run one of SLURM's commands and return what it prints."""
-    # A test may itself run inside of a job, of this cluster or of another one.
+    # A test may itself run inside a job, of this cluster or of another.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
     done = subprocess.run(
         [str(word) for word in words], env=environment, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
@@ -174,7 +174,7 @@ def command(*words: object) -> str:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` came true within so many seconds."""
+    """Wait until `condition` is true, for at most this many seconds. Returns whether it became true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -184,7 +184,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def jobs() -> list[Job]:
-    """Every job that SLURM remembers: the waiting, the running, and those that ended in the last 300 seconds."""
+    """Every job that SLURM remembers: waiting, running, or ended within the last 300 seconds."""
     blocks = command("scontrol", "show", "job", "--details").split("\n\n")
     return sorted((parse_job(block) for block in blocks if "JobId=" in block), key=lambda job: job.id)
 
@@ -195,9 +195,9 @@ def job(job_id: int) -> Job:
 
 
 def parse_job(text: str) -> Job:
-    """Read one job of `scontrol show job --details`: lines of `Name=value` words."""
+    """Parse one job of `scontrol show job --details`, whose lines are `Name=value` words."""
     fields = dict(re.findall(r"(?:^|\s)([A-Za-z][\w/:]*)=(\S*)", text))
-    # JOB_GRES=gpu:h200:2 and, while it runs, GRES=gpu:h200:2(IDX:0-1); IDX:0,2-3 is possible too.
+    # JOB_GRES=gpu:h200:2, plus GRES=gpu:h200:2(IDX:0-1) while it runs; IDX:0,2-3 is also possible.
     ranges = re.findall(r"(\d+)(?:-(\d+))?", re.sub(r".*\(IDX:([\d,-]*)\).*|.*", r"\1", fields.get("GRES", "")))
     memory, unit = re.search(r"mem=([\d.]+)([MGT]?)|$", fields.get("TRES", "")).groups()
     return Job(
@@ -217,14 +217,14 @@ def parse_job(text: str) -> Job:
 
 
 def wait_for_state(job_id: int, *states: str, seconds: float = 60) -> Job:
-    """The job, once it is in one of these states."""
+    """Wait until the job is in one of these states, and return it."""
     if not wait_until(lambda: job(job_id).state in states, seconds):
         raise SlurmError(f"job {job_id} is {job(job_id).state} after {seconds} s and not {' or '.join(states)}")
     return job(job_id)
 
 
 def requeue(job_id: int) -> None:
-    """Put a running job back into the queue, to start again at once under the same id."""
+    """Put a running job back into the queue; it starts again at once under the same id."""
     command("scontrol", "requeue", job_id)
     wait_for_state(job_id, "PENDING")
     start_now(job_id)
@@ -236,9 +236,9 @@ def start_now(job_id: int) -> None:
 
 
 class Cluster:
-    """One node with stand-in GPUs of these types, and the partitions cpu (default), gpu and urgent (preempts the others), or those said.
+    """One node with stand-in GPUs of these types and these partitions: by default cpu (the default), gpu, and urgent (preempts the others).
 
-    With accounting, jobs are taken for the account `ACCOUNT` alone, and sacct works.
+    With accounting, jobs must name the account `ACCOUNT`, and sacct works.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ class Cluster:
         return self.folder / "etc" / "slurm.conf"
 
     def up(self) -> None:
-        """Start the daemons and wait until the node takes jobs; on failure nothing is left behind."""
+        """Start the daemons and wait until the node takes jobs; on failure, leave nothing behind."""
         if reason := obstacle(self.accounting) or self._occupied():
             self._remove()
             raise SlurmError(reason)
@@ -295,10 +295,10 @@ class Cluster:
             raise
 
     def down(self) -> None:
-        """Cancel the jobs, end the daemons, put /etc/slurm/slurm.conf back, delete the cluster's files."""
+        """Cancel the jobs, stop the daemons, restore /etc/slurm/slurm.conf, delete the cluster's files."""
         if current() == self.folder and self._pid("slurmctld"):
             with contextlib.suppress(SlurmError, subprocess.TimeoutExpired):
-                # A job's processes outlive slurmd.
+                # A job's processes would outlive slurmd.
                 if waiting := command("squeue", "--noheader", "--format=%A").split():
                     command("scancel", *waiting)
                     wait_until(lambda: not command("squeue", "--noheader"), seconds=15)
@@ -311,15 +311,15 @@ class Cluster:
         self._remove()
 
     def stop_controller(self) -> None:
-        """As when its machine restarts: jobs run on, nobody answers."""
+        """Stop slurmctld, as when its machine restarts: jobs keep running, and commands get no answer."""
         self._end("slurmctld")
 
     def start_controller(self) -> None:
-        """With the state that it left."""
+        """Start slurmctld again from the state that it left."""
         self._start("slurmctld", "-f", self.conf)
 
     def status(self) -> str:
-        """Folder, daemons, partitions and queue, to be read."""
+        """Folder, daemons, partitions and queue, as text for a person."""
         daemons = ", ".join(f"{name} {self._pid(name) or 'is not running'}" for name in self._daemons())
         try:
             said = f"{command('sinfo', '--format=%P %a %D %T %G')}\n{command('squeue', '--states=all')}"
@@ -337,7 +337,7 @@ class Cluster:
         return "\n".join(tails)
 
     def _daemons(self) -> list[str]:
-        """What runs for this cluster, if all is well; its configuration tells, since another process may have brought it up."""
+        """Daemons that should run for this cluster, according to its configuration: another process may have started it."""
         accounting = self.conf.with_name("slurmdbd.conf").exists()
         return [name for name in DAEMONS if accounting or name not in ACCOUNTING_DAEMONS]
 
@@ -350,7 +350,7 @@ class Cluster:
         return ""
 
     def _remove(self) -> None:
-        """Delete what `up` made in the folder, and the folder if nothing else is in it."""
+        """Delete what `up` made in the folder, and the folder itself if that leaves it empty."""
         if (self.folder / MARK).exists():
             for name in FOLDERS:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -362,7 +362,7 @@ class Cluster:
         self._remove()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MARK).touch()
-        # munged wants a path that nobody else can write to, SLURM's commands one that they can pass: mkdtemp's 700 is not.
+        # munged wants a path that nobody else can write to; SLURM's commands must be able to pass through it, which mkdtemp's 700 prevents.
         self.folder.chmod(0o755)
         for name in FOLDERS:
             (self.folder / name).mkdir(mode=0o755)
@@ -383,7 +383,7 @@ class Cluster:
         self.conf.write_text(SLURM_CONF.format(**values), encoding="utf-8")
         if self.accounting:
             database = self.conf.with_name("slurmdbd.conf")
-            database.touch(mode=0o600)  # slurmdbd takes no other
+            database.touch(mode=0o600)  # slurmdbd accepts no other mode
             database.write_text(SLURMDBD_CONF.format(**values), encoding="utf-8")
         gres = "".join(GRES_CONF.format(type=kind, file=device) for kind, device in zip(self.gpus, devices, strict=True))
         self.conf.with_name("gres.conf").write_text(f"AutoDetect=off\n{gres}", encoding="utf-8")
@@ -391,7 +391,7 @@ class Cluster:
     def _link(self) -> None:
         SYSTEM_CONF.parent.mkdir(exist_ok=True)
         if os.path.lexists(SYSTEM_CONF):
-            # A link to nowhere is one of ours whose folder was deleted; the file that it stood for is still saved.
+            # A dangling link is one of ours whose folder was deleted; the file that it replaced is still saved.
             if SYSTEM_CONF.is_symlink() and not SYSTEM_CONF.exists():
                 SYSTEM_CONF.unlink()
             else:
@@ -399,7 +399,7 @@ class Cluster:
         SYSTEM_CONF.symlink_to(self.conf)
 
     def _start_accounting(self) -> None:
-        """A MariaDB that listens on a socket in the cluster's folder, slurmdbd on top of it, and the one account."""
+        """Start MariaDB on a socket in the cluster's folder, and slurmdbd on top of it; create the one account."""
         data, socket_file = self.folder / "database", self.folder / "run" / "mariadb.socket"
         command(find("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db")
         self._start(
@@ -415,7 +415,7 @@ class Cluster:
             "--innodb-flush-log-at-trx-commit=0",
             background=True,
         )
-        # slurmdbd looks for its configuration beside slurm.conf, and for MariaDB where its client library is told to.
+        # slurmdbd looks for its configuration beside slurm.conf, and for MariaDB where MYSQL_UNIX_PORT tells its client library to.
         self._start("slurmdbd", environment={"SLURM_CONF": str(self.conf), "MYSQL_UNIX_PORT": str(socket_file)})
         if not wait_until(self._accounting_answers, seconds=30):
             raise SlurmError(f"slurmdbd does not answer\n{self.log_tail('slurmdbd', 'mariadbd')}")
@@ -430,7 +430,7 @@ class Cluster:
         return False
 
     def _start(self, name: str, *options: object, background: bool = False, environment: dict[str, str] | None = None) -> None:
-        """Start a daemon and wait for its pid file; one that does not put itself into the background is put there."""
+        """Start a daemon and wait for its pid file. `background`: the daemon does not go into the background by itself."""
         log = self.folder / "log" / f"{name}.log"
         errors = self.folder / "log" / f"{name}.stderr"
         with errors.open("w", encoding="utf-8") as file:
@@ -449,10 +449,10 @@ class Cluster:
             raise SlurmError("\n".join([f"{name} did not start (exit {done.returncode}); its last lines:", *said[-8:]]))
 
     def _pid(self, name: str) -> int | None:
-        """Process id of a daemon of this cluster, if it is running."""
+        """Process id of one of this cluster's daemons, if it is running."""
         try:
             pid = int((self.folder / "run" / f"{name}.pid").read_text(encoding="utf-8"))
-            # The id may long be another process's.
+            # Another process may have the id by now.
             return pid if alive(pid) and (Path("/proc") / str(pid) / "comm").read_text(encoding="utf-8").strip() == name else None
         except (OSError, ValueError):
             return None
@@ -464,7 +464,7 @@ class Cluster:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            # A daemon removes its pid file before it is gone.
+            # A daemon removes its pid file before it has ended.
             wait_until(lambda: not alive(pid), seconds)
 
     def _idle(self) -> bool:
@@ -474,7 +474,7 @@ class Cluster:
 
 
 def current() -> Path | None:
-    """Folder of the test cluster that /etc/slurm/slurm.conf leads to."""
+    """Folder of the test cluster that /etc/slurm/slurm.conf links to, if any."""
     if not SYSTEM_CONF.is_symlink():
         return None
     folder = SYSTEM_CONF.readlink().parent.parent
@@ -482,7 +482,7 @@ def current() -> Path | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie, whose parent has not looked yet, does not."""
+    """Whether a process is running; a zombie, which its parent has not collected yet, is not."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -495,7 +495,7 @@ def host() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel hands out to others meanwhile."""
+    """Free ports, below the range from which the kernel hands out ports to other processes."""
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(20000, 32000)

@@ -1,4 +1,4 @@
-"""The workflow on a SLURM that takes jobs for known accounts alone, as most clusters do."""
+"""The workflow on a SLURM that accepts only jobs for known accounts, as most clusters do."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_o
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-# One cell, as small as can be.
+# One cell, as small as possible.
 CELL = "results/one/runs/pytorch/alexnet_mod/seed1/metrics.json"
 ONE = {
     "results": "results/one",
@@ -94,7 +94,7 @@ def test_without_an_account_in_the_profile_the_users_own_default_is_charged(proj
 
 
 def account_of_job(project) -> str:
-    """Which account the cell's job was charged to, as SLURM's own records have it."""
+    """The account that the cell's job was charged to, according to SLURM's records."""
     job = json.loads((project / CELL).read_text(encoding="utf-8"))["slurm_job_id"]
     said = slurm.command("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=account,state")
     account, state = said.strip().split("|")

@@ -1,4 +1,4 @@
-"""The workflow on a real SLURM: what jobs are given, and that every way of losing one ends in the same results."""
+"""The workflow on a real SLURM: what jobs are given, and that the results are the same however a job is lost."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from conftest import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-# Both frameworks at once, each for a while: long enough to be interrupted in the middle.
+# Both frameworks at once, each long enough to be interrupted in the middle.
 PAIR = {
     "results": "results/pair",
     "variants": ["alexnet_mod"],
@@ -32,7 +32,7 @@ PAIR = {
     "threads": 1,
 }
 FRAMEWORKS = ("pytorch", "tensorflow")
-# Figures are drawn in another test.
+# Another test draws the figures.
 TABLE = "results/pair/table.md"
 
 
@@ -48,7 +48,7 @@ def project(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """The same two cells without SLURM, and with nobody disturbing them."""
+    """The same two cells, run without SLURM and without interruption."""
     folder = copy_of_project(tmp_path_factory.mktemp("undisturbed") / "project", PAIR)
     command = [BIN / "snakemake", TABLE, "-c2", "--resources", "gpu=2", "--configfile", "mine.yaml"]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
@@ -57,10 +57,10 @@ def undisturbed(tmp_path_factory) -> Path:
 
 
 def start(project: Path, *more: str) -> subprocess.Popen:
-    """Snakemake with the profile, its output in a file."""
+    """Start Snakemake with the profile, its output in a file."""
     with (project / "snakemake.out").open("a", encoding="utf-8") as log:
         command = [*FAST_SNAKEMAKE, *more, *ON_CLUSTER]
-        # Where the tests run in the background of a script, SIGINT is ignored, and would be by Snakemake too.
+        # If a script runs the tests in the background, they ignore SIGINT, and Snakemake would inherit that.
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=log, stderr=log, preexec_fn=heed)
 
@@ -93,7 +93,7 @@ def progress(project: Path, framework: str) -> dict:
 
 
 def in_epoch(project: Path, epoch: int) -> bool:
-    """Whether both frameworks are at work, in that epoch or later."""
+    """Whether both frameworks are training, in that epoch or later."""
     return all(progress(project, framework).get("epoch", 0) >= epoch for framework in FRAMEWORKS)
 
 
@@ -107,7 +107,7 @@ def trainings() -> list[slurm.Job]:
 
 
 def assert_same_results(project: Path, undisturbed: Path, interruptions: int | None = None) -> None:
-    """Weights, predictions and history are those of the undisturbed run, to the bit; the interruptions are on record."""
+    """Weights, predictions and history equal those of the undisturbed run bit for bit; the interruptions are recorded."""
     for framework in FRAMEWORKS:
         ours, theirs = run_folder(project, framework), run_folder(undisturbed, framework)
         metrics, reference = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (ours, theirs))
@@ -128,7 +128,7 @@ def assert_same_results(project: Path, undisturbed: Path, interruptions: int | N
 
 
 def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_path):
-    """The demo's whole grid, made small, both ways."""
+    """Runs the demo's complete grid, made small, locally and on the cluster."""
     demo = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text(encoding="utf-8"))
     demo["data"] |= {"train_limit": 40, "test_limit": 20}
     demo |= {"recipe": {"epochs": 1, "batch_size": 16}, "device": "auto", "threads": 1}
@@ -186,8 +186,8 @@ def test_requeue(project, undisturbed, preempted):
     assert_same_results(project, undisturbed, interruptions=1)
 
 
-# With the profile as shipped, SIGTERM comes 180 s before the limit, or up to a minute earlier (man sbatch): with four minutes, at once.
-# Without it, SLURM's own SIGTERM at the limit, of one minute at least, leaves but a few seconds.
+# The shipped profile asks for SIGTERM 180 s before the limit; it comes up to a minute earlier (man sbatch), so at once if that is 4 min.
+# Without it, SLURM sends SIGTERM only at the limit, which is at least one minute, and leaves a few seconds.
 @pytest.mark.parametrize(("early", "minutes", "ends"), [(True, 4, "FAILED"), (False, 1, "TIMEOUT")], ids=["early signal", "at the limit"])
 def test_time_limit(project, undisturbed, early, minutes, ends):
     profile = project / "profiles/slurm/config.yaml"
@@ -200,7 +200,7 @@ def test_time_limit(project, undisturbed, early, minutes, ends):
     jobs = trainings()
     for job in jobs:
         slurm.command("scontrol", "update", f"JobId={job.id}", f"TimeLimit={minutes}")
-    # SLURM's minutes are long: so that they do not end before. SLURM lets them go on as it sends SIGTERM.
+    # Paused, so that they do not end before the limit, which is in minutes. SLURM resumes them when it sends SIGTERM.
     signal_trainings(project, signal.SIGSTOP)
     ended = [slurm.wait_for_state(job.id, "FAILED", "TIMEOUT", "COMPLETED", seconds=150) for job in jobs]
     finish(process, project)
@@ -224,7 +224,7 @@ def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, ca
         for job in orphans:
             slurm.wait_for_state(job.id, "CANCELLED")
     finish(start(project, TABLE), project)
-    # A cancelled training has saved itself. One that runs on ends first, since it holds the GPU or the cell's folder.
+    # A cancelled training has saved itself. One that still runs ends first, since it holds the GPU or the cell's folder.
     assert_same_results(project, undisturbed, interruptions=1 if cancelled else 0)
 
 
@@ -245,7 +245,7 @@ def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed
 
 
 def test_the_timing_experiment_is_one_job_on_one_machine(project):
-    """Its measurements compare only there, and not beside one another."""
+    """Times can only be compared on one machine, and must not be measured at the same time."""
     small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "timing": {"rounds": 2, "seconds": 0.05}}
     (project / "mine.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
     before = {job.id for job in slurm.jobs()}
@@ -259,7 +259,7 @@ def test_the_timing_experiment_is_one_job_on_one_machine(project):
 
 @pytest.mark.parametrize("query_seconds", [0, 3], ids=["between queries", "during a query"])
 def test_ctrl_c_leaves_nothing_running(project, tmp_path, monkeypatch, query_seconds):
-    """Nor when Snakemake is asking SLURM for its jobs' states, as it nearly always is with queries of 3 s every half second."""
+    """Also while Snakemake is asking SLURM for job states: with queries of 3 s every half second, it nearly always is."""
     slow = tmp_path / "bin" / "squeue"
     slow.parent.mkdir()
     slow.write_text(f'#!/bin/sh\nsleep {query_seconds}\nexec {shutil.which("squeue")} "$@"\n', encoding="utf-8")
@@ -270,7 +270,7 @@ def test_ctrl_c_leaves_nothing_running(project, tmp_path, monkeypatch, query_sec
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 1
     assert slurm.wait_until(lambda: not slurm.command("squeue", "--noheader").strip(), seconds=30)
-    # Cancelled, and not at their end meanwhile.
+    # The jobs were cancelled; they did not just finish in the meantime.
     assert not any((run_folder(project, framework) / "metrics.json").exists() for framework in FRAMEWORKS)
 
 

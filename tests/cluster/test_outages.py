@@ -1,4 +1,4 @@
-"""SLURM's controller goes away and comes back: every job runs exactly once, and the same results come out."""
+"""SLURM's controller goes away and comes back: every job runs exactly once, and the results are the same."""
 
 import csv
 import os
@@ -16,7 +16,7 @@ from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_o
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-# Two jobs at a time on two GPUs, two more to be submitted later.
+# Two jobs at a time on two GPUs, and two more to submit later.
 FOUR = {
     "results": "results/four",
     "frameworks": ["pytorch"],
@@ -28,7 +28,7 @@ FOUR = {
     "threads": 1,
 }
 TABLE = "results/four/table.md"
-# Seconds that nobody answers. `OUTAGES=5,30,120 make cluster-test` tries more, and everything with accounting too.
+# Length of each outage in seconds. `OUTAGES=5,30,120 make cluster-test` tries more, and everything with accounting too.
 OUTAGES = [int(seconds) for seconds in os.environ.get("OUTAGES", "30").split(",")]
 ONCE = "tried without accounting; OUTAGES=30 make cluster-test tries it with, too"
 
@@ -42,7 +42,7 @@ def accounting(request) -> bool:
 def cluster(accounting):
     up = bring_up(accounting)
     next(up)
-    # Its daemons are found by its folder.
+    # The folder is enough to find its daemons.
     yield slurm.Cluster(folder=slurm.current(), accounting=accounting)
     next(up, None)
 
@@ -55,7 +55,7 @@ def project(tmp_path) -> Path:
 def start(project: Path, environment: dict[str, str] = ENVIRONMENT) -> subprocess.Popen:
     with (project / "snakemake.out").open("a", encoding="utf-8") as log:
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        # Two in the queue at once: the others are submitted when those end.
+        # Two jobs at once; the others are submitted when those end.
         command = [*FAST_SNAKEMAKE, TABLE, "--jobs", "2", "--retries", "0", *ON_CLUSTER]
         return subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log, preexec_fn=heed)
 
@@ -79,7 +79,7 @@ def assert_each_ran_once(process: subprocess.Popen, project: Path, before: set[i
 
 @pytest.mark.parametrize("seconds", OUTAGES)
 def test_the_controller_goes_away(cluster, accounting, project, seconds):
-    """While two jobs run; they end meanwhile, if it lasts, and the next two cannot be submitted."""
+    """The controller stops while two jobs run. In a long outage they end, and the next two cannot be submitted."""
     if accounting and "OUTAGES" not in os.environ:
         pytest.skip(ONCE)
     before = {job.id for job in slurm.jobs()}
@@ -108,7 +108,7 @@ def test_the_controller_is_away_when_jobs_are_submitted(cluster, accounting, pro
 
 
 def test_squeue_fails_for_a_minute(cluster, accounting, project, tmp_path):
-    """Only the commands fail, as on a login node with too many users; the jobs run and end."""
+    """Only the commands fail, as on an overloaded login node; the jobs run and end."""
     if not accounting and "OUTAGES" not in os.environ:
         pytest.skip("tried with accounting; OUTAGES=30 make cluster-test tries it without, too")
     before = {job.id for job in slurm.jobs()}
@@ -168,7 +168,7 @@ def test_a_job_that_can_never_start_is_named_once(cluster, accounting, project):
 
 
 def test_snakemake_in_a_job_survives_its_own_time_limit(cluster, accounting, project):
-    """submit.sh is told as SLURM tells it near the limit; it goes back into the queue, and ends what it began."""
+    """submit.sh gets the signal that SLURM sends near the limit, goes back into the queue, and finishes what it began."""
     if accounting and "OUTAGES" not in os.environ:
         pytest.skip(ONCE)
     told = project / "told.txt"

@@ -1,4 +1,4 @@
-"""Several small trainings in one job: on one GPU at the same time, or one after the other, as the shipped profile says how."""
+"""Several small trainings in one job: on one GPU at the same time, or one after the other, as the shipped profile describes."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def cluster():
 
 
 def uncommented(project: Path, *changes: tuple[str, str], together: int = 2) -> None:
-    """Take the profile's own lines on packing into use, so many runs to a job, and change what they say is to be changed."""
+    """Uncomment the profile's lines on packing, with `together` runs per job, and apply `changes` to them."""
     path = project / "profiles/slurm/config.yaml"
     text = path.read_text(encoding="utf-8")
     for old, new in (
@@ -70,7 +70,7 @@ def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_
     assert len(runs) == 4 and {run["runs_per_gpu"] for run in runs} == {runs_per_gpu}
     said = (project / "results/four/table.md").read_text(encoding="utf-8")
     assert ("Runs shared a GPU, 2 at a time" in said) == (runs_per_gpu == 2)
-    # Each job's cells are in the account, each cell once.
+    # The accounting lists the cells of every job, each cell once.
     with (project / "results/four/costs.csv").open(newline="", encoding="utf-8") as file:
         costs = list(csv.DictReader(file))
     assert [row["rule"] for row in costs] == ["train", "train"] and {row["job"] for row in costs} == {str(job.id) for job in jobs}

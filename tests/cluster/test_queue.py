@@ -67,7 +67,7 @@ def test_a_busy_queue_in_words(tmp_path):
         assert process.wait(timeout=300) == 0
         said = status(project)
         assert re.search(r"4 SLURM jobs ended: .* in the queue, .* at work, \d+\.\d GPU hours used of 16\.0 asked for", said[-1]), said
-        # Without SLURM's commands, from files.
+        # Without SLURM's commands, it reads files.
         said = status(project, PATH=os.defpath.replace("/usr/bin", "").replace("/bin", "") or "/nonexistent")
         assert said[-1].startswith("SLURM does not answer (squeue is not on PATH): from files alone") and "4 done" in said[-3]
     finally:
@@ -89,7 +89,7 @@ def test_a_job_that_can_never_start_says_so(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        # SLURM says PartitionTimeLimit or PartitionConfig.
+        # The reason is PartitionTimeLimit or PartitionConfig.
         never = re.compile(r"asks for .* \(Partition\w+\); it can never start: scancel it, and see make doctor")
         assert slurm.wait_until(lambda: never.search(status(project)[0]) is not None, seconds=120), status(project)
     finally:

@@ -1,4 +1,4 @@
-"""Clusters differ: what the doctor says of a profile there, and the profile that `make site` writes."""
+"""Clusters differ: what the doctor says about a profile there, and the profile that `make site` writes."""
 
 import shutil
 from pathlib import Path
@@ -129,7 +129,7 @@ def test_make_site_writes_a_profile_that_the_doctor_passes(place, capsys):
     assert train == settings["set-resources"]["measure_parity"]
     assert train["gpu"] == 0 and train["slurm_extra"] == f"'--signal=TERM@180 --gpus-per-node={MIG}:1'"
     assert settings["config"]["largest_job"] == {"mem_mb": 64000, "runtime": 240 if train["slurm_partition"] == "mig" else 120}
-    # As it was written, it may be written again; edited, it stays.
+    # A profile that nobody edited may be overwritten; an edited one stays.
     assert write_profile.main(["--config", "mine.yaml", "--partition", "short"]) == 0
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["config"]["largest_job"]["runtime"] == 120
     path.write_text(path.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")

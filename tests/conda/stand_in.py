@@ -1,8 +1,8 @@
-"""For tests: a stand-in for the `conda` command, and a channel to install from, where neither can be had.
+"""Stand-in for the `conda` command, and a channel to install from, for tests where neither is available.
 
-The solver, the installer and the activation scripts are rattler's, as in pixi and in conda-rattler-solver; pip is the real one. What is
-made up: the command line, of which there is as much as Snakemake and scripts/prefetch_packages.py use, and the channel, whose `python` is
-a link to this one, under its own version, and whose `pip` is this one's.
+The solver, the installer and the activation scripts are rattler's, as in pixi and conda-rattler-solver; pip is the real one. Made up are
+the command line, with only what Snakemake and scripts/prefetch_packages.py use, and the channel: its `python` is a link to the Python
+that runs this program, with that version, and its `pip` is that Python's pip.
 
 `install(folder)` makes both: `folder/bin/conda`, `folder/bin/activate` and `folder/channels/conda-forge`.
 """
@@ -27,13 +27,13 @@ import rattler.index
 import rattler.shell
 import yaml
 
-# The oldest one that Snakemake takes.
+# The oldest version that Snakemake accepts.
 VERSION = "24.7.1"
 ACTIVATE = 'script=$("{folder}/bin/conda" shell.posix activate "$1") && eval "$script"\n'
 
 
 def install(folder: Path) -> None:
-    """Make the command, its activation and the channel."""
+    """Create the command, its activation script and the channel."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
     (programs / "conda").write_text(f'#!/bin/sh\nSTAND_IN="{folder}" exec "{sys.executable}" -I "{__file__}" "$@"\n', encoding="utf-8")
@@ -43,7 +43,7 @@ def install(folder: Path) -> None:
 
 
 def make_channel(folder: Path) -> None:
-    """A channel of two packages: `python`, this one by links, which serves an environment as it does a venv; `pip`, this one's files."""
+    """Make a channel of two packages: `python`, which links to this Python as a venv does, and `pip`, with this Python's files."""
     base = Path(sys._base_executable)
     minor = ".".join(platform.python_version_tuple()[:2])
     links = {f"bin/{name}": str(base) for name in ("python", "python3", f"python{minor}")}
@@ -56,7 +56,7 @@ def make_channel(folder: Path) -> None:
 
 
 def write_package(folder: Path, name: str, version: str, files: dict[str, bytes], links: dict[str, str], **index) -> None:
-    """A conda package as .tar.bz2: its files and symbolic links, info/index.json and info/paths.json."""
+    """Write a conda package (.tar.bz2): its files and symbolic links, info/index.json and info/paths.json."""
     paths = [
         {"_path": path, "path_type": "hardlink", "sha256": hashlib.sha256(content).hexdigest(), "size_in_bytes": len(content)}
         for path, content in files.items()
@@ -76,7 +76,7 @@ def write_package(folder: Path, name: str, version: str, files: dict[str, bytes]
 
 
 class PackageCache:
-    """What was fetched before, as a source of packages: all that conda has with CONDA_OFFLINE."""
+    """Packages that were fetched before, as a source of packages: all that conda has with CONDA_OFFLINE."""
 
     def __init__(self, folder: Path):
         self.records = [self.record(path) for path in folder.glob("*/info/repodata_record.json")]
@@ -95,7 +95,7 @@ class PackageCache:
 
 
 async def create(prefix: Path, channels: list[str], specs: list[str]) -> None:
-    """Solve for `specs` and install, by way of the package cache."""
+    """Solve for `specs` and install them through the package cache."""
     cache = Path(os.environ.get("CONDA_PKGS_DIRS") or Path.home() / ".conda" / "pkgs")
     cache.mkdir(parents=True, exist_ok=True)
     if os.environ.get("CONDA_OFFLINE"):
@@ -107,14 +107,14 @@ async def create(prefix: Path, channels: list[str], specs: list[str]) -> None:
     records = await rattler.solve(sources, specs, rattler.Gateway(cache / "cache"), subdirs)
     await rattler.install(records, prefix, cache, show_progress=False)
     for record in records:
-        # As conda does; `record.to_json()` lacks where it came from.
+        # As conda does; `record.to_json()` leaves out where the package came from.
         kept = json.loads(record.to_json()) | {"fn": record.file_name, "url": record.url, "channel": record.channel}
         folder = f"{record.name.normalized}-{record.version}-{record.build}"
         (cache / folder / "info" / "repodata_record.json").write_text(json.dumps(kept), encoding="utf-8")
 
 
 async def create_from_file(prefix: Path, file: Path) -> None:
-    """An environment file: conda's packages, then pip's, by the command that conda itself gives."""
+    """Install an environment file: conda's packages, then pip's, with the command that conda itself uses."""
     environment = yaml.safe_load(file.read_text(encoding="utf-8"))
     specs = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     await create(prefix, environment["channels"], specs)
@@ -129,7 +129,7 @@ async def create_from_file(prefix: Path, file: Path) -> None:
 
 
 def activation(prefix: str) -> str:
-    """What bash is to run."""
+    """The activation script for bash."""
     variables = rattler.shell.ActivationVariables(os.environ.get("CONDA_PREFIX"))
     return rattler.shell.activate(Path(prefix), variables, rattler.shell.Shell.bash).script
 
@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
         case ["shell.posix", "activate", prefix]:
             print(activation(prefix))
         case ["clean", "-y", "--tarballs"]:
-            pass  # rattler keeps none
+            pass  # rattler keeps no tarballs
         case ["env", "create", *options]:
             p = argparse.ArgumentParser()
             p.add_argument("--quiet", action="store_true")
@@ -177,5 +177,5 @@ if __name__ == "__main__":
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # rattler's threads may keep an interpreter from ending.
+    # rattler's threads may keep the interpreter from exiting.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Every environment of envs/, unedited: solved, installed, activated, run in; and again on a machine without a network."""
+"""Every environment in envs/, unedited: solved, installed, activated and used; then again on a machine without a network."""
 
 import functools
 import hashlib
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.conda, pytest.mark.slow]
 
 SMALLER = {"variants": ["alexnet_mod"], "seeds": [1], "data": {"train_limit": 40, "test_limit": 20}, "recipe": {"epochs": 1}, "threads": 1}
 LIBRARIES = ("torch", "tensorflow", "pandas")
-# Run with an environment's own Python: what it holds.
+# Run with an environment's own Python, to list its contents.
 CONTENT = f"""
 import importlib.metadata, importlib.util, json, sys
 versions = {{d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}}
@@ -38,14 +38,14 @@ print(json.dumps({{"prefix": sys.prefix, "libraries": [n for n in {LIBRARIES} if
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A folder for all that is installed, gone afterwards: pytest's own would keep the last three."""
+    """A folder for everything that is installed, deleted afterwards; pytest's own would keep the last three."""
     with tempfile.TemporaryDirectory(prefix="alexbench-conda-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="module")
 def environment(place) -> dict[str, str]:
-    """Environment variables with the stand-in for conda, a home folder of its own, and no Python but those of environments."""
+    """Environment variables with the stand-in for conda, a separate home folder, and no Python but those of the environments."""
     pinned = {yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"][0] for path in (ROOT / "envs").glob("*.yaml")}
     here = f"python={sys.version_info.major}.{sys.version_info.minor}"
     if pinned != {here}:
@@ -62,7 +62,7 @@ def environment(place) -> dict[str, str]:
     path = [str(place / "conda" / "bin"), str(outside.parent), "/usr/bin", "/bin"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONDA", "PYTHON", "VIRTUAL_ENV"))}
     alias = (place / "conda" / "channels").as_uri()
-    # Compiling every module that is installed takes longer than compiling those that are imported.
+    # Compiling every installed module takes longer than compiling the imported ones.
     return kept | {"HOME": str(home), "PATH": os.pathsep.join(path), "CONDA_CHANNEL_ALIAS": alias, "PIP_NO_COMPILE": "1"}
 
 
@@ -89,7 +89,7 @@ def run(command: list[str | Path], folder: Path, environment: dict[str, str]) ->
 
 
 def environments(folder: Path) -> dict[str, Path]:
-    """Where Snakemake made the environments, by the names of their files."""
+    """The folders of the environments that Snakemake made, by the names of their files."""
     made = {}
     for path in (folder / ".snakemake" / "conda").glob("*.yaml"):
         names = [source.stem for source in (ROOT / "envs").glob("*.yaml") if source.read_bytes() == path.read_bytes()]
@@ -113,7 +113,7 @@ def test_the_demo_with_every_environment(place, environment):
 
     made = environments(project)
     found = {name: content(prefix, environment) for name, prefix in made.items()}
-    # Each has its own libraries and nobody else's, and is not the Python that Snakemake itself runs in.
+    # Each contains only its own libraries, and its Python is not the one that runs Snakemake.
     assert {name: tuple(what["libraries"]) for name, what in found.items()} == {
         "pytorch": ("torch",),
         "tensorflow": ("tensorflow",),
@@ -124,27 +124,27 @@ def test_the_demo_with_every_environment(place, environment):
         assert sorted(path.name.split("-")[0] for path in (prefix / "conda-meta").glob("*.json")) == ["pip", "python"]
         run([prefix / "bin" / "python", "-m", "pip", "check"], prefix, environment)
 
-    # Made on a machine without a GPU, and CUDA builds all the same: TensorFlow with all its libraries.
+    # TensorFlow is a CUDA build with all its libraries, although this machine has no GPU.
     said = run(
         [made["tensorflow"] / "bin/python", "-c", "import tensorflow as t; print(t.test.is_built_with_cuda())"], project, environment
     )
     assert said.splitlines()[-1] == "True"
     assert {"nvidia-cudnn-cu12", "nvidia-cublas-cu12", "nvidia-cuda-runtime-cu12"} <= set(found["tensorflow"]["versions"])
-    # Unless this machine's pip has been given a CPU build of torch, which its version then says.
+    # So is torch, unless this machine's pip was set up for a CPU build, which the version then says.
     said = run([made["pytorch"] / "bin/python", "-c", "import torch; print(torch.version.cuda)"], project, environment)
     assert (said.strip() == "None") == found["pytorch"]["versions"]["torch"].endswith("+cpu")
-    shutil.rmtree(project)  # gigabytes
+    shutil.rmtree(project)  # frees gigabytes
 
 
 def recipe() -> list[str]:
-    """The blocks of commands under "Without internet" in docs/environments.md."""
+    """The command blocks under "Without internet" in docs/environments.md."""
     section = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("## Without internet\n")[2].partition("\n## ")[0]
     return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", section, flags=re.MULTILINE)]
 
 
 @pytest.fixture
 def served(tmp_path) -> Iterator[tuple[Path, str]]:
-    """A folder and the address that serves it, to this machine alone."""
+    """A folder, and the address that serves it to this machine only."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
@@ -153,7 +153,7 @@ def served(tmp_path) -> Iterator[tuple[Path, str]]:
 
 
 def without_network() -> list[str]:
-    """A command's prefix that takes the network from it."""
+    """A command prefix that cuts a command off from the network."""
     for prefix in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
         if shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
             return prefix
@@ -161,7 +161,7 @@ def without_network() -> list[str]:
 
 
 def convolutions(path: Path) -> None:
-    """A weights file of the convolutions of torchvision's AlexNet, of random numbers."""
+    """Write a weights file with random numbers for the convolutions of torchvision's AlexNet."""
     variant = variants.get("alexnet_pretrained")
     random = np.random.default_rng(1)
     shapes = layers.weight_shapes(variant)
@@ -172,7 +172,7 @@ def convolutions(path: Path) -> None:
 
 
 def pack(cifar10: Path, archive: Path) -> None:
-    """CIFAR-10's archive: itself, or made of its folder."""
+    """Write CIFAR-10's archive: copy it, or make it from its folder."""
     if cifar10.is_file():
         shutil.copy(cifar10, archive)
         return
@@ -181,9 +181,9 @@ def pack(cifar10: Path, archive: Path) -> None:
 
 
 def test_the_recipe_for_a_machine_without_internet(place, environment, served):
-    """docs/environments.md, line by line: data and weights from a server, which the second machine cannot reach, nor anything else.
+    """Follows docs/environments.md line by line; data and weights come from a server, and the second machine has no network at all.
 
-    With PyTorch alone: TensorFlow's wheels are gigabytes, and their way is the same.
+    Only with PyTorch: TensorFlow's wheels are gigabytes, and they are handled the same way.
     """
     network_off = without_network()
     folder, address = served
@@ -204,7 +204,7 @@ def test_the_recipe_for_a_machine_without_internet(place, environment, served):
     here, there = recipe()
 
     project = copy_of_project(place / "here", config)
-    # The environment that `make` would make, already made.
+    # Stands for the environment that `make` would create.
     (project / ".venv").symlink_to(Path(sys.prefix))
     os.utime(project / "requirements.lock", (0, 0))
     run(["bash", "-euc", here], project, environment)
@@ -220,7 +220,7 @@ def test_the_recipe_for_a_machine_without_internet(place, environment, served):
     assert "2 cells: 2 waiting" in said
     project = elsewhere / "alexbench"
     assert pd.read_csv(project / "results/offline/table.csv").variant.tolist() == ["alexnet_mod", "alexnet_pretrained"]
-    # Nothing was fetched or converted again.
+    # Nothing was downloaded or converted again.
     assert not {"dataset", "weights"} & set(re.findall(r"^(?:local)?rule (\w+):", said, flags=re.MULTILINE))
     made = environments(project)
     assert set(made) == {"pytorch", "analysis"}

@@ -1,4 +1,4 @@
-"""A whole study in seconds: one convolution, checkpoints of 3 MB; and what of it is to be the same after any fault."""
+"""A complete study in seconds: one convolution, checkpoints of 3 MB; and which of its results must be the same after any fault."""
 
 import csv
 import hashlib
@@ -33,12 +33,12 @@ STUDY = {
 TINY = """
 VARIANTS["tiny"] = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4), Flatten(), Dense(999), Dropout(), Dense(10, relu=False)))
 """
-# Not the same in two runs of the same: seconds, memory, and how often a run was interrupted.
+# Differs between two identical runs: seconds, memory, and how often a run was interrupted.
 TIMED = ("seconds", "images_per_second", "peak_memory_bytes", "interruptions")
 
 
 def copy_of_workflow(folder: Path, config: dict = STUDY) -> Path:
-    """The workflow in `folder`, with the network `tiny` and `config` as mine.yaml."""
+    """Copy the workflow into `folder`, adding the network `tiny`, and `config` as mine.yaml."""
     for name in ("config", "rules", "scripts", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "Makefile"):
@@ -58,7 +58,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    """The user's command in `folder`, the same each time; `before` it, a program that starts it."""
+    """Run the user's command in `folder`, the same each time; `before` is a program that starts it."""
     return subprocess.run(
         [*before, *command(*arguments)], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False
     )
@@ -70,12 +70,12 @@ def succeed(folder: Path, *arguments: str) -> None:
 
 
 def said(folder: Path) -> str:
-    """All that the programs wrote into their logs."""
+    """Everything that the programs wrote into their logs."""
     return "\n".join(f"== {path}\n{path.read_text(errors='replace')}" for path in sorted((folder / "logs").rglob("*.log")))
 
 
 def whole(path: Path) -> None:
-    """Read a file to its end, as its kind is read; raises where it is cut short."""
+    """Read a file completely, in the way of its kind; raises if it is cut short."""
     match path.suffix:
         case ".json":
             json.loads(path.read_text(encoding="utf-8"))
@@ -104,13 +104,13 @@ def whole(path: Path) -> None:
 
 
 def finished_files(folder: Path) -> list[Path]:
-    """All that has its final place: not what is being written, in folders whose names begin with a dot, nor TensorBoard's logs."""
+    """Every file that is in its final place: not those still being written, whose paths contain a dot name, nor TensorBoard's logs."""
     paths = [path.relative_to(folder) for top in ("results", "resources") for path in (folder / top).rglob("*") if path.is_file()]
     return sorted(folder / path for path in paths if "events" not in path.parts and not any(part.startswith(".") for part in path.parts))
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """What a study came to: every file and a hash of it, without what is timing."""
+    """A study's results: every file and its hash, leaving out timings."""
     return {str(path.relative_to(folder)): hashlib.sha256(_untimed(path)).hexdigest() for path in finished_files(folder)}
 
 
@@ -125,9 +125,9 @@ def _untimed(path: Path) -> bytes:
             [{key: value for key, value in row.items() if "seconds" not in key and key not in TIMED} for row in rows]
         ).encode()
     if path.suffix == ".safetensors":
-        # Tensors and metadata; safetensors writes the latter in an order that changes from process to process.
+        # Compare tensors and metadata: safetensors writes the metadata in an order that differs between processes.
         tensors, metadata = weights.read(path)
         return f"{weights.sha256(tensors)} {sorted(metadata.items())}".encode()
-    if path.stem in ("tradeoff", "table"):  # show seconds
+    if path.stem in ("tradeoff", "table"):  # these show seconds
         return b""
     return path.read_bytes()

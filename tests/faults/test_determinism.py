@@ -7,7 +7,7 @@ from small_study import STUDY, copy_of_workflow, outcome, run, said
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
-# Two threads a training: were they taken from the cores that Snakemake has, the bits would differ.
+# Two threads per training: if Snakemake scaled them to its cores, the bits would differ.
 CONFIG = STUDY | {"threads": 2, "seeds": [1, 2], "recipe": {"epochs": 2, "batch_size": 16}}
 
 
@@ -20,6 +20,6 @@ def test_the_same_bits_twice_in_a_row_and_on_one_core(tmp_path):
         assert done.returncode == 0, f"{done.stderr[-3000:]}\n{said(folder)}"
         runs.append(outcome(folder))
     assert runs[0] == runs[1] == runs[2]
-    # Each file counts: another seed has other bits.
+    # Every file counts: another seed gives other bits.
     predictions = [value for name, value in runs[0].items() if name.endswith("predictions.npz")]
     assert len(predictions) == len(set(predictions)) == 4

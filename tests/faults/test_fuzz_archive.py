@@ -1,4 +1,4 @@
-"""Whatever bytes lie where CIFAR-10's archive is expected: they are refused with InputError, or they are the genuine images."""
+"""Whatever bytes are in the place of CIFAR-10's archive, they are refused with InputError or they are the genuine images."""
 
 import gzip
 import hashlib
@@ -43,7 +43,7 @@ PACKED = gzip.compress(GENUINE, 1)
 
 @pytest.fixture(scope="module")
 def small_cifar10():
-    """The small data set's hashes take the place of the published ones."""
+    """Use the small data set's hashes instead of the published ones."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(datasets, "CIFAR10_PER_CLASS", PER_CLASS)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in MEMBERS.items()}
@@ -70,7 +70,7 @@ def right(small_cifar10, tmp_path_factory) -> str:
     return datasets.cifar10(path).sha256()
 
 
-# Cuts, flips and insertions, in the packed bytes, or in the tar archive inside, whose headers they then reach.
+# Cuts, flips and insertions, in the compressed bytes or in the tar archive inside, where they also hit its headers.
 EDITS = st.lists(st.tuples(st.sampled_from(["cut", "flip", "insert"]), st.floats(0, 1), st.binary(min_size=1, max_size=40)), max_size=4)
 HEADERS = st.lists(st.tuples(st.integers(0, len(MEMBERS) - 1), st.integers(0, 511), st.binary(min_size=1, max_size=24)), max_size=4)
 
@@ -88,7 +88,7 @@ def edited(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
 
 
 def with_headers(changes: list[tuple[int, int, bytes]]) -> bytes:
-    """The genuine archive with bytes of its members' headers replaced, and their checksums made right again."""
+    """The genuine archive with bytes in its members' headers replaced, and the checksums corrected."""
     content = bytearray(GENUINE)
     starts, place = [], 0
     for member in MEMBERS.values():
@@ -136,18 +136,18 @@ def test_a_made_up_archive_is_refused_or_as_good(right, tmp_path_factory, member
         made.append((info, content if kind == tarfile.REGTYPE else b""))
     try:
         content = tar(made, form)
-    except (ValueError, UnicodeError):  # a name that no archive can hold
+    except (ValueError, UnicodeError):  # no archive can hold such a name
         return
     genuine_or_refused(tmp_path_factory.mktemp("made"), gzip.compress(content, 1), right)
 
 
 def bomb(path: Path, kind: bytes) -> Path:
-    """20 GB of zeros behind a tar header of type `kind`, in 20 MB: without end for who reads it whole."""
+    """Write 20 GB of zeros behind a tar header of type `kind`, in some 90 MB: a reader of the whole would never end."""
     info = tarfile.TarInfo(NAMES[0])
     info.type, info.size = kind, 20 << 30
     zeros = gzip.compress(bytes(64 << 20), 1)
     with path.open("wb") as file:
-        # gzip allows for members, one after another.
+        # gzip allows several members, one after another.
         file.write(gzip.compress(info.tobuf(tarfile.GNU_FORMAT), 1))
         for _ in range(320):
             file.write(zeros)
@@ -159,7 +159,7 @@ BOMBS = {"file": tarfile.REGTYPE, "name": tarfile.GNUTYPE_LONGNAME, "pax": tarfi
 
 @pytest.mark.parametrize("kind", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_given_up_within_seconds_and_little_memory(tmp_path, kind):
-    """With the limits as they are, in a process that may have 3 GB: a name, too, may be 20 GB long."""
+    """With the real limits, in a process that may use 3 GB; a name, too, can be 20 GB long."""
     path = bomb(tmp_path / "a.tar.gz", kind)
     assert path.stat().st_size < 200_000_000
     limits = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({3 << 30}, {3 << 30}))"

@@ -1,4 +1,4 @@
-"""Whatever a configuration holds, it is refused in lines that name the key, or it is harmless in a path and in a shell."""
+"""Whatever a configuration holds, it is refused in lines that name the key, or it is harmless in paths and in a shell."""
 
 import copy
 import re
@@ -15,12 +15,12 @@ from conftest import ROOT
 pytestmark = pytest.mark.fault
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-# What the user writes freely: two paths or URLs, which reach programs as one quoted argument, and a command of the user's own.
+# Free text: two paths or URLs, which reach programs as one quoted argument, and a command of the user's own.
 FREE = {("at_end",), ("data", "archive"), ("weights", "source")}
 
 
 def places(section: dict, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every key, sections included, as a path."""
+    """Every key as a path, including sections."""
     found = []
     for key, value in section.items():
         found.append((*prefix, key))

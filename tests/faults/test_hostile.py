@@ -1,4 +1,4 @@
-"""Broken and hostile inputs: each ends in one line that names it; nothing in it is carried out, nothing is written where it says."""
+"""Broken and hostile inputs: each ends in one line that names it; nothing in it is executed, and nothing is written where it says."""
 
 import json
 import os
@@ -42,14 +42,14 @@ def study(tmp_path) -> Path:
 
 
 def nothing_happened(folder: Path) -> None:
-    """Nothing was touched, in the folder or beside it, and nothing is there that the workflow does not make."""
+    """Nothing was touched, in the folder or beside it, and the folder contains only what the workflow makes."""
     assert not [path for path in folder.parent.parent.rglob("*pwned*") if path.is_file() and path.name != ARCHIVE]
     assert {path.name for path in folder.iterdir()} <= {*WORKFLOW, "results", "logs", "benchmarks", "resources", ".snakemake", ARCHIVE}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def strings(section: dict, value: str) -> dict:
-    """`section` with `value` for every string in it."""
+    """`section` with every string in it replaced by `value`."""
 
     def changed(old: object) -> object:
         if isinstance(old, dict):
@@ -66,7 +66,7 @@ def test_a_shell_in_every_string_key_is_refused_in_lines(study):
     configure(study, hostile)
     done = run(study)
     lines = [line for line in done.stderr.splitlines() if line.startswith("config:")]
-    # All string keys but two, which may be any text, and are looked at when the others are right.
+    # All string keys except two that may be any text; those are checked once the others are right.
     assert done.returncode == 1 and len(lines) >= 13 and "Traceback" not in done.stderr
     nothing_happened(study)
     for target in ("dag", "report", "status", "doctor"):
@@ -76,7 +76,7 @@ def test_a_shell_in_every_string_key_is_refused_in_lines(study):
         nothing_happened(study)
 
 
-# A name that a file can have.
+# A valid file name.
 ARCHIVE = "$(touch pwned);touch pwned`touch pwned`&& 'touch' \"pwned\" --output=x.tar.gz"
 
 
@@ -112,7 +112,7 @@ class Attack:
 
 
 def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
-    """Traversal, links, a device, and a batch that is a program: of the right names, in the right places."""
+    """Path traversal, links, a device, and a batch that is a program, all with the right names in the right places."""
 
     def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a whole study, and the same command again: the results are those of a run that nobody disturbed."""
+"""kill -9 at random moments of a complete study, then the same command again: the results are those of an undisturbed run."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
 KILLS = int(os.environ.get("FAULT_KILLS", "50"))
 SEED = int(os.environ.get("FAULT_SEED", "20261124"))
-# Who is killed: a node goes down with all that runs on it; Snakemake goes and its jobs live on; one job goes.
+# Who is killed: everything, as when a node goes down; Snakemake, while its jobs live on; or one job.
 VICTIMS = ("everything", "Snakemake", "a job")
-# Every stage, and one of the figures: enough for plotting to be met.
+# Every stage, and one figure so that plotting is hit too.
 TARGETS = ["results/small/table.csv", "results/small/figures/samples.png"]
 
 
@@ -29,7 +29,7 @@ def start_over(folder: Path) -> None:
 
 
 def kill(process: subprocess.Popen, victim: str, draw: random.Random) -> str:
-    """Kill -9; returns who was killed, and what ran. Where no job runs, Snakemake is killed in its place."""
+    """Kill -9, and return who was killed and what was running. If no job is running, Snakemake is killed instead."""
     jobs = [(child, name) for child in psutil.Process(process.pid).children(recursive=True) if (name := _program(child))]
     if victim == "a job" and jobs:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -47,7 +47,7 @@ def kill(process: subprocess.Popen, victim: str, draw: random.Random) -> str:
 
 
 def _program(process: psutil.Process) -> str | None:
-    """The workflow's program that a process runs; None where it is another one."""
+    """The workflow's program that a process runs; None if it runs another."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         script = process.cmdline()[1:2]
         if script and script[0].startswith("scripts/"):
@@ -56,7 +56,7 @@ def _program(process: psutil.Process) -> str | None:
 
 
 def nobody_left(folder: Path) -> None:
-    """Wait for what outlived its Snakemake; it writes into the folder that is to be deleted."""
+    """Wait for processes that outlived their Snakemake: they write into the folder that is about to be deleted."""
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(folder):
@@ -65,7 +65,7 @@ def nobody_left(folder: Path) -> None:
             continue
 
 
-# In halves, so that they can run beside each other.
+# In halves, so that they can run in parallel.
 @pytest.mark.parametrize(("kills_wanted", "seed"), [(KILLS // 2, SEED), (KILLS - KILLS // 2, SEED + 1)])
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_wanted, seed):
     folder = copy_of_workflow(tmp_path / "study")
@@ -79,7 +79,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_
     start_over(folder)
     kills = rounds = kills_of_round = 0
     while True:
-        # What was done before the last kill need not be done again: within half the length every stage has its turn.
+        # What was done before the last kill need not be repeated, so half the length is enough to hit every stage.
         moment, victim = draw.uniform(0, length / 2), draw.choice(VICTIMS)
         with (folder / "snakemake.out").open("w", encoding="utf-8") as out:
             process = subprocess.Popen(command(*TARGETS), cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
@@ -101,7 +101,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_
             break
         start_over(folder)
         kills_of_round = 0
-    # What a killed writer left goes when the same file is written again, as all but the last checkpoint are.
+    # What a killed writer left disappears when the same file is written again, as all but the last checkpoint are.
     left = {path.name.rpartition(".")[0] for top in ("results", "resources") for path in (folder / top).rglob(".*")}
     assert left <= {".checkpoint.safetensors"}
     print(f"{rounds} complete rounds")

@@ -1,4 +1,4 @@
-"""A run of 200 epochs needs no more memory and no more file descriptors at its end than after its tenth epoch."""
+"""A run of 200 epochs needs no more memory or file descriptors at its end than after its tenth epoch."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def test_memory_and_descriptors_are_flat(framework, digits_file, tmp_path):
     process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     samples = {}
     for line in process.stderr:
-        # The line of an epoch is written before its checkpoint: what is sampled is of the next few milliseconds.
+        # An epoch's line is written before its checkpoint, so the sample falls into the next few milliseconds.
         if found := re.match(r"epoch (\d+)/", line):
             samples[int(found[1])] = sample(process)
     assert process.wait() == 0 and len(samples) == EPOCHS
@@ -41,5 +41,5 @@ def test_memory_and_descriptors_are_flat(framework, digits_file, tmp_path):
     print(f"{framework}: {memory[0] / 1e6:.0f} MB after 10 epochs, {memory[-1] / 1e6:.0f} MB at the end, growth {growth:.2%}")
     print(f"file descriptors {min(descriptors)} to {max(descriptors)}")
     assert growth < 0.02
-    # The median, since there are more while files are being written.
+    # The median, because there are more while files are being written.
     assert median(descriptors[-20:]) <= median(descriptors[:20])

@@ -1,4 +1,4 @@
-"""A machine that fails: full and read-only disks, no descriptors, a clock set back, two at once. A clear error, or right results."""
+"""A failing machine: full or read-only disks, no descriptors, a clock set back, two runs at once. A clear error, or right results."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from small_study import ENVIRONMENT, STUDY, command, copy_of_workflow, finished_
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems: needs root")]
 
-# Every stage, of one framework: what is tried here is in the library, which both share.
+# Every stage of one framework: what is tested here is in the library, which both share.
 CONFIG = STUDY | {"frameworks": ["pytorch"]}
 TARGETS = ["results/small/table.csv", "results/small/figures/samples.png"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A study that nobody disturbed. To be copied, not changed."""
+    """An undisturbed study. Copy it, do not change it."""
     folder = copy_of_workflow(tmp_path_factory.mktemp("finished") / "study", CONFIG)
     succeed(folder, *TARGETS)
     return folder
@@ -34,7 +34,7 @@ def right(finished) -> dict[str, str]:
 
 @pytest.fixture
 def study(finished, tmp_path) -> Path:
-    """The same with nothing done yet."""
+    """A copy of that study in which nothing has been done yet."""
     folder = tmp_path / "study"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("results", "resources", "logs", "benchmarks", ".snakemake"))
     return folder
@@ -42,7 +42,7 @@ def study(finished, tmp_path) -> Path:
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A file system in memory in place of `folder`."""
+    """Mount a file system in memory in place of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
@@ -52,7 +52,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """A file that leaves `leave` bytes of the file system."""
+    """Write a file that leaves `leave` bytes of the file system free."""
     room = shutil.disk_usage(folder).free - leave
     with (folder / ".filler").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, room)
@@ -65,7 +65,7 @@ def nothing_corrupt(folder: Path) -> None:
             whole(path)
 
 
-# The stage, the folder whose disk is full, the bytes that are left of it, and what the stage needs to have been made before.
+# The stage: the folder whose disk is full, the bytes left on it, and what must have been made before.
 STAGES = {
     "data": ("resources", 2_000_000, []),
     "checkpoint": ("results", 1_000_000, ["resources/data/digits.npz"]),
@@ -94,7 +94,7 @@ def test_a_full_disk_is_named_and_with_room_the_same_command_goes_on(study, righ
 
 
 def test_a_disk_full_of_everything_is_named_and_with_room_the_same_command_goes_on(study, right):
-    """Logs and Snakemake's own notes, too, find no room."""
+    """There is no room for logs and Snakemake's own records either."""
     disk = study.with_name("disk")
     with mounted(disk, "size=96m"):
         folder = disk / "study"
@@ -142,7 +142,7 @@ def test_few_file_descriptors_are_named_or_enough(study, right, descriptors):
 
 
 def test_a_clock_set_back_between_two_runs(study, right):
-    """What was made before is of tomorrow: Snakemake says so, and goes on once the files are of today."""
+    """Files made before are dated tomorrow: Snakemake says so, and continues once they are dated today."""
     succeed(study, "results/small/runs/pytorch/tiny/seed1/metrics.json")
     tomorrow = time.time() + 86400
     for path in finished_files(study):
@@ -157,7 +157,7 @@ def test_a_clock_set_back_between_two_runs(study, right):
 
 
 def test_a_clock_set_back_during_a_run(study, right):
-    """By an hour, once training has begun: what it was given is of the future, as far as files tell."""
+    """By an hour, after training has begun: according to its time stamp, the input comes from the future."""
     with (study / "snakemake.out").open("w", encoding="utf-8") as out:
         process = subprocess.Popen(command(*TARGETS), cwd=study, env=ENVIRONMENT, stdout=out, stderr=out)
         while process.poll() is None and not list((study / "results").rglob("progress.json")):
@@ -174,7 +174,7 @@ def test_a_clock_set_back_during_a_run(study, right):
 
 
 def test_two_workflows_started_in_one_folder(study, right):
-    """Three times, at once or a moment apart: one does the work, the other is told, or has nothing to do."""
+    """Three times, at once or a moment apart: one does the work, the other is refused or has nothing to do."""
     draw = random.Random(7)
     refused = 0
     for apart in (0, draw.uniform(0, 1), draw.uniform(1, 4)):

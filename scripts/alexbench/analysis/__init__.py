@@ -1,1 +1,1 @@
-"""What the runs say: tables, intervals, comparisons. Knows files only."""
+"""Analysis of finished runs, from their files only: tables, intervals, comparisons."""

@@ -1,4 +1,4 @@
-"""Which runs may be averaged, and which times compared: only those of one experiment, made with the same hardware, versions and code.
+"""Decide which runs may be averaged and which times compared: only those of one experiment with the same hardware, versions and code.
 
 Columns are those of `results.runs_table`; a name that ends in a dot stands for every column that starts with it.
 """
@@ -9,23 +9,23 @@ import pandas as pd
 
 from alexbench.files import InputError
 
-# What was to be computed. Runs of a cell that differ here are of two experiments.
+# What a run computes. Runs of a cell that differ here belong to two experiments.
 EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision")
-# What it was computed on, and with how many others on the same GPU, which must be the same for seconds to be compared.
+# What a run was computed on, and how many runs shared the GPU. Times are compared only where all of this is the same.
 HARDWARE = ("device", "device_name", "cpu_name", "threads", "runs_per_gpu")
-# What it was computed with besides. The commit is not among them: most commits change nothing of what trains a cell, `code` is its hash.
+# The software of a run. `code` is a hash of the code that trains a cell; the commit is left out because most commits do not change that.
 SOFTWARE = ("settings.", "versions.", "gpu.driver", "code")
 CELL = ["framework", "variant"]
 
 
 def differing(runs: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    """The columns of those `names` in which the runs are not all the same."""
+    """The columns matching `names` in which the runs differ."""
     columns = [column for name in names for column in runs.columns if column == name or (name[-1] == "." and column.startswith(name))]
     return [column for column in dict.fromkeys(columns) if runs[column].nunique(dropna=False) > 1]
 
 
 def check(runs: pd.DataFrame) -> None:
-    """InputError where runs saw other data, or those of a cell are of two experiments: it names what differs, in which runs."""
+    """Raise InputError, with what differs and where, if runs used different data or those of a cell belong to different experiments."""
     for cell, names in [(runs, ("data_sha256",)), *((cell, EXPERIMENT) for _, cell in runs.groupby(CELL, sort=False))]:
         for column in differing(cell, names):
             found = cell.drop_duplicates(column)
@@ -37,16 +37,19 @@ def check(runs: pd.DataFrame) -> None:
 
 
 def circumstances(cell: pd.DataFrame) -> list[str]:
-    """The columns of hardware, software and code in which the runs of a cell are not all the same."""
+    """The columns of hardware, software and code in which the runs of a cell differ."""
     columns = differing(cell, (*HARDWARE, *SOFTWARE))
-    # On a CPU both are the processor's name.
+    # On a CPU, `device_name` and `cpu_name` are both the processor's name.
     same = "device_name" in columns and (cell.device == "cpu").all()
     return [column for column in columns if not (same and column == "cpu_name")]
 
 
 def grouped(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` with two more columns: `group`, from 1 in each cell, of the runs that were made with the same hardware, software and code,
-    and `made_with`, what sets this group apart from the others of its cell ("" where there are none)."""
+    """Group the runs of each cell by hardware, software and code.
+
+    Returns `runs` with two more columns: `group`, the group's number within the cell, from 1; and `made_with`, what distinguishes the group
+    from others of the cell ("" if it is the only one).
+    """
     parts = []
     for _, cell in runs.groupby(CELL, sort=False):
         columns = circumstances(cell)
@@ -56,5 +59,5 @@ def grouped(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def mixed(runs: pd.DataFrame) -> list[str]:
-    """What runs of the same cell differ in, to be said where they are drawn together."""
+    """The columns in which runs of a cell differ, for figures that show such runs together."""
     return list(dict.fromkeys(column for _, cell in runs.groupby(CELL, sort=False) for column in circumstances(cell)))

@@ -1,4 +1,4 @@
-"""Which cell is better, which is faster: pairs of cells, with intervals, and no more said than these allow."""
+"""Compare pairs of cells in accuracy and training time, with intervals; verdicts only where the intervals support them."""
 
 from itertools import combinations, product
 from pathlib import Path
@@ -16,7 +16,7 @@ from alexbench.tables import Column
 SIGNIFICANT = 1 - stats.CONFIDENCE
 NOT_COMPARED = "not compared"
 _OF_A_CELL = ("framework", "variant", "group", "framework_title", "variant_title", "made_with", "n", *STATUSES[1:])
-# Of the table, also where it has no row: a grid of one framework and one variant has nothing to compare.
+# Listed because the table can be empty: a grid of one framework and one variant has nothing to compare.
 COLUMNS = (
     *("kind", *(f"{name}_{key}" for name in ("a", "b") for key in _OF_A_CELL), "paired"),
     *("accuracy_difference", "accuracy_low", "accuracy_high", "accuracy_verdict"),
@@ -26,14 +26,15 @@ COLUMNS = (
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a pair of cells: the same variant in two frameworks (`kind` "framework"), two variants in a framework ("variant").
+    """One row per pair of cells: one variant in two frameworks (`kind` "framework"), or two variants in one framework ("variant").
 
-    `runs`: `results.runs_table`. Cell `a`, the later of the two in its order, is compared with `b` over completed runs:
-    `accuracy_difference`, a's mean accuracy less b's; `time_ratio`, how many times as long a was trained; each with its 95 % interval
-    (`_low`, `_high`) and `_verdict`. `paired`: both have the same seeds, and are compared seed by seed. `mcnemar_pairs`: seeds that both
-    have; `mcnemar_p`: the median of McNemar's p over them; `mcnemar_different`: in how many it is below 0.05. `words`: all this, said.
+    `runs`: `results.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
+    `accuracy_difference`: a's mean accuracy minus b's. `time_ratio`: a's training time divided by b's. Each has a 95 % interval (`_low`,
+    `_high`) and a `_verdict`. `paired`: both cells have the same seeds and are compared seed by seed.
+    `mcnemar_pairs`: number of seeds that both have. `mcnemar_p`: median p of McNemar's test over those seeds. `mcnemar_different`: number
+    of seeds with p below 0.05. `words`: the row as a sentence.
 
-    Groups of runs within a cell (see `comparability`) are compared with those of the same hardware, where there are such.
+    Groups of runs within a cell (see `comparability`) are compared with groups on the same hardware, if there are any.
     """
     cells = dict(iter(runs.groupby([*comparability.CELL, "group"], sort=False)))
     frameworks, variants = runs.framework.unique(), runs.variant.unique()
@@ -48,13 +49,13 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def read(path: Path | str) -> pd.DataFrame:
-    """comparisons.csv, as `compare.py` wrote it; InputError where it is not whole."""
+    """Read comparisons.csv, written by `compare.py`; InputError if it is damaged or incomplete."""
     key = [f"{name}_{part}" for name in ("a", "b") for part in ("framework", "variant", "group")]
     return tables.read(path, {name: _column(name) for name in COLUMNS}, "delete it and make it again with scripts/compare.py", key)
 
 
 def _column(name: str) -> Column:
-    """What a column of the table holds, by its name."""
+    """The type and limits of a column of the table, by its name."""
     if name == "kind":
         return Column(choices=("framework", "variant"))
     if name == "paired":
@@ -67,7 +68,7 @@ def _column(name: str) -> Column:
 
 
 def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
-    """What keeps their times from being compared."""
+    """The hardware columns that differ, so that times cannot be compared."""
     return comparability.differing(pd.concat([ours, theirs]), comparability.HARDWARE)
 
 
@@ -96,7 +97,7 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
 
 
 def _mcnemar(ours: str, theirs: str) -> stats.McNemar:
-    """McNemar's test of two runs, by their folders."""
+    """McNemar's test of two runs, given their folders."""
     (logits, labels), (their_logits, their_labels) = read_predictions(ours), read_predictions(theirs)
     if not np.array_equal(labels, their_labels):
         raise InputError(
@@ -106,19 +107,19 @@ def _mcnemar(ours: str, theirs: str) -> stats.McNemar:
 
 
 def title(row: pd.Series, cell: str) -> str:
-    """Cell "a" or "b" of a row of the table, by name."""
+    """The title of cell "a" or "b" in a row of the table."""
     made_with = row[f"{cell}_made_with"]
     return f"{row[f'{cell}_framework_title']}, {row[f'{cell}_variant_title']}" + (f" [{made_with}]" if made_with else "")
 
 
 def runs_of(row: pd.Series) -> str:
-    """How many runs are compared: "n = 3, seed by seed", "n = 3 and n = 2 of 3 (1 collapsed)"."""
+    """How many runs are compared, such as "n = 3, seed by seed" or "n = 3 and n = 2 of 3 (1 collapsed)"."""
     a, b = (counted(pd.Series({key: row[f"{cell}_{key}"] for key in ("n", *STATUSES[1:])})) for cell in ("a", "b"))
     return (a if a == b else f"{a} and {b}") + (", seed by seed" if row.paired and row.a_n > 1 else "")
 
 
 def words(row: pd.Series) -> str:
-    """A row of the table as a sentence: "better", "faster" and their opposites only where the interval excludes no difference."""
+    """A row of the table as a sentence. It says "better", "faster" or their opposites only if the interval excludes "no difference"."""
     start = f"{title(row, 'a')} against {title(row, 'b')} ({runs_of(row)}): "
     if not (row.a_n and row.b_n):
         return f"{start}nothing to compare without completed runs."
@@ -165,7 +166,7 @@ def _images(row: pd.Series) -> str:
 
 
 def readable(compared: pd.DataFrame) -> pd.DataFrame:
-    """The table for reading: each pair, its runs, the differences with their intervals, and the verdicts."""
+    """The table for readers: each pair, its runs, the differences with their intervals, and the verdicts."""
 
     def interval(low: float, high: float, form: str) -> str:
         return "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
@@ -190,9 +191,9 @@ def readable(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(compared: pd.DataFrame) -> str:
-    """Table and sentences in Markdown, with how they came about."""
+    """The table and its sentences in Markdown, with a note on method."""
     if compared.empty:
-        return "One cell alone: nothing to compare.\n"
+        return "Only one cell: nothing to compare.\n"
     parts = [readable(compared).to_markdown(index=False, disable_numparse=True), ""]
     parts += [*(f"- {sentence}" for sentence in compared.words), ""]
     judged = int(compared[["accuracy_low", "time_low"]].notna().to_numpy().sum())

@@ -1,4 +1,4 @@
-"""From files of runs to tables. No framework is needed to read what the frameworks made."""
+"""Read the files of runs and make tables of them, without needing any framework."""
 
 import json
 import sys
@@ -16,17 +16,17 @@ from alexbench.files import InputError, raise_refusal
 from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
-# What frameworks do differently when they are left alone.
+# Settings whose defaults differ between frameworks.
 CONVENTIONS = ("initialisation", "adam_epsilon")
-# What is averaged over seeds, and what the study reports too.
+# Averaged over seeds, and reported by the study too.
 MEASURES = ("train_seconds", "accuracy", "loss")
-# What is averaged besides: from a run's predictions.
+# Averaged too, but computed from a run's predictions.
 CALIBRATION = "calibration_error"
-# The study's data: beside another data set its figures are no measure.
+# The study's experiment: its figures are comparable only on the same data set.
 STUDY_DATASET, STUDY_EPOCHS, STUDY_TRAIN_IMAGES = "cifar10", 15, 50_000
 
 _NUMBER = (int, float)
-# What a run's metrics must hold for a table: type, and smallest and largest value where there are such.
+# Metrics that a table needs: type, smallest and largest value (None: no limit).
 _EXPECTED = {
     "framework": (str, None, None),
     "framework_title": (str, None, None),
@@ -52,17 +52,17 @@ _EXPECTED = {
     "threads": (int, 1, None),
 }
 _OF_COMPLETED = {"accuracy": (_NUMBER, 0, 1), "loss": (_NUMBER, 0, None)}
-# None where a run had all images.
+# Missing or None if a run used all images.
 _LIMITS = ("train_limit", "test_limit")
 
-# Columns of tables that are text, whatever they look like: version 3.10 is no number, nor is a hash of digits.
+# Columns to read as text even if they look like numbers: version 3.10, or a hash that has only digits.
 _TEXTS = ("made_with", "code", "network", "git_commit")
-# Of every history; `read_history` knows which of its numbers may be none.
+# Columns of every history; `read_history` knows which values may be missing.
 _HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
 def _columns(expected: dict, **like: bool) -> dict[str, Column]:
-    """For a table's reader what `expected` says of metrics."""
+    """Convert entries of `expected` (type, limits) to columns for `tables.read`."""
     kinds = {key: float if kind is _NUMBER else kind for key, (kind, *_) in expected.items()}
     bounds = {key: {"least": least, "most": np.inf if most is None else most} for key, (_, least, most) in expected.items()}
     return {key: Column(kinds[key], **bounds[key], **like) for key in expected}
@@ -71,12 +71,12 @@ def _columns(expected: dict, **like: bool) -> dict[str, Column]:
 _MADE_WITH = {"group": Column(int, 1), "made_with": Column(gaps=True)}
 _OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset", "start", "device_name", "parameters")
 _MEASURED = _columns(_OF_COMPLETED, gaps=True) | _columns({"train_seconds": _EXPECTED["train_seconds"]}, gaps=True)
-# runs.csv, a row a run; some columns are not in tables of older runs.
+# runs.csv, one row per run; tables of older runs lack some columns.
 _RUNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | _MADE_WITH
 _RUNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
 _RUNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
 _RUNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
-# table.csv, a row a cell and group.
+# table.csv, one row per cell and group.
 _CELLS = _columns({key: _EXPECTED[key] for key in _OF_BOTH}) | _MADE_WITH
 _CELLS |= {f"{name}{part}": column for name, column in _MEASURED.items() for part in ("", "_low", "_high")}
 _CELLS |= {f"{name}_sd": Column(float, 0, gaps=True) for name in MEASURES}
@@ -90,7 +90,7 @@ _COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 @dataclass(frozen=True)
 class Run:
-    """A place in the grid, and where its files are."""
+    """One run of the grid and the folder of its files."""
 
     framework: str
     variant: str
@@ -102,12 +102,12 @@ class Run:
 
 
 def grid(root: Path, frameworks: Iterable[str], variants: Iterable[str], seeds: Iterable[int]) -> list[Run]:
-    """Every run of the grid, in the order of its tables."""
+    """Every run of the grid, in the order of the tables."""
     return [Run(f, v, s, root / f / v / f"seed{s}") for f in frameworks for v in variants for s in seeds]
 
 
 def read_metrics(run: Run, path: Path | None = None) -> dict:
-    """A run's metrics.json, or `path`, checked: InputError names the file, the field, its value and what was expected."""
+    """Read and check a run's metrics.json, or `path`; InputError names the file, the field, its value and what was expected."""
     path = path or run.folder / "metrics.json"
     try:
         metrics = json.loads(path.read_bytes())
@@ -124,7 +124,7 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
     for key, (kind, least, most) in expected.items():
         value = metrics.get(key)
         number = isinstance(value, _NUMBER)
-        # Neither NaN nor infinite, nor an integer that no float can hold.
+        # Reject NaN, infinity and integers too large for a float.
         if not isinstance(value, kind) or isinstance(value, bool) or (number and not abs(value) <= sys.float_info.max):
             raise InputError(f"results: {path}: {key} is {value!r}; delete the file and run its cell again")
         if (least is not None and value < least) or (most is not None and value > most):
@@ -137,7 +137,10 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
 
 
 def read_history(folder: Path | str) -> pd.DataFrame:
-    """A run's history.csv: a row an epoch; InputError unless it is whole and its numbers, but for a diverged run's last epoch, finite."""
+    """Read a run's history.csv, one row per epoch.
+
+    InputError unless it is complete and its numbers finite, except in the last epoch of a diverged run.
+    """
     path = Path(folder) / "history.csv"
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
@@ -156,7 +159,7 @@ def read_history(folder: Path | str) -> pd.DataFrame:
 
 
 def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """A run's test logits, float32 (n, classes), and labels, int64 (n,); InputError unless they are whole, and this very run's."""
+    """A run's test logits, float32 (n, classes), and labels, int64 (n,); InputError if they are damaged or do not match its metrics."""
     path = Path(folder) / "predictions.npz"
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and run its cell again"
@@ -173,7 +176,7 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"results: {path} has labels outside 0..{logits.shape[1] - 1}; {again}")
     if beside["status"] != "diverged":
         accuracy = float(np.mean(logits.argmax(axis=1) == labels))
-        # metrics.json may have been written with fewer digits.
+        # The accuracy in metrics.json may have fewer digits.
         if not np.isfinite(logits).all() or abs(accuracy - beside["accuracy"]) * images > 0.5:
             found = f"has an accuracy of {accuracy}, its metrics.json {beside['accuracy']}"
             raise InputError(f"results: {path} {found}: it is damaged or of another run; {again}")
@@ -185,7 +188,7 @@ def _metrics_beside(folder: Path | str) -> dict:
 
 
 def read_metrics_file(path: Path) -> dict:
-    """The metrics of a run whose place in the grid is not known, checked."""
+    """Read and check the metrics of a run whose place in the grid is not known."""
     try:
         found = json.loads(path.read_bytes())
         return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent), path)
@@ -195,14 +198,15 @@ def read_metrics_file(path: Path) -> dict:
 
 
 def calibration_error(metrics: dict, folder: Path) -> float | None:
-    """The expected calibration error of a run; None unless it was completed."""
+    """The expected calibration error of a run; None unless its status is completed."""
     return stats.expected_calibration_error(*read_predictions(folder)) if metrics["status"] == "completed" else None
 
 
 def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
-    """A row a run: its metrics, nested ones as `recipe.epochs`; its calibration error, its folder, and its group (`comparability.grouped`).
+    """One row per run: metrics (nested ones as `recipe.epochs`), calibration error, folder, and group (`comparability.grouped`).
 
-    InputError lists the runs that have no metrics.json, unless `partial`, which leaves them out, and names runs that do not go together.
+    InputError lists runs without metrics.json, and runs that do not belong together. `partial`: skip runs without metrics.json, unless all
+    lack it.
     """
     missing = [run for run in runs if not (run.folder / "metrics.json").is_file()]
     if missing and (not partial or len(missing) == len(runs)):
@@ -211,7 +215,7 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
-        # Those of before there was this choice had a GPU each.
+        # Older metrics lack this field: each run had its own GPU.
         metrics = {"runs_per_gpu": 1} | metrics
         rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
@@ -221,20 +225,21 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
 
 
 def _possible(measure: str, found: stats.Interval) -> stats.Interval:
-    """The interval cut off at what the measure can be."""
+    """The interval, clipped to the possible range of the measure."""
     low, high = np.clip([found.low, found.high], 0, 1 if measure in ("accuracy", CALIBRATION) else None)
     return stats.Interval(found.value, float(low), float(high))
 
 
 def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row a framework, variant and group of runs that may be averaged, beside the study's figures where these are given.
+    """One row per framework, variant and group of runs that may be averaged, with the study's figures if `study` is given.
 
-    For each measure the mean over the completed runs, their standard deviation (`_sd`, n - 1), its 95 % interval (`_low`, `_high`; cut
-    off at what is possible, as times below 0 are not) and their number `n`. `accuracy_interval` says whose interval: "t" of the runs, or
-    "Wilson", for a single run, of its test images.
-    `_minus_study`: ours less the study's, on the study's data set; `_study_within`: whether the study's figure, which is a single run's,
-    lies within the 95 % prediction interval of a further run (`_run_low`, `_run_high`); None for one run, which has no such interval.
-    Runs that collapsed or diverged are counted and not averaged; a cell without a completed run has no figures.
+    For each measure: the mean over the `n` completed runs, their standard deviation (`_sd`, n - 1), and the 95 % interval of the mean
+    (`_low`, `_high`), clipped to possible values (times are not negative). `accuracy_interval` names the method: "t" over the runs or, for
+    a single run, "Wilson" over its test images.
+    `_minus_study`: our mean minus the study's figure, on the study's data set only. `_study_within`: whether the study's figure, which is
+    from a single run, lies within the 95 % prediction interval of one further run (`_run_low`, `_run_high`); None where there is no such
+    interval, as for a single run.
+    Runs that collapsed or diverged are counted but not averaged; a cell without a completed run has no figures.
     """
     rows = []
     for (framework, variant, group), cell in runs.groupby([*comparability.CELL, "group"], sort=False):
@@ -255,7 +260,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
         row |= {key: first[key] for key in ("epochs", "dataset", "train_images", "test_images", "start", "device_name", "threads")}
         row |= {key: first.get(f"recipe.{key}") for key in CONVENTIONS}
         row |= {"framework_title": first.framework_title, "variant_title": first.variant_title}
-        # Of runs from before their code was hashed, the commits are all that is known.
+        # Older runs have no hash of their code, only their commits.
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
     if study is None:
@@ -271,7 +276,7 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
 
 
 def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """A row a framework, variant, group and class: mean accuracy over completed runs, `_sd`, `_low`, `_high` as in `results_table`, `n`."""
+    """One row per framework, variant, group and class: mean accuracy of `n` completed runs, `_sd`, `_low`, `_high` (`results_table`)."""
     rows = []
     for place, cell in runs[runs.status == "completed"].groupby([*comparability.CELL, "group"], sort=False):
         predictions = [read_predictions(folder) for folder in cell.folder]
@@ -287,19 +292,19 @@ def classes_table(runs: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def read_runs(path: Path | str, more: Iterable[str] = ()) -> pd.DataFrame:
-    """runs.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of `more` columns."""
+    """Read runs.csv, written by `collect.py`; InputError if it is damaged, has no row or lacks one of the columns in `more`."""
     columns = {name: Column(object, gaps=True) for name in more} | _RUNS
     return _read(path, columns | {name: replace(columns[name], optional=False) for name in more}, (*comparability.CELL, "seed"))
 
 
 def read_cells(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFrame:
-    """table.csv, as `collect.py` wrote it, with at least one row; InputError where it is not whole or lacks one of the columns `needed`."""
+    """Read table.csv, written by `collect.py`; InputError if it is damaged, has no row or lacks one of the columns in `needed`."""
     columns = {name: replace(column, optional=name not in needed) for name, column in _CELLS.items()}
     return _read(path, columns, (*comparability.CELL, "group"))
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """`read_runs` or `read_cells`, whichever it is: for work by hand."""
+    """Read runs.csv or table.csv, whichever `path` is; for interactive use."""
     found = tables.read(path, dict.fromkeys(comparability.CELL, Column()), _COLLECT_AGAIN)
     return read_runs(path) if "seed" in found else read_cells(path)
 
@@ -315,7 +320,7 @@ def _read(path: Path | str, columns: dict[str, Column], key: tuple[str, ...]) ->
 
 
 def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
-    """The runs of one cell; InputError where there are none."""
+    """The runs of one cell; InputError if there are none."""
     found = runs[(runs.framework == framework) & (runs.variant == variant)]
     if found.empty:
         there = ", ".join(f"{f} {v}" for f, v in runs[comparability.CELL].drop_duplicates().itertuples(index=False))
@@ -324,12 +329,12 @@ def cell(runs: pd.DataFrame, framework: str, variant: str) -> pd.DataFrame:
 
 
 def limits_of(run: pd.Series) -> tuple[int | None, int | None]:
-    """A run's train_limit and test_limit; None where it had all images."""
+    """A run's train_limit and test_limit; None if it used all images."""
     return tuple(None if pd.isna(run.get(key)) else int(run[key]) for key in _LIMITS)
 
 
 def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
-    """Load the whole data set in `file`; InputError where a run, whatever became of it, saw other images, within its limits."""
+    """Load the whole data set in `file`; InputError if any run, of any status, had other images after applying its limits."""
     dataset = datasets.load(file)
     hashes = {}
     for _, run in runs.iterrows():
@@ -351,12 +356,12 @@ def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
 
 
 def read_study(path: Path | str) -> pd.DataFrame:
-    """The figures of the study that is reproduced: framework, variant, parameters, train_seconds, accuracy, loss."""
+    """Read the figures of the reproduced study: framework, variant, parameters, train_seconds, accuracy, loss."""
     return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", comparability.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
-    """`results_table` for reading: titles for names, `mean ± sd [low, high]` with the digits that mean something, the study's figures."""
+    """`results_table` for readers: titles instead of names, `mean ± sd [low, high]` with meaningful digits, the study's figures."""
 
     def measured(row: pd.Series, measure: str) -> str:
         mean, sd, low, high = (row[f"{measure}{part}"] for part in ("", "_sd", "_low", "_high"))
@@ -392,21 +397,21 @@ def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") 
 
 
 def counted(row: pd.Series) -> str:
-    """How many runs a row is of, and what became of the others: "n = 1 of 3 (2 collapsed)"."""
+    """How many runs a row averages, and what happened to the others, such as "n = 1 of 3 (2 collapsed)"."""
     lost = {status: row[status] for status in STATUSES[1:] if row[status]}
     of = f" of {row.n + sum(lost.values())} (" + ", ".join(f"{count} {status}" for status, count in lost.items()) + ")"
     return f"n = {row.n}" + (of if lost else "")
 
 
 def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
-    """Whether the runs are on as much data, for as many epochs, as the study's."""
-    # As text: a recipe that was edited by hand may hold anything, or not be there.
+    """Whether the runs have the study's data set, number of training images and number of epochs."""
+    # Compare as text: in files edited by hand these columns may hold anything, or be missing.
     found = [set(runs[key].astype(str)) if key in runs else set() for key in ("dataset", "recipe.epochs", "train_images")]
     return found == [{STUDY_DATASET}, {str(STUDY_EPOCHS)}, {str(STUDY_TRAIN_IMAGES)}]
 
 
 def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
-    """A few sentences on what the figures of a table of runs are of: data, epochs, hardware, n, and how the intervals were made."""
+    """A few sentences on the conditions of a table of runs: data, epochs, hardware, n, and how the intervals were made."""
 
     def listed(key: str, unit: str) -> str:
         return " or ".join(f"{value:,}" if isinstance(value, int) else value for value in sorted(set(runs[key].tolist()))) + unit
@@ -414,33 +419,33 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
     text = (
         f"Data: {listed('dataset', '')}, {listed('train_images', ' training images')}, {listed('test_images', ' test images')}; "
         f"{listed('epochs', ' epochs')}; on {listed('device_name', '')}, {listed('threads', ' CPU threads')}. "
-        "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. Where n = 1 there is "
-        "no standard deviation, and the interval of the accuracy is Wilson's: of these test images, not of another seed."
+        "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. A single run "
+        "gets an interval for accuracy only (Wilson's, over the test images), and no standard deviation."
     )
     if table.study_accuracy.notna().any():
-        text += " Study: F. A. Castillo, AlexNet challenge (2025), one run a cell on CIFAR-10, 15 epochs, GPU unnamed"
+        text += " Study: F. A. Castillo, AlexNet challenge (2025), one run per cell on CIFAR-10, 15 epochs, GPU not named"
         if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
             text += "; in parentheses ours minus the study's and, where n > 1, whether the study's lies within the 95 % prediction "
-            text += "interval of a further run of ours"
-            text += "" if is_the_studys_experiment(runs) else ", which is no test of it: this is not its experiment whole"
+            text += "interval of one further run of ours"
+            text += "" if is_the_studys_experiment(runs) else ", which does not test it: this is only a part of its experiment"
         text += "."
     if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
-        text += f" Runs shared a GPU, {' or '.join(map(str, packed))} at a time: their seconds say nothing of runs that had one each."
+        text += f" Runs shared a GPU, {' or '.join(map(str, packed))} at a time: do not compare their times with those of runs that had a GPU each."
     text += f" {comparison(table)}"
     if table.made_with.any():
-        text += " A cell whose runs were made with different hardware, software or code has a row for each: they are not averaged."
+        text += " Runs of a cell that differ in hardware, software or code have separate rows and are not averaged."
     if "code" not in table and table.get("git_commit", pd.Series(dtype=str)).str.contains(" or ").any():
-        text += " Runs of a cell are of different commits, and do not say whether these changed what trains it."
+        text += " Runs of a cell come from different commits and do not record whether the training code changed."
     return text + (f" {missing} runs of the grid are missing." if missing else "")
 
 
 def comparison(table: pd.DataFrame) -> str:
-    """Which of two comparisons was made: of frameworks as they are, or of frameworks under the same start and the same Adam."""
+    """A sentence on the kind of comparison: frameworks with their own defaults, or all with the same initialisation and Adam."""
     ways = table.groupby("framework_title", sort=False)[list(CONVENTIONS)].first()
     if len(ways) < 2 or ways.isna().any(axis=None):
         return ""
     if len(ways.drop_duplicates()) == 1:
         initialisation, adam = ways.iloc[0]
-        return f"Every framework started as {initialisation} does, with the Adam of {adam}: frameworks alone."
+        return f"Every framework started as {initialisation} does, with {adam}'s Adam: this compares only the frameworks."
     own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
     return f"Frameworks were left to their own defaults: {own}."

@@ -1,4 +1,4 @@
-"""From the rounds of the timing experiment to its table, ratios and text. NumPy and pandas only."""
+"""Tables, ratios and text from the rounds of the timing experiment. Needs no framework."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +23,7 @@ _MACHINE = {"framework_title": _NAME, "variant_title": _NAME, "device": _DEVICE,
 _MACHINE |= dict.fromkeys(("threads", "batch_size"), Column(int, 1)) | dict.fromkeys(("matmul_flops", "copy_bytes"), _POSITIVE)
 MEASURES = ("together_seconds", "loader_seconds", "step_seconds")
 _COSTS = ("start_seconds", "import_seconds", "first_step_seconds", "peak_memory_bytes", "framework_memory_bytes")
-# Of an arm that was measured; one that could not be had has its reason as `error` and no more.
+# Columns of an arm that was measured; one that could not be measured has only the reason, as `error`.
 _MEASURED = _MACHINE | {"hostname": _NAME, "images": Column(int, 1), "data_bytes": Column(int, 0), "settings": _NAME, "versions": _NAME}
 _MEASURED |= dict.fromkeys(MEASURES, _POSITIVE) | dict.fromkeys(_COSTS, Column(float, 0))
 _ROUND = {"round": Column(int, 1), **_ARM, "error": Column(gaps=True)}
@@ -34,7 +34,7 @@ _RATIOS |= {"low": Column(float, gaps=True), "high": Column(float, gaps=True), "
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
-    """Every round's rows, in the order of the files: a row an arm and round. InputError where rounds are not of one machine and data."""
+    """Read all rounds in the order of the files, one row per arm and round; InputError if they differ in machine or data."""
     read = [(path, _read_round(path)) for path in paths]
     rows = pd.concat([of_one for _, of_one in read], ignore_index=True)
     measured = rows[rows.error.isna()]
@@ -46,7 +46,7 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
             "give each round's file once, or delete the folder timing in the results and measure again"
         )
     for column in ("hostname", "dataset", "images", "batch_size"):
-        # Each value with the first file that has it.
+        # Each value, with the first file that has it.
         found = {}
         for path, of_one in read:
             for value in of_one[column].dropna().unique() if column in of_one else ():
@@ -71,25 +71,25 @@ def _read_round(path: Path) -> pd.DataFrame:
 
 
 def read_arms(path: Path) -> pd.DataFrame:
-    """timing.csv, as `collect_timing.py` wrote it: `table`; InputError where it is not whole."""
+    """Read timing.csv, which is `table` as written by `collect_timing.py`; InputError if it is damaged."""
     return tables.read(path, _ARMS, _AGAIN, (*PLACE, "arm"))
 
 
 def read_ratios(path: Path) -> pd.DataFrame:
-    """timing_ratios.csv, as `collect_timing.py` wrote it: `ratios`, which may have no row; InputError where it is not whole."""
+    """Read timing_ratios.csv, which is `ratios` as written by `collect_timing.py`, possibly empty; InputError if it is damaged."""
     return tables.read(path, _RATIOS, _AGAIN, ("device", "variant", "framework", "to", "arm"))
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    """Ratio of the medians over rounds, (rounds,) each, round by round, with its 95 % interval."""
+    """Ratio of the medians over rounds, with its 95 % interval; `ours` and `theirs`, (rounds,) each, are paired by round."""
     return ratio_interval(ours, theirs, paired=True, statistic=np.median)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: medians over rounds, seconds an epoch, what the change saves, the factor over the notebook, the share of the floor.
+    """One row per arm: medians over rounds, seconds per epoch, seconds saved by the change, speed-up over the notebook, share of the floor.
 
-    `floor_seconds`: of an image, the longer of its arithmetic at the best matrix product that any arm in the same precision saw on that
-    device, and its memory traffic at the best copy.
+    `floor_seconds`: the least time per image. It is the longer of two: the image's arithmetic at the fastest matrix product of any arm with
+    the same precision on that device, and its memory traffic at the fastest copy.
     """
     measured = rows[rows.error.isna()].copy()
     if measured.empty:
@@ -134,12 +134,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_round(rows: pd.DataFrame, arm: str) -> pd.Series:
-    """Seconds an image of an arm, loader and step together, by round."""
+    """Seconds per image of an arm, loader and step together, by round."""
     return rows[rows.arm == arm].set_index("round").together_seconds
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a device, variant and arm that both have: how many times as long each later framework takes as the first one, with interval."""
+    """Time of each later framework divided by that of the first, with interval; one row per device, variant and arm that both have."""
     rows = rows[rows.error.isna()]
     out = []
     for (device, variant), cell in rows.groupby(["device", "variant"], sort=False):
@@ -158,10 +158,10 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
-    """A paragraph on which of two frameworks is faster for one network on one device, and what explains it: from the figures alone.
+    """A paragraph on which of two frameworks is faster for one network on one device, and why, derived from the ratios only.
 
-    The ratio as in tutorials is the product of three factors: of the input (notebook : resident), of how a step is carried out
-    (resident : fast), and what is left between the frameworks (fast).
+    The notebook arms' ratio is the product of three factors: image preparation (notebook ratio / resident ratio), the way a step is carried
+    out (resident ratio / fast ratio), and the remaining difference between the frameworks (fast ratio).
     """
     by_arm = ratios_of_pair.set_index("arm")
     needed = ("notebook", "resident", "fast")
@@ -174,7 +174,7 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
         "how a step is carried out": resident.ratio / fast.ratio,
         "the frameworks' own kernels": fast.ratio,
     }
-    text = f"As its tutorials have it, {framework} {_compared(notebook, to)}. "
+    text = f"Following its tutorials, {framework} {_compared(notebook, to)}. "
     product = " x ".join(f"{factor:.2f} ({name})" for name, factor in factors.items())
     text += f"That ratio, {notebook.ratio:.2f}, is {product}: "
     largest = max(factors, key=lambda name: abs(log(factors[name])))
@@ -182,12 +182,12 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
         text += "none of the three makes a difference of 5 %. "
     else:
         slower = framework if factors[largest] > 1 else to
-        text += f"what weighs most is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
+        text += f"the largest factor is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
     return text + f"With their fast steps, {framework} {_compared(fast, to)}."
 
 
 def _compared(row: pd.Series, to: str) -> str:
-    """What a ratio says, with its interval, and no more than that."""
+    """A ratio in words, with its interval: neither faster nor slower if that contains 1."""
     if np.isnan(row.low):
         return f"takes {row.ratio:.2f} times as long as {to} (n = {row.rounds:.0f}: no interval)"
     interval = f"{row.low:.2f} to {row.high:.2f}, {row.rounds:.0f} rounds"
@@ -197,7 +197,7 @@ def _compared(row: pd.Series, to: str) -> str:
 
 
 def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """The experiment in Markdown: for each device and network the text, the ladder and the ratios; then what else was measured."""
+    """The experiment in Markdown: for each device and network, the explanation, the ladder with ratios and the costs; then the devices."""
     parts = ["# Which framework is faster, and why", ""]
     titles = dict(zip(arms.framework, arms.framework_title, strict=True))
     for (device, _), cell in arms.groupby(["device", "variant"], sort=False):
@@ -222,7 +222,7 @@ def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
 
 
 def _devices(arms: pd.DataFrame) -> list[str]:
-    """How much the device matters, a line a framework and network: its fast arm on one over that on the other."""
+    """How much the device matters: one line per framework and network that compares its fast arm on CPU and GPU."""
     lines = ["## How much a GPU matters", ""]
     fast = arms[arms.arm == "fast"]
     for _, cell in fast.groupby(["variant", "framework"], sort=False):
@@ -238,7 +238,7 @@ def _devices(arms: pd.DataFrame) -> list[str]:
 
 
 def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """The arms of one network on one device, to be read."""
+    """The arms of one network on one device, as a table for readers."""
     rows = []
     for _, arm in cell.iterrows():
         there = compared[(compared.arm == arm.arm) & (compared.framework == arm.framework)]
@@ -252,7 +252,7 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
             "Factor": "" if np.isnan(arm.factor) else f"{arm.factor:.2f}{interval}",
             "Loader (ms/image)": f"{arm.loader_ms:.3f}",
             "Step (ms/image)": f"{arm.step_ms:.3f}",
-            "Together : larger": f"{arm.together_to_larger:.2f}",
+            "Combined / slower part": f"{arm.together_to_larger:.2f}",
             "Share of floor": f"{arm.share_of_floor:.2f}",
         }
         for _, pair in there.iterrows():
@@ -263,7 +263,7 @@ def _ladder(cell: pd.DataFrame, compared: pd.DataFrame, titles: dict[str, str]) 
 
 
 def _costs(cell: pd.DataFrame) -> pd.DataFrame:
-    """What the fast arms of one network on one device need before and beside their steps, to be read."""
+    """Start-up time and memory of the fast arms of one network on one device, as a table for readers."""
     rows = []
     for _, arm in cell[cell.arm == "fast"].iterrows():
         own = arm.framework_memory_bytes if arm.device == "cpu" else 0
@@ -271,11 +271,11 @@ def _costs(cell: pd.DataFrame) -> pd.DataFrame:
             {
                 "Framework": arm.framework_title,
                 "Start (s)": f"{arm.start_seconds:.1f}",
-                "of it imports (s)": f"{arm.import_seconds:.1f}",
+                "imports (s)": f"{arm.import_seconds:.1f}",
                 "first step (s)": f"{arm.first_step_seconds:.1f}",
                 "Peak memory (MB)": f"{arm.peak_memory_bytes / 1e6:,.0f}",
-                "of it the framework (MB)": f"{own / 1e6:,.0f}",
-                "The rest : the least": f"{(arm.peak_memory_bytes - own) / arm.least_memory_bytes:.2f}",
+                "framework (MB)": f"{own / 1e6:,.0f}",
+                "memory / minimum": f"{(arm.peak_memory_bytes - own) / arm.least_memory_bytes:.2f}",
             }
         )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""torchvision beside a PyTorch that it was not built for: the one place that knows how to import it."""
+"""Import torchvision, even alongside a PyTorch that it was not built for. No other file imports it."""
 
 import sys
 from types import ModuleType
@@ -7,9 +7,9 @@ from types import ModuleType
 def torchvision() -> ModuleType:
     """The package torchvision, with its models, datasets and transforms.
 
-    Its wheels are CUDA builds. Beside a PyTorch built for the CPU alone their compiled operators cannot be loaded, and the
-    import fails with "operator torchvision::nms does not exist" where it describes two of them to PyTorch. Once these two
-    are declared the import goes through; only what needs the compiled operators (`ops.nms`, `io`) is missing then.
+    Its wheels are CUDA builds. Alongside a CPU-only PyTorch their compiled operators cannot be loaded, and the import fails with "operator
+    torchvision::nms does not exist" when it describes two of them to PyTorch. Once these two are declared the import succeeds; only what
+    needs the compiled operators (`ops.nms`, `io`) is missing then.
     """
     try:
         import torchvision

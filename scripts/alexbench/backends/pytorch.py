@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
 
-# libgomp, on Linux PyTorch's OpenMP, reads it when it is loaded, with torch. By its own default a thread that waits for the others keeps
-# its core busy for milliseconds, and beside any other busy process two threads may become slower than one. Other systems go without.
+# libgomp, PyTorch's OpenMP on Linux, reads this when it is loaded together with torch. By default a thread that waits for the others keeps
+# its core busy for milliseconds, so that beside any other busy process two threads may be slower than one.
 if sys.platform == "linux" and "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# Fewer threads than were asked for, which torch itself does not notice.
+# With these set, torch may get fewer threads than it asks for, and does not notice.
 for _name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):
     os.environ.pop(_name, None)
 
@@ -44,10 +44,10 @@ from alexbench.experiment.recipe import Plan, Recipe
 from alexbench.experiment.weights import Weights
 from alexbench.files import InputError
 
-# Numbers next to zero count as zero, as in TensorFlow: a CPU computes with them many times slower. A thread takes this from the one that
-# starts it, so it is said before PyTorch starts any. False where the processor cannot.
+# Treat denormal numbers as zero, as TensorFlow does: a CPU computes with them many times slower. A thread inherits this from the one that
+# starts it, so it must be set before PyTorch starts any. False if the processor cannot do it.
 FLUSHES_DENORMALS = torch.set_flush_denormal(True)
-# Settings that matter on a CPU only; the variables as they were when torch was loaded.
+# Settings that matter only on a CPU, with the environment variables as they were when torch was loaded.
 ON_CPU = {
     "flush_denormals": FLUSHES_DENORMALS,
     "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
@@ -59,7 +59,7 @@ ADAM = {"torch": (1e-8, True), "keras": (1e-7, False)}
 
 
 def build(variant: Variant, dropout: float) -> nn.Sequential:
-    """The network: float32 (n, 3, size, size) to logits (n, 10). Its modules bear the declaration's names."""
+    """The network: float32 (n, 3, size, size) to logits (n, 10). Its modules are named as in the declaration."""
     model = nn.Sequential()
     for info in describe(variant):
         model.add_module(info.name, _module(info, dropout))
@@ -88,7 +88,7 @@ def _module(info: LayerInfo, dropout: float) -> nn.Module:
 
 
 class Float32Linear(nn.Linear):
-    """A dense layer that computes in float32 under autocast too. Logits in bfloat16 have ties, which go to the lower class."""
+    """A dense layer that computes in float32 even under autocast. Logits in bfloat16 would have ties, which go to the lower class."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.autocast(inputs.device.type, enabled=False):
@@ -110,8 +110,11 @@ class ImageDataset(torch.utils.data.Dataset):
 
 @dataclass(frozen=True)
 class StepGraph:
-    """A step as a CUDA graph: one launch for its hundreds of kernels. `gradients`: where it leaves them, a parameter each.
-    `batch`: what its images come from, kept because the graph has their address."""
+    """A step as a CUDA graph: one launch for its hundreds of kernels.
+
+    `gradients`: where the graph leaves them, one per parameter. `batch`: the function that makes its images, kept because the graph refers
+    to them by address.
+    """
 
     graph: torch.cuda.CUDAGraph
     gradients: list[torch.Tensor]
@@ -136,7 +139,7 @@ class Backend:
         "cuda_graph": Switch(
             "a step in one CUDA graph", devices=("cuda",), excludes={"per_image": "a graph finds its images where they always are"}
         ),
-        # On a CPU slower than without.
+        # Makes steps slower on a CPU.
         "compiled": Switch(
             "torch.compile",
             needs={"cpu": {"channels_last": "otherwise its max-pooling has zeros for gradients where few pixels come out"}},
@@ -172,7 +175,7 @@ class Backend:
             keep_freed_memory()
         if threads is not None:
             torch.set_num_threads(threads)
-        # PyTorch's own default is TF32 in convolutions and not in matrix products.
+        # PyTorch's default is TF32 for convolutions but not for matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.benchmark = self.on.get("autotuned", False)
@@ -180,7 +183,7 @@ class Backend:
             # cuBLAS reads it when it is first used.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(execution.deterministic)
-        # A debugging aid that comes with it: it would write to every new tensor first.
+        # A debugging aid that comes with deterministic algorithms: it would first fill every new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.manual_seed(seed)
 
@@ -194,7 +197,7 @@ class Backend:
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self.forward = torch.compile(self.model, dynamic=False) if self.on["compiled"] else self.model
         self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
-        # A CUDA graph repeats what it has seen, but for what lies in tensors.
+        # A CUDA graph repeats the numbers that it was captured with, except those in tensors.
         graph = self.on.get("cuda_graph", False)
         rate = torch.tensor(recipe.learning_rate, device=self.device) if graph else recipe.learning_rate
         # Without weight decay, AdamW is Adam to the bit.
@@ -207,7 +210,7 @@ class Backend:
             fused=self.on["fused_adam"],
             capturable=graph,
         )
-        # Adam would make them at its first step; a CUDA graph, and a state that is put back, need them in one place from the start.
+        # Adam would create these at its first step; a CUDA graph and a restored state need them at a fixed place from the start.
         count_on = self.device if self.on["fused_adam"] or graph else "cpu"
         for parameter in self.trained.values():
             self.optimizer.state[parameter] = {
@@ -221,7 +224,7 @@ class Backend:
         self.shift = torch.tensor(-mean / std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        # CUDA graphs, and where those of `train` find the indices and crops of their images, by batch size.
+        # CUDA graphs by the key of `_replay`; and by batch size, where those of `train` find the indices and crops of their images.
         self.graphs: dict[int, StepGraph] = {}
         self.places: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -244,7 +247,7 @@ class Backend:
         }
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """The network's tensors of the neutral form, by name."""
+        """The network's tensors that belong to the neutral form, by name."""
         tensors = self.model.state_dict()
         return {name: tensors[name] for name in weight_shapes(self.variant)}
 
@@ -257,7 +260,7 @@ class Backend:
         return {name: _array(tensor) for name, tensor in self._weights().items()}
 
     def _resize(self) -> str:
-        """Where images are resized."""
+        """Where images are resized: "image" or "batch"."""
         if self.resident:
             return "batch"
         return self.tutorial_resize if self.execution.resize == "framework" else self.execution.resize
@@ -277,14 +280,14 @@ class Backend:
         self.dataset = ImageDataset(images, labels, transforms.Compose(steps))
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, height, width, 3) to the network's float32 (n, 3, size, size)."""
+        """Turn uint8 (n, height, width, 3) into the network's inputs, float32 (n, 3, size, size)."""
         return self._resized(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
 
     def _resized(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 (n, 3, height, width) to (n, 3, size, size), in the memory format of the network."""
+        """Resize float32 (n, 3, height, width) to (n, 3, size, size), in the memory format of the network."""
         size = self.variant.input_size
         if x.shape[2:] != (size, size):
-            # Both kernels round alike; on a CPU this one is twice as fast.
+            # The kernel for contiguous tensors rounds like the one for channels last, and is twice as fast on a CPU.
             x = F.interpolate(x.contiguous(), size=(size, size), mode="bilinear", align_corners=False)
         return x.contiguous(memory_format=self.memory_format)
 
@@ -294,7 +297,7 @@ class Backend:
             yield batch
 
     def _on_device(self, array: np.ndarray) -> torch.Tensor:
-        """A copy of `array` on the device, without waiting for what the device is at."""
+        """A copy of `array` on the device, made without waiting for the device's earlier work."""
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
@@ -302,14 +305,14 @@ class Backend:
         return _array(batch[0]), _array(batch[1])
 
     def _load(self, plans: Iterable[Plan]) -> Iterator[tuple[tuple[torch.Tensor, torch.Tensor], float]]:
-        """A step's inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device; and its learning rate."""
+        """Yield each step's inputs, float32 (n, 3, size, size), and labels, int64 (n,), on the device; and its learning rate."""
         if self.resident:
             for plan in plans:
                 indices, crops = self._on_device(plan.images), self._on_device(plan.crops)
                 for index, crop, rate in zip(indices, crops, plan.learning_rates.tolist(), strict=True):
                     yield self._gathered(index, crop), rate
             return
-        # A sampler has to know all of them beforehand.
+        # A sampler must know all batches beforehand.
         plans = list(plans)
         rows = [row.tolist() for plan in plans for row in plan.images]
         rates = [rate for plan in plans for rate in plan.learning_rates.tolist()]
@@ -318,14 +321,14 @@ class Backend:
             yield (self._resized(images.to(self.device)), labels.to(self.device)), rate
 
     def _gathered(self, index: torch.Tensor, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and labels of the images of `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
+        """Inputs and labels of the images at `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
         images = self.images[index]
         if self.recipe.augments:
             images = self._cropped(images, crop)
         return self._inputs(images), self.labels[index]
 
     def _cropped(self, images: torch.Tensor, crop: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, height, width, 3), cut out of itself with black pixels around, and mirrored; see `Plan`."""
+        """Images, uint8 (n, height, width, 3), each padded with black, cropped to its old size, and mirrored; see `Plan`."""
         count, height, width = images.shape[:3]
         top, left, mirrored = crop.long()[:, :, None].unbind(1)
         rows = top + torch.arange(height, device=self.device)
@@ -337,14 +340,14 @@ class Backend:
 
     def _loss(self, inputs: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy and logits, both float32."""
-        # Without the cache of rounded weights, which a CUDA graph would keep for ever.
+        # Without autocast's cache of rounded weights, which a CUDA graph would reuse for ever.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16", cache_enabled=False):
             logits = self.forward(inputs)
         logits = logits.float()
         return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
 
     def _differentiate(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Leave the gradients in the parameters, add to the sums, and return the loss."""
+        """Leave the gradients in the parameters, add to the sums for `metrics`, and return the loss."""
         loss, logits = self._loss(inputs, labels, self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -363,7 +366,7 @@ class Backend:
     def _update(self) -> None:
         self.steps += 1
         if not self.epsilon_corrected:
-            # torch adds epsilon to the corrected root; this value there is self.epsilon before the correction.
+            # torch adds epsilon to the corrected root; this value has the effect of self.epsilon before the correction.
             for group in self.optimizer.param_groups:
                 group["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
         self.optimizer.step()
@@ -399,7 +402,7 @@ class Backend:
             yield 1
 
     def _replay_on(self, index: torch.Tensor, crop: torch.Tensor) -> None:
-        """One step on the images of `index`, int64 (n,), cropped by `crop`, int32 (n, 3): all inside the CUDA graph of their number."""
+        """Take one step on the images at `index`, int64 (n,), cropped by `crop`, int32 (n, 3), all in the CUDA graph of its size."""
         size = len(index)
         here = self.places.setdefault(size, (torch.empty_like(index), torch.empty_like(crop)))
         for place, value in zip(here, (index, crop), strict=True):
@@ -407,7 +410,7 @@ class Backend:
         self._replay(size, lambda: self._gathered(*here))
 
     def _replay(self, key: int, batch: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """One step on what `batch` makes, by the CUDA graph of that `key`, which is captured where there is none yet."""
+        """Take one step on what `batch` makes, by the CUDA graph of that `key`, which is captured first if there is none."""
         if key not in self.graphs:
             self.graphs[key] = self._capture(batch)
         captured = self.graphs[key]
@@ -415,7 +418,7 @@ class Backend:
         if self.epsilon_corrected:
             self.steps += 1
         else:
-            # Adam's epsilon is another one at each step, and a graph repeats what it has seen.
+            # Adam's epsilon changes at each step, so the update cannot be part of the graph.
             for parameter, gradient in zip(self.trained.values(), captured.gradients, strict=True):
                 parameter.grad = gradient
             self._update()
@@ -428,7 +431,7 @@ class Backend:
             if self.epsilon_corrected:
                 self._update()
 
-        # What is allocated and chosen at a first step must be so before the capture; the network is to take no notice of it.
+        # First steps allocate memory and choose kernels: that must happen before the capture, and must leave the network unchanged.
         before = self.state()
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -481,7 +484,7 @@ class Backend:
         return torch.cat(logits).numpy()
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """All that the next steps depend on, but for the random state and the count of steps, by name."""
+        """Everything that the next steps depend on, by name, except the random state and the number of steps."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.trained.items():
             tensors |= {f"adam.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
@@ -501,7 +504,7 @@ class Backend:
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         self.steps = int(state["steps"])
-        # In place: a CUDA graph has these tensors' addresses, and fused Adam walks a parameter and its moments in the same order.
+        # In place: a CUDA graph holds these tensors' addresses, and fused Adam needs a parameter and its moments in the same memory order.
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(state[name].copy()))
         torch.set_rng_state(torch.from_numpy(state["random"].copy()))

@@ -1,4 +1,4 @@
-"""The study's networks in TensorFlow, built of Keras layers. The only file that imports tensorflow and keras."""
+"""The study's networks in TensorFlow, built from Keras layers. The only file that imports tensorflow and keras."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -9,15 +9,15 @@ from alexbench import backends
 from alexbench.backends import PREDICT_BATCH_SIZE
 from alexbench.experiment.execution import Execution, Switch
 
-# All must be set before the import. oneDNN's kernels are on by default on some processors only and decide which framework is
-# faster on a CPU. The fast step has them everywhere, the plain one where TensorFlow itself does; an exported value wins.
+# All of these must be set before the import. oneDNN's kernels are on by default on some processors only, and decide which framework is
+# faster on a CPU. The fast step always uses them, the plain one if TensorFlow does by default; an exported value wins over both.
 _base, *_named = backends.requested.step.split("+")
 if "no_onednn" in _named:
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 elif _base == "fast" or "onednn" in _named:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# `set_memory_growth` for every GPU: by default TensorFlow takes all of a GPU's memory at once, and NVML's figure then means nothing.
+# `set_memory_growth` for every GPU: by default TensorFlow takes all of a GPU's memory at once, which makes NVML's figure meaningless.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
@@ -47,7 +47,7 @@ from alexbench.files import InputError
 
 
 def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:
-    """The network: float32 (n, size, size, 3) to logits (n, 10). Its layers bear the declaration's names."""
+    """The network: float32 (n, size, size, 3) to logits (n, 10). Its layers are named as in the declaration."""
     model = keras.Sequential([keras.Input((variant.input_size, variant.input_size, 3))], name=variant.name)
     for number, info in enumerate(describe(variant)):
         for layer in _layers(info, dropout, seed * 1000 + number):
@@ -81,7 +81,7 @@ def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
         case Flatten():
             return [keras.layers.Flatten(name=name)]
         case Dense(units, relu):
-            # Logits in bfloat16 have ties, which go to the lower class: the last layer, which has no ReLU, computes in float32.
+            # The last layer, which has no ReLU, computes in float32: logits in bfloat16 would have ties, which go to the lower class.
             return [keras.layers.Dense(units, activation="relu" if relu else None, name=name, dtype=None if relu else "float32")]
         case Dropout():
             return [keras.layers.Dropout(dropout, seed=seed, name=name)]
@@ -89,9 +89,9 @@ def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
 
 
 class FusedBatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation in TensorFlow's one kernel instead of Keras's several operations; images alone, channels last.
+    """Batch normalisation by TensorFlow's single kernel instead of Keras's several operations; only for images, channels last.
 
-    The running variance is that of PyTorch: a batch's, divided by one less than its count; Keras's own divides by the count.
+    The running variance is PyTorch's, where a batch's variance is divided by one less than its count; Keras divides by the count.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -105,10 +105,10 @@ class FusedBatchNorm(keras.layers.BatchNormalization):
 
 
 class TorchAdam(keras.optimizers.Adam):
-    """Adam with epsilon added to the bias-corrected root of the second moment, as Kingma and Ba (2015) and PyTorch have it."""
+    """Adam with epsilon added to the bias-corrected root of the second moment, as in Kingma and Ba (2015) and PyTorch."""
 
     def update_step(self, gradient, variable, learning_rate):
-        # In float64, as PyTorch has it: in Keras's float32, 1 - 0.999 itself is off by 1e-5, and the first steps with it.
+        # In float64, as in PyTorch: in Keras's float32, 1 - 0.999 is off by 1e-5, and so are the first steps.
         step = tf.cast(self.iterations + 1, tf.float64)
         correction, second_correction = (1 - tf.pow(tf.constant(beta, tf.float64), step) for beta in (self.beta_1, self.beta_2))
         root = tf.sqrt(second_correction)
@@ -124,7 +124,7 @@ class TorchAdam(keras.optimizers.Adam):
 
 ADAM = {"torch": (TorchAdam, 1e-8), "keras": (keras.optimizers.Adam, 1e-7)}
 
-# With its number, which a scope around it would otherwise decide.
+# With its number, or a surrounding device scope would choose one.
 HOST = "CPU:0"
 
 
@@ -138,7 +138,7 @@ class Backend:
     switches: ClassVar = {
         "asynchronous": Switch("many steps an execution", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
         "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
-        # On a CPU it would take the place of oneDNN's kernels, which are faster.
+        # Not in the fast step on a CPU: it would replace oneDNN's kernels, which are faster.
         "xla": Switch("XLA", excludes={"deterministic": "the gradient of max-pooling has no deterministic form in XLA"}),
         "eager": Switch(
             "eager, without tf.function",
@@ -180,7 +180,7 @@ class Backend:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             # One operation after another: each already uses all threads.
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        # TensorFlow's own default is TF32.
+        # TensorFlow's default is TF32.
         tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tf32")
         if execution.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -231,7 +231,7 @@ class Backend:
                 "cuda": build_info.get("cuda_version") if self.gpu else None,
                 "cudnn": build_info.get("cudnn_version") if self.gpu else None,
             },
-            # oneDNN's as it is, since TensorFlow decides where nobody else does.
+            # oneDNN as TensorFlow reports it, since TensorFlow decides if no setting does.
             "settings": {**vars(self.execution), "resize": self._resize(), **self.on, "onednn": _pywrap_util_port.IsMklEnabled()},
         }
 
@@ -250,23 +250,23 @@ class Backend:
         return getattr(layer, (norm if isinstance(layer, FusedBatchNorm) else {"weight": "kernel", "bias": "bias"})[kind])
 
     def _resize(self) -> str:
-        """Where images are resized."""
+        """Where images are resized: "image" or "batch"."""
         if self.resident:
             return "batch"
         return self.tutorial_resize if self.execution.resize == "framework" else self.execution.resize
 
     def set_data(self, images: np.ndarray, labels: np.ndarray) -> None:
-        # What is prepared image by image is prepared by the host.
+        # per_image prepares its images on the host.
         with tf.device(None if self.resident else HOST):
             self.images = tf.constant(images)
             self.labels = tf.constant(labels)
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 (..., 3) in 0..255 to the network's scale, float32."""
+        """Scale uint8 (..., 3) in 0..255 as the network takes it, to float32."""
         return tf.cast(images, tf.float32) * self.scale + self.shift
 
     def _resized(self, x: tf.Tensor) -> tf.Tensor:
-        """float32 ([n,] height, width, 3) to ([n,] size, size, 3)."""
+        """Resize float32 ([n,] height, width, 3) to ([n,] size, size, 3)."""
         size = self.variant.input_size
         return x if x.shape[-3:-1] == (size, size) else tf.image.resize(x, (size, size), method="bilinear")
 
@@ -282,8 +282,8 @@ class Backend:
         return self._resized(batch[0]).numpy().transpose(0, 3, 1, 2), batch[1].numpy()
 
     def _load(self, plans: Iterable[Plan]) -> Iterator[tuple[tuple[tf.Tensor, tf.Tensor], float]]:
-        """A step's inputs, float32 (n, size, size, 3), smaller where `_train_step` resizes them, and labels, int64 (n,); and its learning
-        rate."""
+        """Yield each step's inputs, float32 (n, size, size, 3), or smaller if `_train_step` resizes them; its labels, int64 (n,); and its
+        learning rate."""
         if self.resident:
             for index, crop, rate in self._rows(plans):
                 yield self._gather(index, crop), rate
@@ -302,26 +302,26 @@ class Backend:
             dataset = tf.data.Dataset.from_tensor_slices(order).map(image, num_parallel_calls=workers or None).batch(size)
             batches = iter(dataset.prefetch(workers) if workers else dataset)
         for rate in rates:
-            # Nothing is yielded inside the scope: the caller's step would run in it, on the host.
+            # Do not yield inside the scope: the caller's step would run in it, on the host.
             with tf.device(HOST):
                 batch = next(batches)
             yield tuple(map(tf.identity, batch)), rate
 
     def _rows(self, plans: Iterable[Plan]) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """A step's images, their crops and the learning rate."""
+        """Yield each step's image indices, crops and learning rate."""
         for plan in plans:
             for row in zip(plan.images, plan.crops, plan.learning_rates, strict=True):
                 yield tuple(map(tf.constant, row))
 
     def _gathered(self, index: tf.Tensor, crop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Inputs and labels of the images of `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
+        """Inputs and labels of the images at `index`, int64 (n,), each cropped as `crop`, int32 (n, 3), says."""
         images = tf.gather(self.images, index)
         if self.recipe.augments:
             images = self._cropped(images, crop)
         return self._resized(self._scaled(images)), tf.gather(self.labels, index)
 
     def _cropped(self, images: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
-        """uint8 (n, height, width, 3), cut out of itself with black pixels around, and mirrored; see `Plan`."""
+        """Images, uint8 (n, height, width, 3), each padded with black, cropped to its old size, and mirrored; see `Plan`."""
         height, width = images.shape[1:3]
         top, left, mirrored = tf.unstack(crop[:, :, tf.newaxis], axis=1)
         rows, columns = top + tf.range(height), tf.range(width)
@@ -350,7 +350,7 @@ class Backend:
         return loss
 
     def _cross_entropy(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Of each image, float32 (n,), with the recipe's label smoothing."""
+        """Cross-entropy of each image, float32 (n,), with the recipe's label smoothing."""
         smoothing, classes = self.recipe.label_smoothing, logits.shape[-1]
         if not smoothing:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -389,7 +389,7 @@ class Backend:
             _wait(multiply())
 
         def copy() -> None:
-            # An assignment alone would but share the memory.
+            # A plain assignment would only share the memory.
             target.assign_add(source)
             _wait(target)
 
@@ -428,5 +428,5 @@ class Backend:
 
 
 def _wait(tensor: tf.Tensor | tf.Variable) -> None:
-    """Wait until `tensor` is computed, by fetching a single number of it."""
+    """Wait until `tensor` is computed, by fetching one of its numbers."""
     tf.reshape(tensor, [-1])[0].numpy()

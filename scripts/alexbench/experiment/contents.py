@@ -1,4 +1,4 @@
-"""What a file holds, in words, by its first bytes: for messages about files that are not what they should be."""
+"""Say in words what a file holds, judging by its first bytes, for messages about files that are not what they should be."""
 
 import re
 import tarfile
@@ -29,7 +29,7 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def describe(path: Path) -> str:
-    """What kind of file this is: one of the names above, or a description of its own."""
+    """What kind of file this is, in words: one of the names above if its kind is known, else how it starts."""
     if path.is_dir():
         return "a folder"
     with path.open("rb") as file:
@@ -45,7 +45,7 @@ def describe(path: Path) -> str:
         return SAFETENSORS
     if is_tar(start[:512]):
         return TAR
-    # A last character that was cut does no harm.
+    # "replace" because the last character may be cut in two.
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = start.decode(encoding, "replace").lstrip()
     if text.startswith("<") and _HTML.search(text):
@@ -60,14 +60,14 @@ def describe(path: Path) -> str:
 
 
 def is_html(kind: str) -> bool:
-    """Whether `describe` found a page for a browser."""
+    """Whether `describe` found an HTML page."""
     return kind.startswith(HTML)
 
 
 def is_tar(block: bytes) -> bool:
-    """Whether the first 512 bytes of a file are a header of tar's, by its checksum."""
+    """Whether the first 512 bytes of a file are a tar header, by its checksum."""
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):  # ValueError: for a field that is no number
+    except (tarfile.HeaderError, ValueError):  # ValueError: a field is not a number
         return False
     return True

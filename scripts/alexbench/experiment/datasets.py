@@ -1,4 +1,4 @@
-"""The images: read from where they are published, checked, and kept as neutral uint8 arrays in one .npz file."""
+"""The images: read from their published form, checked, and stored as framework-neutral uint8 arrays in one .npz file."""
 
 import gzip
 import hashlib
@@ -29,12 +29,12 @@ CIFAR10_MEMBERS = {
     "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
 }
 CIFAR10_PER_CLASS = {"train": 5000, "test": 1000}
-# A batch has 31 MB; what is much larger is no batch, and is not read into memory.
+# A batch has 31 MB; anything much larger is not a batch and is not read into memory.
 _MEMBER_LIMIT_BYTES = 40_000_000
-# All of the genuine archive unpacks to 186 MB.
+# The genuine archive unpacks to 186 MB in total.
 _ARCHIVE_LIMIT_BYTES = 400_000_000
 
-# Of load_digits' 1,797 images, the share for testing and the seed of the split: part of what "digits" means here.
+# How many of load_digits' 1,797 images are for testing, and the seed of the split: part of what "digits" means here.
 DIGITS_TEST_IMAGES = 360
 DIGITS_SPLIT_SEED = 2025
 
@@ -52,7 +52,7 @@ class Dataset:
 
     def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel over the training images in 0..1, float32 (3,) each."""
-        # From a histogram a channel: exact, and without a float copy of every image. In parts: bincount makes int64 of what it is given.
+        # From one histogram per channel: exact, without a float copy of every image. In parts, since bincount copies its input to int64.
         levels = np.arange(256) / 255
         counts = np.zeros((3, 256), np.int64)
         for first in range(0, len(self.train_images), 1000):
@@ -63,7 +63,7 @@ class Dataset:
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def sha256(self) -> str:
-        """Hash of every image and label: two runs with the same one saw the same data."""
+        """Hash of every image and label: two runs with the same hash saw the same data."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{array.dtype} {array.shape}".encode())
@@ -71,13 +71,13 @@ class Dataset:
         return digest.hexdigest()
 
     def without_training_images(self) -> "Dataset":
-        """The same for who has handed them on, so that they are not kept twice."""
+        """The same without its training images, for a caller that has handed them to a backend and need not keep a second copy."""
         return replace(self, train_images=np.empty((0, *self.train_images.shape[1:]), np.uint8))
 
     def limited(self, train: int | None, test: int | None) -> "Dataset":
         """The same with at most `train` and `test` images, classes balanced to within one; None keeps all.
 
-        An image's turn comes by its place among its own class, so that a larger subset holds a smaller one.
+        Images are taken in order of their position within their class, so a larger subset contains a smaller one.
         """
         chosen = {}
         for split, limit in (("train", train), ("test", test)):
@@ -98,8 +98,8 @@ class Dataset:
 
 
 def save(dataset: Dataset, path: Path | str) -> None:
-    """Write `dataset` as .npz, uncompressed: it is read by every cell."""
-    # Through a file of ours, since NumPy adds .npz to a name without.
+    """Write `dataset` as .npz, uncompressed because every run reads it."""
+    # To an open file: NumPy would append .npz to a file name that lacks it.
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -113,10 +113,10 @@ def save(dataset: Dataset, path: Path | str) -> None:
 
 
 def load(path: Path | str) -> Dataset:
-    """Read what `save` wrote, or arrays of that form that a user made: labels may be any integers, (n,) or (n, 1).
+    """Read what `save` wrote, or arrays in the same form that a user made: labels may be of any integer type, (n,) or (n, 1).
 
-    InputError where the file is not whole, not of this form, or has fewer images or classes than a training and its tables need. Sizes
-    are checked before anything is read into memory.
+    InputError if the file is damaged, has another form, or has fewer images or classes than training and its tables need. Sizes are
+    checked before anything is read into memory.
     """
     try:
         read = arrays.read(path, (field.name for field in fields(Dataset)))
@@ -145,7 +145,7 @@ def load(path: Path | str) -> Dataset:
 
 
 def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
-    """`images` where they are uint8 (n, side, side, 3) with n above 0; else an InputError that says how to make them so."""
+    """Return `images` if they are uint8 (n, side, side, 3) with n above 0; else raise an InputError that says how to make them so."""
     what = f"data: {path} has {split} images {images.dtype} {images.shape}"
     expected = "expected uint8 (n, side, side, 3)"
     if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 1):
@@ -164,7 +164,7 @@ def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names: list[str]) -> np.ndarray:
-    """`labels` as int64 (n,); InputError unless they are integers in 0..classes-1, one for each image, with images of every class."""
+    """Return `labels` as int64 (n,). InputError unless they are integers in 0..classes-1, one per image, and every class has images."""
     what = f"data: {path} has {split} labels {labels.dtype} {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise InputError(f"{what}, one-hot; expected the number of each image's class: labels.argmax(axis=1)")
@@ -185,7 +185,7 @@ def _labels(path: Path | str, split: str, labels: np.ndarray, images: int, names
 
 
 def digits() -> Dataset:
-    """scikit-learn's handwritten digits (UCI, 1998): 8x8 grey in 0..16, shown as 32x32x3 in 0..255, split class by class."""
+    """scikit-learn's handwritten digits (UCI, 1998): 8x8 grey in 0..16, enlarged to 32x32x3 in 0..255, with a stratified split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -198,10 +198,10 @@ def digits() -> Dataset:
 
 
 def cifar10(source: Path | str) -> Dataset:
-    """CIFAR-10 (Krizhevsky, 2009) from its archive, cifar-10-python.tar.gz, or the folder in it.
+    """CIFAR-10 (Krizhevsky, 2009) from its archive, cifar-10-python.tar.gz, or from its unpacked folder.
 
-    Each member is read whole and its SHA-256 compared with the published one before anything is unpickled; nothing is
-    extracted, and the unpickler knows NumPy's arrays alone. InputError names the file, what was found and what was expected.
+    Each member is read whole and its SHA-256 compared with the published one before anything is unpickled. Nothing is extracted, and the
+    unpickler builds only NumPy arrays and plain containers. InputError names the file, what was found and what was expected.
     """
     source = Path(source)
     members, hashes, others = {}, {}, []
@@ -209,7 +209,7 @@ def cifar10(source: Path | str) -> Dataset:
         name = path.rpartition("/")[2]
         if content is None:
             others.append(path)
-        # Whatever its folder is called; where there are two of a name, the right one.
+        # In any folder. If two members share a name, the one with the right hash is kept.
         elif hashes.get(name) != CIFAR10_MEMBERS[name]:
             members[name], hashes[name] = content, hashlib.sha256(content).hexdigest()
     for name, expected in CIFAR10_MEMBERS.items():
@@ -244,7 +244,7 @@ def cifar10(source: Path | str) -> Dataset:
 
 
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes | None]]:
-    """The names in a folder; with their content, those of CIFAR-10's."""
+    """The names in a folder: CIFAR-10's files with their content, all others with None."""
     inner = folder / CIFAR10_FOLDER
     for path in sorted((inner if inner.is_dir() else folder).iterdir()):
         if path.name in CIFAR10_MEMBERS and path.is_file():
@@ -255,7 +255,7 @@ def _folder_members(folder: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """The names in a tar archive, packed or not; with their content, those of CIFAR-10's, whatever their folder."""
+    """The names in a tar archive, gzipped or not: CIFAR-10's files, in any folder, with their content, all others with None."""
     expected = "expected cifar-10-python.tar.gz (170,498,071 bytes)"
     try:
         with path.open("rb") as file:
@@ -266,7 +266,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
             kind = contents.describe(path)
             what = f"{kind}, perhaps for a login" if contents.is_html(kind) else f"no gzip file and no tar archive but {kind}"
             raise InputError(f"cifar10: {path} is {what}; {expected}")
-        # "r|" reads forwards once: a member that is not asked for is passed over, never kept.
+        # "r|" reads forwards once: a member that is not asked for is skipped and never kept.
         with (
             gzip.open(path) if packed else path.open("rb") as unzipped,
             tarfile.open(fileobj=(content := _Limited(unzipped, path)), mode="r|") as archive,
@@ -278,7 +278,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
                     yield member.name, archive.extractfile(member).read()
                 elif not member.isdir():
                     yield member.name, None
-            # tarfile takes a damaged header for the end; reading on to the real end has gzip check length and CRC.
+            # tarfile takes a damaged header for the end; reading on to the real end makes gzip check length and CRC.
             while content.read(1 << 20):
                 pass
     except FileNotFoundError:
@@ -290,7 +290,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 class _Limited:
-    """A stream that gives no more than the genuine archive could hold: in tar's headers a name, too, may be endless."""
+    """A stream that fails once it has given far more than the genuine archive holds: even a name in a tar header may be endless."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         self.stream, self.path, self.given = stream, path, 0
@@ -308,7 +308,7 @@ def _check_size(name: str, size: int, source: Path, limit: int) -> None:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and plain containers, nothing else."""
+    """An unpickler that builds only NumPy arrays and plain containers."""
 
     ALLOWED = (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"))
 

@@ -1,4 +1,4 @@
-"""Files from the network: fetched once for each URL, resumed where they were cut off, dropped when they turn out to be wrong."""
+"""Download files: once per URL, resumed where a transfer broke off, deleted if they turn out to be wrong."""
 
 import errno
 import fcntl
@@ -16,15 +16,15 @@ from urllib.parse import unquote, urlsplit
 
 from alexbench.files import InputError, RefusedError
 
-# Seconds until a connection stands, and until the next bytes arrive.
+# Timeouts in seconds: for the connection, and for the next bytes.
 _TIMEOUT = (15, 60)
-# Attempts without any progress, the seconds before the second one, doubled each time, and the most that a server's Retry-After may ask for.
+# Attempts without any progress; seconds to wait before the second one, doubled each time; the longest wait that Retry-After may ask for.
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-# What a server says when it may do better a little later.
+# Statuses after which the server may succeed a little later.
 _LATER = (429, 500, 502, 503, 504)
-# Parts of other downloads, left by who did not come back for them.
+# Age at which abandoned partial downloads are deleted.
 _PART_SECONDS = 7 * 24 * 3600
 
 _STATUSES = {
@@ -42,24 +42,24 @@ def is_url(source: str) -> bool:
 
 
 def file_name(source: str) -> str:
-    """The name of the file at a path or URL; "" where it has none, or one that is no name but a path."""
+    """The name of the file at a path or URL; "" if a URL has none, or none that is safe as a file name."""
     if not is_url(source):
         return Path(source).name
     try:
         name = unquote(urlsplit(source).path.rpartition("/")[2])
-    except ValueError:  # no URL
+    except ValueError:  # not a URL
         return ""
-    # Unquoted, a name may have become a path out of `downloads`.
+    # Once unquoted, the name may be a path that leads out of `downloads`.
     return "" if name != Path(name).name or name.startswith(".") or not name.isprintable() else name
 
 
 @contextmanager
 def local_copy(source: str, downloads: Path, key: str, sha256: str | None = None) -> Iterator[Path]:
-    """Yield the path of `source`: itself, or where it is a URL, its copy in `downloads`, fetched if need be.
+    """Yield a local path for `source`: `source` itself, or if it is a URL, its copy in `downloads`, downloaded if need be.
 
-    A copy is kept by its whole URL, as HASH-NAME. With `sha256`, what the file's own must start with, a copy of another file is not used
-    but fetched again, and a right one that somebody put there as NAME is used. A new copy that the block refuses with InputError is
-    deleted, unless its SHA-256 is right. `key` is the configuration key to name where the source cannot be had.
+    A copy is named HASH-NAME, with HASH taken from the whole URL. `sha256` is what the file's SHA-256 must start with: a copy that does not
+    match is downloaded again, and a matching file that the user put there as NAME is used. If the block raises InputError, a new copy is
+    deleted unless its SHA-256 is right. `key` is the configuration key to name in errors.
     """
     if not is_url(source):
         path = Path(source).expanduser()
@@ -71,7 +71,7 @@ def local_copy(source: str, downloads: Path, key: str, sha256: str | None = None
     name = file_name(source)
     if not name:
         raise InputError(f"{key}: {source} does not end in a file's name")
-    # A name that any file system takes, whatever the locale.
+    # A name that any file system accepts, whatever the locale.
     kept = downloads / f"{_short_hash(source)}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-150:]}"
 
     def found() -> Path | None:
@@ -84,7 +84,7 @@ def local_copy(source: str, downloads: Path, key: str, sha256: str | None = None
     new = False
     if path is None:
         with _writing(kept, key), _part_of(kept) as (part, file):
-            # Another process may have fetched it while this one waited for it to end.
+            # Another process may have downloaded it while this one waited for the lock.
             path = found()
             if path is None:
                 try:
@@ -99,7 +99,7 @@ def local_copy(source: str, downloads: Path, key: str, sha256: str | None = None
                 path, new = kept, True
     try:
         yield path
-    except RefusedError:  # it may be whole
+    except RefusedError:  # the file may be intact
         raise
     except InputError as error:
         if not new:
@@ -123,17 +123,17 @@ def has_sha256(path: Path, start: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that the file system does not take
+    except (OSError, ValueError):  # a name that the file system rejects
         return False
 
 
 class _Refused(Exception):
-    """Why a file cannot be had from the network."""
+    """Why a file cannot be downloaded."""
 
 
 @contextmanager
 def _writing(kept: Path, key: str) -> Iterator[None]:
-    """InputError, naming the folder, where the machine does not let the download be written."""
+    """Raise an InputError that names the folder if the download cannot be written to disk."""
     try:
         yield
     except OSError as error:
@@ -146,11 +146,11 @@ def _writing(kept: Path, key: str) -> Iterator[None]:
 
 @contextmanager
 def _part_of(kept: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Path and open file of what is there so far of a download, for one process at a time: the others wait here until it ends."""
+    """Yield path and open file of a partial download, to one process at a time: the others wait here until it ends."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_name(f".{kept.name}.part")
     while True:
-        # Not a file of tempfile's, which only its owner could read. "a": what is there stays.
+        # Not from tempfile, whose files only their owner can read. "a" keeps what is there.
         with part.open("a+b") as file:
             try:
                 try:
@@ -160,13 +160,13 @@ def _part_of(kept: Path) -> Iterator[tuple[Path, BinaryIO]]:
                     fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:  # a file system without locks
                 pass
-            # It may have become the whole file, or been deleted, before this process got the lock.
+            # The part may have become the whole file, or been deleted, before this process got the lock.
             if not _is_at(file, part):
                 continue
             try:
                 yield part, file
             finally:
-                # Of an empty one nothing can be resumed.
+                # Nothing can be resumed from an empty part.
                 with suppress(OSError):
                     file.flush()
                 if _is_at(file, part) and not part.stat().st_size:
@@ -184,7 +184,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def _version_file(part: Path) -> Path:
-    """Where the server's mark of a part's version is kept."""
+    """The file that keeps the server's version mark for a part; see `_version`."""
     return part.with_suffix(".version")
 
 
@@ -198,8 +198,8 @@ def _delete_old_parts(downloads: Path) -> None:
 
 
 def _download(source: str, part: BinaryIO, version_file: Path) -> None:
-    """Fetch what `part` lacks of `source`; _Refused, in words, where that fails. What came stays in `part`, to go on from."""
-    import requests  # only where something is fetched
+    """Download what `part` lacks of `source`. If that fails, _Refused says why, and what arrived stays in `part` to resume from."""
+    import requests  # only if something is downloaded
 
     pause, failures, begun = _PAUSE_SECONDS, 0, False
     with requests.Session() as session:
@@ -212,10 +212,10 @@ def _download(source: str, part: BinaryIO, version_file: Path) -> None:
                 return
             except _Later as error:
                 reason, seconds = str(error), error.seconds
-            except (requests.RequestException, ValueError) as error:  # ValueError: what is no URL after all
+            except (requests.RequestException, ValueError) as error:  # ValueError: not a URL after all
                 reason = _explain(error)
                 begun = begun or part.seek(0, os.SEEK_END) != before
-                # Without internet waiting does not help; where a transfer broke off, it does.
+                # Waiting does not help without internet, but it does if a transfer broke off.
                 if not (begun or isinstance(error, requests.exceptions.ChunkedEncodingError) or "Connection aborted" in str(error)):
                     raise _Refused(reason) from None
             if part.seek(0, os.SEEK_END) > before:
@@ -230,7 +230,7 @@ def _download(source: str, part: BinaryIO, version_file: Path) -> None:
 
 
 class _Later(Exception):
-    """A server may do better later, in so many `seconds` if it says so."""
+    """The server may succeed later: after `seconds`, or None if it does not say."""
 
     def __init__(self, reason: str, seconds: float | None) -> None:
         super().__init__(reason)
@@ -238,13 +238,13 @@ class _Later(Exception):
 
 
 def _receive(session, source: str, part: BinaryIO, version_file: Path) -> None:
-    """Append the rest of `source` to `part`, or all of it anew where the server cannot resume or the file is another one by now."""
+    """Append the rest of `source` to `part`; start over if the server cannot resume or the file has changed since."""
     from requests.adapters import Retry
     from tqdm import tqdm
 
     size = part.seek(0, os.SEEK_END)
     version = version_file.read_text(encoding="utf-8", errors="replace") if size and version_file.exists() else ""
-    # The file as it lies there; a .gz would arrive unpacked otherwise.
+    # Ask for the file as stored; otherwise a .gz would arrive unpacked.
     headers = {"Accept-Encoding": "identity"}
     if version:
         headers |= {"Range": f"bytes={size}-", "If-Range": version}
@@ -266,11 +266,11 @@ def _receive(session, source: str, part: BinaryIO, version_file: Path) -> None:
             if status in _LATER:
                 seconds = None
                 if "Retry-After" in response.headers:
-                    with suppress(Exception):  # urllib3's own error, for what is neither seconds nor a date
+                    with suppress(Exception):  # urllib3's own error for a value that is neither seconds nor a date
                         seconds = Retry().parse_retry_after(response.headers["Retry-After"])
                 raise _Later(reason, seconds)
             raise _Refused(reason)
-        # requests would unpack what says that it is packed.
+        # requests would unpack a response that says it is compressed.
         response.raw.headers.pop("Content-Encoding", None)
         length = response.headers.get("Content-Length", "")
         total = size + int(length) if length.isdecimal() else None
@@ -283,7 +283,7 @@ def _receive(session, source: str, part: BinaryIO, version_file: Path) -> None:
 
 
 def _version(response) -> str:
-    """The server's mark of a file's version that If-Range takes; "" where it has none."""
+    """The server's version mark for a file, in a form that If-Range accepts: its ETag or date; "" if it has none."""
     etag = response.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 

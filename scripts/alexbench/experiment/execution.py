@@ -1,4 +1,4 @@
-"""How a recipe is carried out: what decides its speed, and, but for the precision, not what it computes."""
+"""How a recipe is carried out: settings that change the speed and, except for the precision, not what is computed."""
 
 import argparse
 import ctypes
@@ -18,12 +18,12 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @dataclass(frozen=True)
 class Switch:
-    """Something that a framework can do or leave to make a step faster.
+    """An option of a framework's training step, on or off, that affects its speed.
 
-    `title`: what is done, for tables and figures. `devices`: where it can be done ("cpu", "cuda").
-    `fast`: where it was measured to help and so belongs to the fast step: by device, the precisions. docs/benchmarks.md has the figures.
-    `expected`: devices whose fast step has it although nobody measured it there yet: it leaves out work and cannot cost anything.
-    `excludes`: what it cannot be combined with, and why: another switch, "deterministic", or an input. One of two switches says it.
+    `title`: what it does, for tables and figures. `devices`: where it is available ("cpu", "cuda").
+    `fast`: by device, the precisions with which it was measured to help, so that the fast step uses it; docs/benchmarks.md has the figures.
+    `expected`: devices whose fast step uses it although nobody has measured it there: it only leaves out work and cannot cost anything.
+    `excludes`: what it cannot be combined with (another switch, "deterministic" or an input), and why. Only one of two switches says so.
     `needs`: by device, the switches without which it computes something else, and why.
     """
 
@@ -35,7 +35,7 @@ class Switch:
     needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def in_fast(self, device: str, precision: str) -> bool:
-        """Whether the fast step has it."""
+        """Whether the fast step uses it."""
         return precision in self.fast.get(device, ()) or device in self.expected
 
 
@@ -43,14 +43,15 @@ class Switch:
 class Execution:
     """How training is carried out.
 
-    `input`: "resident" keeps the data set on the device as uint8 and gathers, scales and resizes there, a batch at a time; "per_image"
-    prepares one image after another on the host, the way of the frameworks' tutorials.
-    `workers`: per_image's processes (PyTorch) or parallel calls (TensorFlow) beside the training one; 0 for none.
-    `resize`: where per_image resizes, "image" by image on the host or the whole "batch" in the network; "framework" for its tutorials' way.
-    `step`: "fast", "plain" (the tutorials' way), or either with switches of the framework's turned on: "plain+channels_last". "fast" leaves
-    out the switches that the rest of the execution excludes.
-    `precision`: of matrix products and convolutions. "fp32" is IEEE's; "tf32" (GPUs alone) rounds their factors to 10 bits of mantissa,
-    "bf16" to 7 and keeps activations so; weights, sums and Adam stay fp32.
+    `input`: "resident" keeps the data set on the device as uint8 and gathers, scales and resizes there, one batch at a time; "per_image"
+    prepares one image after another on the host, as the frameworks' tutorials do.
+    `workers`: loader processes (PyTorch) or parallel calls (TensorFlow) of per_image, besides the training process; 0 for none.
+    `resize`: where per_image resizes: "image", one image at a time on the host; "batch", a whole batch in the network; "framework", as that
+    framework's tutorials do.
+    `step`: "fast", "plain" (as in the tutorials), or either with some of the framework's switches turned on: "plain+channels_last". "fast"
+    leaves out switches that the other settings exclude.
+    `precision`: of matrix products and convolutions. "fp32" is IEEE single precision; "tf32" (GPUs only) rounds their factors to 10 bits of
+    mantissa; "bf16" rounds them to 7 bits and stores activations that way. Weights, sums and Adam stay fp32.
     `deterministic`: the same bits each time on a GPU too, by slower kernels; on a CPU they are the same anyway.
     """
 
@@ -62,8 +63,8 @@ class Execution:
     deterministic: bool = False
 
     def switches(self, known: dict[str, Switch], device: str) -> dict[str, bool]:
-        """Which of a framework's switches are on, of those that `device` has. InputError where `step` names another, or two that exclude
-        each other."""
+        """Whether each of the framework's switches that `device` has is on. InputError if `step` names an unknown one, or if settings
+        contradict each other."""
         base, *extra = self.step.split("+")
         there = {name: switch for name, switch in known.items() if device in switch.devices}
         if base not in STEPS or not set(extra) <= set(there):
@@ -76,28 +77,28 @@ class Execution:
         return {name: self._turns_on(name, known, device) for name in there}
 
     def _turns_on(self, name: str, known: Mapping[str, Switch], device: str) -> bool:
-        """Whether a switch is named, or belongs to the fast step and goes with all that was asked for."""
+        """Whether a switch is on: `step` names it, or it belongs to the fast step and nothing that was asked for excludes it."""
         base, *extra = self.step.split("+")
         fast = base == "fast" and known[name].in_fast(device, self.precision)
         return name in extra or (fast and not any(_reason(name, other, known) for other in [*self._conditions(), *extra]))
 
     def _conditions(self) -> dict[str, str]:
-        """What a switch may exclude besides other switches, each with the setting that asks for it."""
+        """What a switch may exclude besides other switches, each with the setting that asks for it, for messages."""
         conditions = {self.input: f"execution.input: {self.input}"}
         return conditions | ({"deterministic": "execution.deterministic: true"} if self.deterministic else {})
 
     @classmethod
     def from_options(cls, args: argparse.Namespace) -> "Execution":
-        """What was said with the options of `add_options`."""
+        """The Execution that the options of `add_options` describe."""
         return cls(args.input, args.workers, args.resize, args.step, args.precision, args.deterministic)
 
     def as_options(self) -> list[str]:
-        """The options that say this."""
+        """The options that describe this Execution."""
         said = [f"--{name}={value}" for name, value in vars(self).items() if name != "deterministic"]
         return [*said, "--deterministic" if self.deterministic else "--no-deterministic"]
 
     def check(self, device: str, known: Mapping[str, Switch] | None = None) -> None:
-        """InputError where `device` cannot do what is asked for, or parts of it exclude each other; `known`: the framework's switches."""
+        """InputError if `device` cannot do what is asked for, or if settings contradict each other; `known`: the framework's switches."""
         for line in contradictions(vars(self), device, known or {}):
             raise InputError(line)
 
@@ -109,10 +110,10 @@ def contradictions(
     recipe: Mapping[str, Any] | None = None,
     as_long_as: bool = False,
 ) -> Iterator[str]:
-    """What excludes each other in what was asked for, a line each, with the way out. The only place that decides it.
+    """Yield one line, with the way out, for each contradiction in what was asked for. No other code decides this.
 
-    `execution`, `recipe`: their values by key, as in the configuration. `device`: "auto" where it is not known yet. `known`: the switches
-    of the framework, as soon as there is one. `as_long_as`: the time of another run decides the number of epochs.
+    `execution`, `recipe`: values by key, as in the configuration. `device`: "auto" if it is not known yet. `known`: the framework's
+    switches, once a framework is chosen. `as_long_as`: the number of epochs depends on how long another run took.
     """
     how = Execution(**execution)
     if how.precision == "tf32" and device == "cpu":
@@ -150,13 +151,13 @@ def contradictions(
 
 
 def _reason(name: str, other: str, known: Mapping[str, Switch]) -> str | None:
-    """Why a switch and something else exclude each other; None where they do not."""
+    """Why a switch and something else exclude each other; None if they do not."""
     here, there = (known[key].excludes if key in known else {} for key in (name, other))
     return here.get(other) or there.get(name)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Have a program take an Execution."""
+    """Add the options that describe an Execution to a program's parser."""
     defaults = Execution()
     group = parser.add_argument_group("execution")
     group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
@@ -179,10 +180,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next allocation, for the rest of this process; nothing elsewhere than on Linux with glibc.
+    """Make glibc keep freed memory for later allocations, for the rest of this process. Does nothing except on Linux with glibc.
 
-    By default blocks of more than 32 MB go back to the kernel at once, and each step asks for the same ones again: it spends its
-    time on page faults, on memory that the kernel fills with zeros first.
+    By default, blocks of more than 32 MB go back to the kernel at once, and each step asks for the same ones again. It then spends its
+    time on page faults, because the kernel fills new memory with zeros.
     """
     if sys.platform != "linux":
         return

@@ -1,6 +1,6 @@
-"""What a network is made of, as plain data, and what follows from it: shapes, parameters, multiply-adds.
+"""The layers of a network as plain data, and what follows from them: shapes, parameters, multiply-adds.
 
-No framework is imported here, nor NumPy: the Snakefile reads the variants through this module in every job.
+Imports neither a framework nor NumPy, because the Snakefile reads the variants through this module in every job.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from math import prod
 
 @dataclass(frozen=True)
 class Conv:
-    """2-D convolution, with `bias` unless a BatchNorm follows, then ReLU where `relu`. `padding` pixels of zeros are added on each side."""
+    """2-D convolution with `padding` zero pixels on each side, then ReLU if `relu`. Has a `bias` unless a BatchNorm follows."""
 
     filters: int
     kernel: int
@@ -21,10 +21,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation of each channel (Ioffe and Szegedy, 2015), then ReLU where `relu`.
+    """Batch normalisation of each channel (Ioffe and Szegedy, 2015), then ReLU if `relu`.
 
-    (x - mean) / sqrt(variance + 1e-5) * weight + bias: in training of the batch, else of the running averages, into which each batch
-    enters with a tenth, its variance divided by one less than its count.
+    (x - mean) / sqrt(variance + 1e-5) * weight + bias. Training uses the mean and variance of the batch, everything else the running
+    averages. Each batch enters these with weight 0.1, and with its variance divided by one less than its count.
     """
 
     relu: bool = True
@@ -32,7 +32,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Pad:
-    """`size` pixels of zeros on each side, as a layer of its own (a max-pool may not pad by more than half its window)."""
+    """`size` zero pixels on each side, as a separate layer because a max-pool may not pad by more than half its window."""
 
     size: int
 
@@ -47,12 +47,12 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """(height, width, channels) to one axis. Weight files keep the channel-major order; see `weights.py`."""
+    """Flatten (height, width, channels) into one axis. Weight files keep the channel-major order; see `weights.py`."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Fully connected layer with bias, then ReLU where `relu`."""
+    """Fully connected layer with bias, then ReLU if `relu`."""
 
     units: int
     relu: bool = True
@@ -65,7 +65,7 @@ class Dropout:
 
 Layer = Conv | BatchNorm | Pad | MaxPool | Flatten | Dense | Dropout
 
-# Of batch normalisation: averages that training keeps beside the parameters, the share of a batch in them, and epsilon.
+# Batch normalisation: the averages that training keeps besides the parameters, the weight of a new batch in them, and epsilon.
 RUNNING = ("running_mean", "running_var")
 BATCH_NORM_MOMENTUM = 0.1
 BATCH_NORM_EPSILON = 1e-5
@@ -73,11 +73,11 @@ BATCH_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Variant:
-    """One AlexNet, declared once; every backend builds from this.
+    """One version of AlexNet, declared once; every backend builds from this.
 
-    `normalisation`: whose channel mean and standard deviation the inputs are scaled with, "dataset" or "imagenet".
-    `pretrained`: where the variant starts from trained weights, the name of each of its layers in the weights file that
-    it is read from; layers left out start fresh.
+    `normalisation`: whose channel mean and standard deviation scale the inputs, "dataset" or "imagenet".
+    `pretrained`: for a variant that starts from trained weights, the name of each of its layers in the weights file that it is read from;
+    layers left out start fresh.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One layer in place. Shapes are (height, width, channels) or (features,); multiply-adds are of one image's forward pass."""
+    """One layer in its network. Shapes are (height, width, channels) or (features,); multiply-adds count one image's forward pass."""
 
     name: str
     layer: Layer
@@ -106,7 +106,7 @@ class LayerInfo:
 
 
 def _apply(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
-    """Output shape, parameters and multiply-adds of `layer` on an input of `shape`."""
+    """Output shape, parameters and multiply-adds of `layer` for an input of `shape`."""
     match layer:
         case Conv(filters, kernel, stride, padding, bias):
             height, width, channels = shape
@@ -150,7 +150,7 @@ def parameters(variant: Variant) -> int:
 
 
 def multiply_adds(variant: Variant) -> int:
-    """Multiply-adds of one image's forward pass (convolutions and dense layers; biases and pooling left out)."""
+    """Multiply-adds of one image's forward pass: convolutions and dense layers, without biases and pooling."""
     return sum(info.multiply_adds for info in describe(variant))
 
 
@@ -172,7 +172,7 @@ def weight_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
 
 
 def trained(variant: Variant, frozen_features: bool = False) -> list[str]:
-    """Names of the tensors that the optimiser changes: all but running averages and, where they are frozen, the convolutions of a
+    """Names of the tensors that the optimiser changes: all except running averages and, if `frozen_features`, the convolutions of a
     variant that starts from trained weights."""
     frozen = {info.name for info in describe(variant) if frozen_features and variant.pretrained and info.kind == "Conv"}
     parts = {name: name.split(".") for name in weight_shapes(variant)}
@@ -180,24 +180,30 @@ def trained(variant: Variant, frozen_features: bool = False) -> list[str]:
 
 
 def training_operations(variant: Variant) -> int:
-    """Floating-point operations of training on one image, forward and backward: two a multiply-add, which comes three times, but in
-    the first layer, whose input needs no gradient, twice."""
+    """Floating-point operations of training on one image, forward and backward: two for each multiply-add.
+
+    Each layer's multiply-adds are done three times: for its output and for the gradients of its input and its weights. The first layer's
+    are done twice, since its input needs no gradient.
+    """
     layers = [info.multiply_adds for info in describe(variant) if info.multiply_adds]
     return 2 * (3 * sum(layers) - layers[0])
 
 
 def training_bytes(variant: Variant, batch_size: int) -> int:
-    """Bytes that a step on `batch_size` images moves at the least, all in float32.
+    """Least number of bytes that a step on `batch_size` images moves, all in float32.
 
-    A layer's output is written and read again forward, and so is its gradient backward. A weight is read forward and backward and its
-    gradient written; Adam reads weight, gradient and both moments and writes all but the gradient.
+    Each layer's output is written and read once in the forward pass, and its gradient once in the backward pass. Each weight is read in
+    both passes and its gradient written; Adam reads weight, gradient and both moments and writes all but the gradient.
     """
     outputs = sum(prod(info.output_shape) for info in describe(variant) if info.multiply_adds)
     return 4 * (4 * batch_size * outputs + (3 + 7) * parameters(variant))
 
 
 def memory_bytes(variant: Variant, batch_size: int) -> int:
-    """Bytes that training holds at the least besides the data set, all in float32: weights, gradients and Adam's two moments, and every
-    layer's output for a batch, which its gradient needs."""
+    """Least number of bytes that training holds besides the data set, all in float32.
+
+    These are the weights, their gradients, Adam's two moments, and for one batch the inputs and every layer's output, which the backward
+    pass needs.
+    """
     outputs = variant.input_size**2 * 3 + sum(prod(info.output_shape) for info in describe(variant))
     return 4 * (4 * parameters(variant) + batch_size * outputs)

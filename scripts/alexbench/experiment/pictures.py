@@ -1,4 +1,4 @@
-"""A person's own picture as the networks take it: RGB, its middle square, as small as the images that they were trained on."""
+"""Read a user's own pictures as the networks take them: the middle square, in RGB, as small as the images they were trained on."""
 
 import io
 import os
@@ -16,16 +16,16 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from alexbench.files import InputError
 
-# Modes that `convert("RGB")` neither clips nor strips of anything.
+# Modes that `convert("RGB")` converts without clipping or dropping anything.
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-# A pipe has no size that could be asked for beforehand.
+# Limit for pipes, whose size cannot be checked beforehand.
 _MOST_PIPED_BYTES = 1 << 28
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _WHITE_IS_ZERO = 0
 
 
 class Unreadable(InputError):
-    """A picture that cannot be read, or whose colours cannot be decided; `reason` says why without naming it."""
+    """A picture that cannot be read, or whose colours are ambiguous; `reason` says why, without the picture's name."""
 
     def __init__(self, path: str | os.PathLike, reason: str) -> None:
         super().__init__(f"{shown(path)}: {reason}")
@@ -33,14 +33,14 @@ class Unreadable(InputError):
 
 
 def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] = "white") -> np.ndarray:
-    """The middle square of a picture, upright, uint8 (side, side, 3); of an animation or several pages, the first one's.
+    """The middle square of a picture, upright, uint8 (side, side, 3). An animation or a file of several pages gives its first picture.
 
-    Transparent pixels show `ground`, a colour as Pillow names it. 16 bits become 8 by their upper half. Unreadable where there is no
-    picture, and where its mode does not say which number is black and which is white.
+    Transparent pixels show `ground`, a colour as Pillow takes it. Values of 16 bits keep their upper 8. Unreadable if the file is not a
+    picture, or if its mode does not say which number is black and which is white.
     """
     source: str | os.PathLike | io.BytesIO = path
     try:
-        # Pillow's warnings name no file: of large pictures, damaged EXIF and the like, which are read all the same.
+        # Pillow warns of large pictures, damaged EXIF and the like without naming the file, and reads them all the same.
         with warnings.catch_warnings(action="ignore"):
             source = _source(path)
             _register_heic()
@@ -48,12 +48,12 @@ def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] 
                 return np.array(ImageOps.fit(_flattened(path, image, ground), (side, side), Image.Resampling.BILINEAR))
     except Unreadable:
         raise
-    except Exception as error:  # a damaged file leads Pillow's plugins to nearly any: RuntimeError, struct.error, ZeroDivisionError ...
+    except Exception as error:  # Pillow's plugins raise almost anything for a damaged file: struct.error, ZeroDivisionError ...
         raise Unreadable(path, f"no picture that can be read ({_reason(source, error)})") from None
 
 
 def found(names: Iterable[str]) -> Iterator[str]:
-    """The files named, and for each folder the pictures in it, sorted; a folder without any is named itself, for `read` to refuse."""
+    """The given files, with each folder replaced by the pictures in it, sorted. A folder without any is kept, for `read` to refuse."""
     for name in names:
         inside = []
         with suppress(OSError):
@@ -62,7 +62,7 @@ def found(names: Iterable[str]) -> Iterator[str]:
 
 
 def shown(text: str | os.PathLike) -> str:
-    """A name in one line that can be printed: what would end the line, move the cursor or is no text is escaped as Python does it."""
+    """A name as one printable line. Characters that end a line, move the cursor or are not text are escaped as in Python."""
     safe = "".join(_escaped(letter) if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in os.fsdecode(text))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return safe.encode(encoding, "backslashreplace").decode(encoding)
@@ -70,7 +70,7 @@ def shown(text: str | os.PathLike) -> str:
 
 def _escaped(letter: str) -> str:
     code = ord(letter)
-    # What Python makes of a byte that is no UTF-8.
+    # Python's stand-in for a byte that is not UTF-8.
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")
 
 
@@ -80,9 +80,9 @@ def _is_picture(entry: os.DirEntry) -> bool:
 
 @cache
 def _endings() -> frozenset[str]:
-    """Of the files in a folder that are taken for pictures."""
+    """Name endings of the files in a folder that are taken for pictures."""
     endings = Image.registered_extensions()
-    # Data and films, which Pillow knows by name alone.
+    # Data formats and films, which Pillow can identify but not read.
     readers = {name: factory for name, (factory, _) in Image.OPEN.items()}
     others = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)} | {
         "MPEG"
@@ -100,16 +100,16 @@ def _register_heic() -> None:
 
 def _source(path: str | os.PathLike) -> str | os.PathLike | io.BytesIO:
     """What Pillow can open: a file, or the content of a pipe, such as the shell's `<(...)`."""
-    # Not by way of Path, for which an empty name is this folder.
+    # Not through Path, which takes an empty name for the current folder.
     mode = os.stat(path).st_mode  # noqa: PTH116
     if stat.S_ISREG(mode):
         return path
     if stat.S_ISDIR(mode):
-        os.scandir(path).close()  # not where it may not be read
+        os.scandir(path).close()  # raises if the folder may not be read
         raise Unreadable(path, "a folder without pictures in it; name one that has some, since its own folders are not looked into")
     if not stat.S_ISFIFO(mode):
         raise Unreadable(path, "a device, not a file")
-    # To open a pipe that nobody writes into would wait for ever.
+    # A blocking open would wait for ever for a pipe that nobody writes into.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(handle, True)
     with os.fdopen(handle, "rb") as pipe:
@@ -138,14 +138,14 @@ def _reason(source: str | os.PathLike | io.BytesIO, error: Exception) -> str:
 
 
 def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[int, int, int]) -> Image.Image:
-    """A picture upright and in RGB, by its mode: `convert("RGB")` alone clips what is above 255 and shows what transparency hides."""
+    """A picture upright and in RGB, by its mode: `convert("RGB")` alone clips values above 255 and shows what transparency hides."""
     if 0 in image.size:
         raise Unreadable(path, f"no pixels in it ({image.width}x{image.height})")
     kind, tags = image.format, getattr(image, "tag_v2", {})
     colours_of_16_bits = any(";16" in str(tile[3]) for tile in image.tile)
     upright = ImageOps.exif_transpose(image)
     mode, transparent = upright.mode, upright.info.get("transparency")
-    # Pillow scales a PGM or PPM of more than 8 bits to 16, in 32.
+    # Pillow scales a PGM or PPM of more than 8 bits to 16 bits and stores it in 32.
     if mode.startswith("I;16") or (mode == "I" and kind == "PPM"):
         numbers = np.asarray(upright)
         bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
@@ -161,7 +161,7 @@ def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[
     elif colours_of_16_bits and isinstance(transparent, tuple):
         upright.info["transparency"] = tuple(value >> 8 for value in transparent)
     if upright.has_transparency_data:
-        # The palette's transparency is bytes or a number; the colours come out as they are, and alpha beside them.
+        # RGBA leaves the colours as they are and adds alpha, whether a palette's transparency is bytes or a number.
         pixels = upright.convert("RGBA")
         flat = Image.new("RGB", upright.size, ground)
         flat.paste(pixels, mask=pixels.getchannel("A"))

@@ -20,17 +20,19 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Cross-entropy minimised by Adam (beta 0.9 and 0.999) in shuffled batches, the last, smaller one included.
+    """Cross-entropy minimised by Adam (betas 0.9 and 0.999) on shuffled batches, including the smaller last one.
 
-    `initialisation`: whose default weights a fresh layer starts with, "framework" for each framework's own.
+    `initialisation`: whose default weights a fresh layer starts with; "framework" for each framework's own.
     `adam_epsilon`: "torch" adds 1e-8 to the bias-corrected root of the second moment, "keras" 1e-7 to the uncorrected one.
-    `normalisation`: whose channel mean and standard deviation; "variant" for the one that the variant declares.
-    `schedule`: of the learning rate after the first `warm_up_epochs`, over which it rises linearly; see `learning_rates`.
-    `weight_decay`: decoupled (Loshchilov and Hutter, 2019), of the weights of convolutions and dense layers; a step takes this times the
-    learning rate of each.
-    `label_smoothing`: what the true class gives away, in equal shares to all (Szegedy et al., 2016); in the training loss alone.
-    `flips`: half of the training images are mirrored. `crop_padding`: each is cut out of itself with so many black pixels around.
-    `frozen_features`: variants that start from trained weights keep their convolutions as they are.
+    `normalisation`: whose channel mean and standard deviation scale the images; "variant" for the one that the variant declares.
+    `schedule`: of the learning rate, after `warm_up_epochs` of linear warm-up; see `learning_rates`.
+    `weight_decay`: decoupled (Loshchilov and Hutter, 2019); each step shrinks the weights of convolutions and dense layers by this
+    fraction times the learning rate.
+    `label_smoothing`: probability taken from the true class and spread evenly over all classes (Szegedy et al., 2016), only in the
+    training loss.
+    `flips`: mirror half of the training images at random. `crop_padding`: width of the black border around each training image, out of
+    which a piece of the image's own size is cut at random.
+    `frozen_features`: do not train the convolutions of variants that start from trained weights.
     """
 
     epochs: int = 15
@@ -50,7 +52,7 @@ class Recipe:
 
     @property
     def augments(self) -> bool:
-        """Whether training images are other ones each time."""
+        """Whether training images differ from epoch to epoch."""
         return self.flips or self.crop_padding > 0
 
     def resolved(self, conventions: str, normalisation: str) -> "Recipe":
@@ -67,9 +69,9 @@ class Recipe:
 
 
 def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Channel mean and standard deviation of a resolved `normalisation`, in 0..1, float32 (3,) each.
+    """Channel mean and standard deviation for a resolved `normalisation`, in 0..1, float32 (3,) each.
 
-    InputError where a channel does not vary.
+    InputError if a channel does not vary.
     """
     match normalisation:
         case "dataset":
@@ -92,9 +94,9 @@ def channel_scaling(normalisation: str, dataset: Dataset) -> tuple[np.ndarray, n
 class Plan:
     """Steps to take, the same in every framework.
 
-    `images`: indices of the training images, int64 (steps, batch). `learning_rates`: float32 (steps,). `crops`: where each image is cut
-    out of the padded one, from the top and from the left, and whether it is mirrored then, int32 (steps, batch, 3); all zero where the
-    recipe does neither.
+    `images`: indices of the training images, int64 (steps, batch). `learning_rates`: float32 (steps,). `crops`: for each image, the crop's
+    offset in the padded image from the top and from the left, and whether the crop is then mirrored, int32 (steps, batch, 3); all zero if
+    the recipe does neither.
     """
 
     images: np.ndarray
@@ -109,10 +111,10 @@ class Plan:
 
 
 def learning_rates(recipe: Recipe, images: int, epoch: int) -> np.ndarray:
-    """The learning rate of each step of an epoch, counted from 1, float32 (steps,).
+    """The learning rate of each step of an epoch, float32 (steps,). Epochs count from 1.
 
-    "constant" is the recipe's. "one_cycle" falls from it to zero along half a cosine (Smith and Topin, 2019, anneal further; Loshchilov
-    and Hutter, 2017, for the cosine). Either rises to it linearly over the warm-up.
+    "constant" keeps the recipe's learning rate. "one_cycle" falls from it to zero along half a cosine (the cosine is from Loshchilov and
+    Hutter, 2017; Smith and Topin, 2019, anneal further). Both rise to it linearly during the warm-up.
     """
     steps = -(-images // recipe.batch_size)
     step = (epoch - 1) * steps + np.arange(1, steps + 1)
@@ -125,10 +127,10 @@ def learning_rates(recipe: Recipe, images: int, epoch: int) -> np.ndarray:
 
 
 def batches(recipe: Recipe, images: int, seed: int, epoch: int, steps: int, done: int = 0) -> Iterator[Plan]:
-    """The steps of one epoch, at most `steps` a plan, those of the smaller last batch in a plan of its own; the first `done` are left out.
+    """Yield the steps of one epoch in plans of at most `steps` each, without the first `done`. A smaller last batch has its own plan.
 
-    Order, crops and mirroring each depend on seed and epoch only, so that every framework sees the same batches in the same order, and the
-    images come in the same order with and without the others.
+    Order, crops and mirroring each depend only on seed and epoch. So every framework sees the same batches in the same order, and the order
+    of the images does not depend on whether they are cropped or mirrored.
     """
     order = stream(seed, Use.ORDER, epoch).permutation(images)
     crops = np.zeros((images, 3), np.int32)

@@ -1,7 +1,7 @@
-"""The networks a third time, in float64 and NumPy alone: slow, short, and no framework's, so that two of them cannot be wrong together.
+"""The networks in plain NumPy and float64: slow, short and independent, in case both frameworks are wrong in the same way.
 
-Forward and backward of one batch, with dropout off. Images and activations are (n, channels, height, width), weights in the neutral
-form (`weights.py`).
+Forward and backward pass of one batch, with dropout off. Images and activations are (n, channels, height, width), weights are in the
+neutral form (`weights.py`).
 """
 
 import numpy as np
@@ -24,13 +24,13 @@ from alexbench.experiment.weights import Weights
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear with half-pixel centres and edges repeated, (..., height, width) to (..., size, size): two matrix products."""
+    """Resize (..., height, width) to (..., size, size): bilinear with half-pixel centres and repeated edges, as two matrix products."""
     rows, columns = (_interpolation(side, size) for side in images.shape[-2:])
     return rows @ images @ columns.T
 
 
 def _interpolation(old: int, new: int) -> np.ndarray:
-    """(new, old) weights of linear interpolation along an axis."""
+    """Weights of linear interpolation along one axis, (new, old)."""
     place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     left = np.minimum(place.astype(int), old - 1)
     right = np.minimum(left + 1, old - 1)
@@ -41,13 +41,13 @@ def _interpolation(old: int, new: int) -> np.ndarray:
 
 
 def inputs(variant: Variant, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """uint8 (n, height, width, 3) to the network's float64 (n, 3, size, size)."""
+    """Turn uint8 (n, height, width, 3) into the network's inputs, float64 (n, 3, size, size)."""
     scaled = (images / 255 - np.float64(mean)) / np.float64(std)
     return resize(scaled.transpose(0, 3, 1, 2), variant.input_size)
 
 
 def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float, Weights]:
-    """Logits (n, 10), mean cross-entropy, and its gradient by each trained weight, of inputs (n, 3, size, size) and labels (n,)."""
+    """Logits (n, 10), mean cross-entropy, and its gradient for each trained weight, from inputs (n, 3, size, size) and labels (n,)."""
     backward = []
     gradients: Weights = {}
     for info in describe(variant):
@@ -109,7 +109,7 @@ def _dense(x: np.ndarray, w: np.ndarray, b: np.ndarray):
 
 
 def _normalise(x: np.ndarray, w: np.ndarray, b: np.ndarray, mean: np.ndarray, variance: np.ndarray):
-    """By running averages, as outside training."""
+    """Batch normalisation by the running averages, as outside training."""
     mean, factor = (a[:, None, None] for a in (mean, 1 / np.sqrt(variance + BATCH_NORM_EPSILON)))
     standard = (x - mean) * factor
 
@@ -142,7 +142,7 @@ def _convolve(x: np.ndarray, w: np.ndarray, b: np.ndarray, kernel: int, stride: 
 def _pool(x: np.ndarray, window: int, stride: int):
     windows = sliding_window_view(x, (window, window), axis=(2, 3))[:, :, ::stride, ::stride]
     flat = windows.reshape(*windows.shape[:4], -1)
-    # The first of equals, as the frameworks have it; after a ReLU the equals are zeros, where no gradient passes.
+    # Ties go to the first value, as in the frameworks; after a ReLU ties are zeros, through which no gradient passes.
     largest = flat.argmax(axis=-1)
 
     def backward(upstream: np.ndarray):

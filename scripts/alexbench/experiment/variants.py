@@ -1,4 +1,4 @@
-"""The networks of the study, each declared once. A new one is one more entry in VARIANTS and one word in the configuration."""
+"""The networks of the study, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
 
 from dataclasses import replace
 
@@ -124,7 +124,7 @@ VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALE
 
 
 def get(name: str) -> Variant:
-    """The variant of that name; ValueError with the choices where there is none."""
+    """The variant with that name; ValueError with the choices if there is none."""
     try:
         return VARIANTS[name]
     except KeyError:

@@ -1,9 +1,9 @@
-"""Weights without a framework: how they start, how they are stored, how their axes are ordered.
+"""Weights without a framework: how they are initialised, how they are stored, how their axes are ordered.
 
-The neutral form is a dict of float32 arrays named as in `spec.weight_shapes`: convolutions `conv1.weight` (filters, channels,
+The neutral form is a dict of float32 arrays named as in `layers.weight_shapes`: convolutions `conv1.weight` (filters, channels,
 height, width), dense layers `dense1.weight` (units, inputs), and `.bias`; batch normalisation `batchnorm1.weight`, `.bias`,
 `.running_mean` and `.running_var` (channels,). The inputs of the first dense layer are flattened channel by channel (channels, height,
-width). Files of it are safetensors.
+width). Files in this form are safetensors.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Weights = dict[str, np.ndarray]
 
 
 def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
-    """Fresh weights of every layer, drawn from one stream a layer, so that every framework starts from the same numbers.
+    """Fresh weights for every layer, each drawn from its own stream, so that every framework starts from the same numbers.
 
     `scheme`: "torch" is U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, torch.nn's default
     (kaiming_uniform with a = sqrt(5)); "keras" is Glorot and Bengio's (2010) uniform with zero biases; "he" is
@@ -73,8 +73,8 @@ def _uniform(random: np.random.Generator, shape: tuple[int, ...], bound: float) 
 def to_channels_last(variant: Variant, weights: Weights) -> Weights:
     """The same weights for a framework with NHWC images: convolutions HWIO, dense layers (inputs, units), flattened HWC.
 
-    The rows of the first dense layer are permuted from (channels, height, width) to (height, width, channels); leaving
-    that out changes fresh logits by less than one percent and would pass unnoticed.
+    The rows of the first dense layer are permuted from (channels, height, width) to (height, width, channels). Without that, fresh logits
+    would change by less than one percent, and nobody would notice the mistake.
     """
     flattened = _flattened(variant)
     out: Weights = {}
@@ -106,7 +106,7 @@ def from_channels_last(variant: Variant, weights: Weights) -> Weights:
 
 
 def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
-    """For the weight of a dense layer right behind a Flatten, the (height, width, channels) that it flattens."""
+    """For the weight of each dense layer that follows a Flatten, the (height, width, channels) that the Flatten takes."""
     shapes: dict[str, tuple[int, ...]] = {}
     before = None
     for info in describe(variant):
@@ -122,12 +122,12 @@ def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[safe_open]:
-    """A safetensors file of which only the header has been read; InputError where it is none."""
+    """Open a safetensors file, reading only its header. InputError if it is not one."""
     try:
         if not (Path(path).is_file() or Path(path).is_dir()) and Path(path).exists():
             # Opening a pipe would wait for its writer.
             raise RefusedError(f"weights: {path} is a device or a pipe; give a safetensors file")
-        Path(path).open("rb").close()  # of whatever cannot be opened, safetensors says that it does not exist
+        Path(path).open("rb").close()  # safetensors says of any file that cannot be opened that it does not exist
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
@@ -138,19 +138,19 @@ def opened(path: Path | str) -> Iterator[safe_open]:
 
 
 def read(path: Path | str) -> tuple[Weights, dict[str, str]]:
-    """Arrays and metadata of a safetensors file; InputError where it is none."""
+    """Arrays and metadata of a safetensors file. InputError if it is not one."""
     with opened(path) as file:
         try:
-            names = file.keys()  # the file itself cannot be iterated over
+            names = file.keys()  # the file itself is not iterable
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-        except TypeError as error:  # bfloat16, say
+        except TypeError as error:  # such as bfloat16
             raise InputError(f"weights: {path} holds numbers that NumPy has not ({error}); store them as float32") from None
 
 
 def write(path: Path | str, weights: Weights, metadata: dict[str, str]) -> None:
-    """Write a safetensors file; all metadata are strings."""
+    """Write a safetensors file. Metadata values must be strings."""
     with replacing(path) as temporary:
-        # order="C" for what safetensors can store; ascontiguousarray would give a scalar an axis.
+        # safetensors stores only C order; ascontiguousarray would give a scalar an axis.
         try:
             save_file({name: np.asarray(array, order="C") for name, array in weights.items()}, temporary, metadata=metadata)
         except SafetensorError as error:
@@ -160,7 +160,7 @@ def write(path: Path | str, weights: Weights, metadata: dict[str, str]) -> None:
 
 
 def sha256(weights: Weights) -> str:
-    """Hash of names, shapes and values: two runs with the same one ended at the same network, to the bit."""
+    """Hash of names, shapes and values: two runs with the same hash ended with bit-identical networks."""
     digest = hashlib.sha256()
     for name, array in weights.items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -169,7 +169,7 @@ def sha256(weights: Weights) -> str:
 
 
 def check(variant: Variant, weights: Weights, source: str, optional: tuple[str, ...] = ()) -> None:
-    """InputError, naming tensor and shapes, unless `weights` are just those of `variant`; layers in `optional` may be absent."""
+    """InputError, naming tensor and shapes, unless `weights` are exactly those of `variant`; layers in `optional` may be absent."""
     check_shapes(variant, {name: (array.shape, str(array.dtype)) for name, array in weights.items()}, source, optional)
     for name, array in weights.items():
         if not np.isfinite(array).all():
@@ -177,7 +177,7 @@ def check(variant: Variant, weights: Weights, source: str, optional: tuple[str, 
 
 
 def check_shapes(variant: Variant, found: dict[str, tuple[tuple[int, ...], str]], source: str, optional: tuple[str, ...] = ()) -> None:
-    """`check` of each tensor's shape and type alone, before any is read."""
+    """Like `check`, but only shapes and types, before any tensor is read."""
     expected = weight_shapes(variant)
     for name in found:
         if name not in expected:

@@ -1,1 +1,1 @@
-"""How a run goes: epochs and clocks, checkpoints, interruptions, the GPU it holds. Knows frameworks by their protocol only."""
+"""Running a training: epochs and timing, checkpoints, interruptions, GPU reservation. Uses frameworks only through their protocol."""

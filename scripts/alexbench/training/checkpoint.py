@@ -1,7 +1,8 @@
-"""Where a training stands, on disk: enough to go on from any step, to the bit, after whatever ended the process.
+"""Checkpoints: enough state on disk to resume a training from any step, bit for bit, however the process ended.
 
 A checkpoint is one safetensors file: the backend's state and the last logits as tensors, everything else as JSON in its metadata.
-It is moved into place whole. It belongs to one configuration of one machine and one version of the code; any other is set aside.
+It is written to a temporary file and moved into place. It is valid for one configuration, machine and code version; a checkpoint from any
+other run is set aside.
 """
 
 import json
@@ -19,7 +20,7 @@ _LOGITS = "logits"
 
 @dataclass
 class Clocks:
-    """Seconds by what they were spent on, over all pieces of an interrupted run. Monotonic; the device is waited for at each boundary."""
+    """Seconds spent in each phase, summed over all parts of an interrupted run. A monotonic clock, read after the device has finished."""
 
     setup_seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -30,11 +31,12 @@ class Clocks:
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """How far a training has got.
 
-    `epochs_run`: whole epochs; `steps_run`: steps of the epoch after these, and `epoch_seconds` their time; `history`: a dict a
-    whole epoch; `logits`: float32 (n, 10) of the test images after the last whole epoch; `interruptions`: how often the run was resumed;
-    `device_names`: what it has run on; `runs_per_gpu`: how many shared a GPU of these at most.
+    `epochs_run`: completed epochs. `steps_run`, `epoch_seconds`: steps done in the current epoch, and the time they took.
+    `history`: one dict per completed epoch. `logits`: float32 (n, 10) of the test images after the last completed epoch.
+    `interruptions`: how often the run was resumed. `device_names`: every device it has run on. `runs_per_gpu`: the largest number of runs
+    that shared one of these GPUs.
     """
 
     clocks: Clocks = field(default_factory=Clocks)
@@ -49,7 +51,7 @@ class Progress:
 
 
 def save(path: Path, identity: dict, progress: Progress, state: dict[str, np.ndarray]) -> None:
-    """Write a checkpoint. `identity`: all that a run has to have in common with this one to go on from it, as JSON."""
+    """Write a checkpoint. `identity`: what must match for a run to resume from it, JSON-serialisable."""
     content = asdict(progress)
     logits = content.pop("logits")
     metadata = {"identity": json.dumps(identity), "progress": json.dumps(content)}
@@ -57,9 +59,9 @@ def save(path: Path, identity: dict, progress: Progress, state: dict[str, np.nda
 
 
 def load(path: Path, identity: dict, say: Callable[[str], None]) -> tuple[Progress, dict[str, np.ndarray]] | None:
-    """Progress and state to go on from, or None where there is no checkpoint of this very run.
+    """Progress and state to resume from, or None if there is no checkpoint with this `identity`.
 
-    One that is damaged or of another run is renamed to `.set-aside`, and `say` is told why.
+    A checkpoint that is damaged or belongs to another run is renamed to `.set-aside`, and `say` gets the reason.
     """
     if not path.exists():
         return None
@@ -70,7 +72,7 @@ def load(path: Path, identity: dict, say: Callable[[str], None]) -> tuple[Progre
         different = _differences(identity, theirs)
         reason = f"it is of another run ({different})" if different else ""
         progress = Progress(**content | {"clocks": Clocks(**content["clocks"]), "logits": state.pop(_LOGITS)})
-    except RefusedError:  # it may be whole
+    except RefusedError:  # it may be intact
         raise
     except (InputError, KeyError, TypeError, ValueError) as error:
         reason = f"it is damaged ({error})"
@@ -84,7 +86,7 @@ def load(path: Path, identity: dict, say: Callable[[str], None]) -> tuple[Progre
 
 
 def _differences(ours: dict, theirs: dict, prefix: str = "") -> str:
-    """Each key whose value is not the same, with the checkpoint's value and this run's."""
+    """Each key whose value differs, with the checkpoint's value and this run's."""
     found = []
     for key in ours.keys() | theirs.keys():
         mine, other = ours.get(key), theirs.get(key)

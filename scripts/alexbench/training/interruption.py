@@ -1,20 +1,20 @@
-"""Being asked to stop: a cluster that needs the node, a time limit, Ctrl-C."""
+"""Requests to stop: a cluster that needs the node, a time limit, Ctrl-C."""
 
 import signal
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved where it stands."""
+    """The run was asked to stop and has saved a checkpoint."""
 
 
 class Stop:
-    """True once SIGTERM or SIGINT has arrived. The loop looks at it between steps, so that nothing is cut in half."""
+    """True once SIGTERM or SIGINT has arrived. The loop checks it between steps, so that a step always finishes."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def listen(self) -> "Stop":
-        """Take the signals over from Python's own handlers; of the main thread alone."""
+        """Replace Python's handlers for both signals. Call it from the main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         return self

@@ -1,10 +1,11 @@
-"""A GPU of its own for each process that computes on one, on a machine where several run at once.
+"""GPU reservation: each process gets a GPU of its own where several run on one machine.
 
 Each GPU, or part of one (MIG), has a lock file in a folder that all users of the machine share. The kernel releases a lock when its process
-ends, however that ends. Only this workflow's programs look at these locks.
+ends, however it ends. Only this workflow's programs look at these locks.
 
-Who shares a GPU says with how many: that many then have a place on it each. They hold the GPU's lock together, so that nobody has it alone
-meanwhile, and one lock a place; those who say another number, and whose seconds are of another kind, take another GPU or wait.
+A process that shares a GPU says how many runs may share it, and takes one of that many places. The sharing processes hold the GPU's lock in
+shared mode, so that no process can take the whole GPU meanwhile, and each holds the lock of its place. A process that asks for a different
+number takes another GPU or waits, because its times would not be comparable.
 """
 
 import fcntl
@@ -19,18 +20,18 @@ from pathlib import Path
 
 import pynvml
 
-# Names another folder for the locks, for containers that do not share /tmp. TMPDIR does not: each user or job may have its own.
+# Environment variable that moves the lock folder, for containers that do not share /tmp. TMPDIR would not do: it can differ by user or job.
 FOLDER = "ALEXBENCH_GPU_LOCKS"
-# Says that a process which started this one holds the GPU for both.
+# Environment variable with the GPU that the parent process already holds for this one.
 INHERITED = "ALEXBENCH_GPU"
 SECONDS_BETWEEN_TRIES = 0.5
 
 
 @dataclass
 class Lease:
-    """`gpu`: the UUID of the GPU that is held, None where there was nothing to take. `waited_seconds`: until it was free.
+    """A held GPU. `gpu`: its UUID, None if there was nothing to reserve. `waited_seconds`: how long it took to become free.
 
-    `handles`: file descriptors to pass on to a process that works on the same GPU: the lock then lasts until the last of them ends.
+    `handles`: file descriptors to pass to a child process that uses the same GPU; the lock then lasts until the last holder ends.
     """
 
     gpu: str | None = None
@@ -38,7 +39,7 @@ class Lease:
     handles: tuple[int, ...] = ()
 
     def release(self) -> None:
-        """Let another process have the GPU."""
+        """Free the GPU for other processes."""
         if self.handles:
             _close(self.handles)
             os.environ.pop(INHERITED, None)
@@ -51,13 +52,13 @@ def _to_stderr(line: str) -> None:
 
 @contextmanager
 def one_gpu(device: str, say: Callable[[str], None] = _to_stderr, runs_per_gpu: int = 1) -> Iterator[Lease]:
-    """Hold the first free GPU of those that CUDA_VISIBLE_DEVICES leaves, for as long as the block lasts; wait where none is free.
+    """Hold the first free GPU that CUDA_VISIBLE_DEVICES allows for the duration of the block; wait if none is free.
 
-    With `runs_per_gpu`, a place on one, together with others that say the same number, up to that many.
+    With `runs_per_gpu` above 1, hold one of that many places on a GPU, shared with processes that ask for the same number.
 
-    Call it before a framework looks for GPUs: CUDA_VISIBLE_DEVICES names only this one from then on, also after the block, since a
-    framework looks once. `device`: "auto", "cuda", or "cpu", for which nothing is held. Nothing is held either where NVML finds no GPU.
-    `say` is told of waiting.
+    Call it before a framework looks for GPUs. It sets CUDA_VISIBLE_DEVICES to this GPU and leaves it so after the block, since a framework
+    looks only once. `device`: "auto", "cuda" or "cpu". Nothing is held for "cpu", or where NVML finds no GPU.
+    `say` gets a message when it has to wait, or when the lock folder cannot be used.
     """
     lease = _take(device, say, runs_per_gpu)
     try:
@@ -84,7 +85,7 @@ def _take(device: str, say: Callable[[str], None], runs_per_gpu: int) -> Lease:
                 told = True
             time.sleep(SECONDS_BETWEEN_TRIES)
     except OSError as error:
-        say(f"no GPU can be reserved in {folder} ({error.strerror}): see to it that no other training uses the same one")
+        say(f"no GPU can be reserved in {folder} ({error.strerror}): make sure that no other training uses the same one")
         return Lease()
     name, handles = held
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[INHERITED] = name
@@ -92,7 +93,7 @@ def _take(device: str, say: Callable[[str], None], runs_per_gpu: int) -> Lease:
 
 
 def _first_free(folder: Path, names: list[str], runs_per_gpu: int) -> tuple[str, tuple[int, ...]] | None:
-    """The first of these GPUs that has room, held from now on, and the descriptors that hold it."""
+    """Take the first of these GPUs that has room; returns its name and the descriptors that hold it, or None."""
     for name in names:
         path = folder / name.replace("/", "-")
         alone = _locked(path) if runs_per_gpu == 1 else None
@@ -103,7 +104,7 @@ def _first_free(folder: Path, names: list[str], runs_per_gpu: int) -> tuple[str,
 
 
 def _place(path: Path, runs_per_gpu: int) -> tuple[int, ...]:
-    """Descriptors that hold one of so many places on the GPU whose lock is `path`; () where all are taken, or others have the GPU."""
+    """Take one of `runs_per_gpu` places on the GPU whose lock is `path`; returns the descriptors, () if there is no place."""
     held: list[int] = []
 
     def also(handle: int | None) -> bool:
@@ -111,7 +112,7 @@ def _place(path: Path, runs_per_gpu: int) -> tuple[int, ...]:
         return handle is not None
 
     ours = path.with_name(f"{path.name}-by-{runs_per_gpu}")
-    # Both said before others are looked for: of two numbers that come at once, neither overlooks the other.
+    # Take both locks before looking for other numbers, so that two processes arriving at once with different numbers see each other.
     if also(_locked(path, fcntl.LOCK_SH)) and also(_locked(ours, fcntl.LOCK_SH)):
         others = [other for other in path.parent.glob(f"{glob.escape(path.name)}-by-*") if other != ours]
         free = all(_is_free(other) for other in others)
@@ -134,12 +135,12 @@ def _close(handles: Iterable[int]) -> None:
 
 
 def _locked(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
-    """A descriptor that holds the lock on a file, which is made if need be; None where another process holds it, and not to share."""
+    """Lock a file, created if necessary; returns the descriptor, or None if another process holds a conflicting lock."""
     while True:
         handle = _opened(path)
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
-            # Whatever cleans up /tmp may have deleted the file meanwhile: others would then lock a new one of that name.
+            # A /tmp cleaner may have deleted the file meanwhile; other processes would then lock a new file of that name.
             if os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False)):
                 return handle
         except BlockingIOError:
@@ -151,15 +152,15 @@ def _locked(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
 
 
 def _opened(path: Path) -> int:
-    """A descriptor of a lock file, of whatever user, made where it is not there. It is only read: that is enough for a lock."""
+    """Open a lock file, whichever user owns it, creating it if necessary. Read-only access is enough for a lock."""
     while True:
         with suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        # Apart, since Linux refuses to open another user's file in a folder of this kind where the call could also make it.
+        # A separate call: in a sticky folder that all may write to, Linux refuses to open another user's file with O_CREAT.
         umask = os.umask(0)
         try:
             with suppress(FileExistsError):
-                # As in /tmp, everybody may add files and delete only their own.
+                # As in /tmp, everyone may add files but delete only their own.
                 path.parent.mkdir(0o1777)
             with suppress(FileExistsError):
                 return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
@@ -168,10 +169,10 @@ def _opened(path: Path) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA may use here, by UUID, in its order: whole GPUs, or the parts of those that are divided (MIG). [] where NVML finds none.
+    """UUIDs of the GPUs that CUDA may use, in its order; a divided GPU (MIG) is listed as its parts. [] if NVML finds none.
 
-    CUDA_VISIBLE_DEVICES chooses as CUDA reads it: numbers, UUIDs or the first characters of one, up to the first that does not exist. A
-    number is that of nvidia-smi, and CUDA's too unless the machine has unlike GPUs and CUDA_DEVICE_ORDER is not PCI_BUS_ID.
+    CUDA_VISIBLE_DEVICES is read the way CUDA reads it: numbers, UUIDs or UUID prefixes, up to the first that does not exist. Numbers are
+    those of nvidia-smi; CUDA's are the same unless the machine has GPUs of different models and CUDA_DEVICE_ORDER is not PCI_BUS_ID.
     """
     parts = _machine()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -181,7 +182,7 @@ def visible_gpus() -> list[str]:
         if there is None:
             break
         found.append(there)
-    # A divided GPU is not to be had as a whole.
+    # A divided GPU cannot be used as a whole.
     return list(dict.fromkeys(part for name in found for part in (parts.get(name) if parts.get(name) is not None else [name])))
 
 
@@ -194,10 +195,10 @@ def _machine() -> dict[str, list[str] | None]:
     parts = {}
     try:
         for number in range(pynvml.nvmlDeviceGetCount()):
-            with suppress(pynvml.NVMLError):  # a GPU that is broken, or another job's
+            with suppress(pynvml.NVMLError):  # a broken GPU, or one of another job
                 handle = pynvml.nvmlDeviceGetHandleByIndex(number)
                 parts[_uuid(handle, str(number))] = _mig_parts(handle)
-    except pynvml.NVMLError:  # a driver that does not count
+    except pynvml.NVMLError:  # a driver that cannot count its GPUs
         return {}
     finally:
         pynvml.nvmlShutdown()
@@ -212,27 +213,27 @@ def _uuid(handle: object, otherwise: str) -> str:
 
 
 def _mig_parts(handle: object) -> list[str] | None:
-    """The UUIDs of a GPU's parts; None where it is not divided."""
+    """UUIDs of a GPU's MIG parts; None if it is not divided."""
     try:
         if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
             return None
         most = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
-    except pynvml.NVMLError:  # a GPU that cannot be divided
+    except pynvml.NVMLError:  # no MIG support
         return None
     parts = []
     for number in range(most):
-        with suppress(pynvml.NVMLError):  # numbers without a part
+        with suppress(pynvml.NVMLError):  # unused part numbers
             parts.append(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)))
     return parts
 
 
 def _matching(entry: str, parts: dict[str, list[str] | None]) -> str | None:
-    """The UUID that an entry of CUDA_VISIBLE_DEVICES means; None where CUDA would find nothing."""
+    """The UUID that an entry of CUDA_VISIBLE_DEVICES refers to; None if CUDA would find nothing."""
     if entry.isdigit():
         return list(parts)[int(entry)] if int(entry) < len(parts) else None
     known = [*parts, *(part for some in parts.values() for part in some or ())]
     matches = [name for name in known if name.startswith(entry)] if entry.startswith(("GPU-", "MIG-")) else []
     if not matches and entry.startswith("MIG-GPU-"):
-        # An older form of a part's name, which CUDA takes and NVML may list in its newer form.
+        # An older form of a part's name: CUDA accepts it, but NVML may list the newer form.
         return entry
     return matches[0] if len(matches) == 1 else None

@@ -1,4 +1,4 @@
-"""The training of one cell, written once for every framework: epochs, clocks, evaluation, checkpoints, outcome."""
+"""The training loop, shared by all frameworks: epochs, timing, evaluation, checkpoints, outcome."""
 
 import fcntl
 import os
@@ -28,22 +28,22 @@ from alexbench.training.checkpoint import Progress
 from alexbench.training.interruption import Interrupted, Stop
 from alexbench.training.tensorboard import Events
 
-# Steps handed to a GPU at once: few enough for a live progress bar and a quick answer to a signal, enough to keep its queue
-# full. On a CPU a step takes long enough to be handed over alone.
+# Steps per call on a GPU: few enough for a live progress bar and a quick response to a signal, enough to keep the GPU's queue full.
+# On a CPU a step is slow enough to be called on its own.
 GPU_STEPS_PER_CALL = 10
-# Without a terminal, a line of progress at most this often; the progress file somewhat more so.
+# Shortest interval between progress lines (without a terminal) and between updates of the progress file.
 SECONDS_PER_LINE = 30.0
 SECONDS_PER_FILE = 5.0
-# Standard deviations of a 95 % interval. By the standard library: the environments of the frameworks have no SciPy.
+# Half-width of a 95 % normal interval in standard deviations. The frameworks' environments have no SciPy.
 NORMAL = NormalDist().inv_cdf(0.975)
 
 
 @dataclass
 class Outcome:
-    """What a training came to.
+    """The outcome of a training.
 
-    `status`: "completed"; "diverged" where a loss was not finite (accuracy and loss are None then); "collapsed" as `has_collapsed`
-    says. `progress`: history, clocks, and the test images' logits by the last epoch's weights.
+    `status`: "completed"; "diverged" if a loss was not finite (accuracy and loss are then None); "collapsed" if `has_collapsed` says so.
+    `progress`: history, clocks, and the logits of the test images after the last epoch.
     """
 
     status: str
@@ -54,7 +54,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Keeper:
-    """Where a run keeps its checkpoint, and where it tells whoever reads the folder how far it is."""
+    """A run's folder: its checkpoint, and files that show its progress to other programs."""
 
     folder: Path
 
@@ -68,14 +68,14 @@ class Keeper:
 
     @property
     def hopeless(self) -> Path:
-        """Says why another try of the same run would end like the last one."""
+        """The file that says why retrying this run would fail the same way."""
         return self.folder / "hopeless.txt"
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder while a run is at work in it, waiting for another process that does: a job that outlived its Snakemake.
+        """Lock the folder for the duration of the block; wait if another process, such as a job that outlived its Snakemake, holds it.
 
-        The lock is on the folder itself and ends with the process, however that ends. File systems without locks go without.
+        The lock is on the folder itself and ends with the process, however it ends. Where the file system has no locks, the run goes ahead.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.folder, os.O_RDONLY)
@@ -86,14 +86,14 @@ class Keeper:
             say(f"another process is training this cell; waiting for it to end: {other.strip()}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
-            say(f"{self.folder} cannot be locked ({error.strerror}): see to it that no other job trains this cell")
+            say(f"{self.folder} cannot be locked ({error.strerror}): make sure that no other job trains this run")
         try:
             yield
         finally:
             os.close(handle)
 
     def tell(self, **what: object) -> None:
-        """Write progress.json: what the run is at, and which process it is."""
+        """Write progress.json: the run's current state and its process."""
         process = {"pid": os.getpid(), "hostname": socket.gethostname(), "slurm_job_id": os.environ.get("SLURM_JOB_ID")}
         write_json(self.progress, what | process)
 
@@ -105,10 +105,10 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def has_collapsed(logits: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether a network learned nothing: it names one class for every image, or its accuracy is not above chance.
+    """Whether a network learned nothing: it predicts one class for every image, or its accuracy is not above chance.
 
-    Chance is the largest class's share of the images, and above it is where Wilson's 95 % interval of the accuracy is. The loss does not
-    decide: a network that is right may be unsure, and one that guesses may be sure. Logits (n, classes), labels (n,).
+    Chance is the largest class's share of the images. The accuracy is above chance if the lower end of its Wilson 95 % interval is.
+    The loss plays no part: a correct network may be unsure, and a guessing one sure. Logits (n, classes), labels (n,).
     """
     predicted = logits.argmax(axis=1)
     chance = np.bincount(labels).max() / len(labels)
@@ -117,18 +117,18 @@ def has_collapsed(logits: np.ndarray, labels: np.ndarray) -> bool:
 
 
 def wilson_lower(correct: int, n: int) -> float:
-    """Lower end of Wilson's 95 % score interval of `correct` right answers of `n`: that of `stats.wilson`, without SciPy."""
+    """Lower end of Wilson's 95 % score interval for `correct` out of `n`; the same as `stats.wilson`, without SciPy."""
     share, z = correct / n, NORMAL**2 / n
     return (share + z / 2 - sqrt(z * share * (1 - share) + z**2 / 4)) / (1 + z)
 
 
 def peak_process_memory_bytes() -> int:
-    """The most memory that this process has had resident."""
-    # Not ru_maxrss on Linux: it survives exec, so that a process starts with what its launcher had.
+    """Peak resident memory of this process, in bytes."""
+    # Not ru_maxrss on Linux: it survives exec, so a process starts with its launcher's peak.
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
-    # macOS counts in bytes, others in KiB.
+    # macOS reports bytes, other systems KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -146,13 +146,14 @@ def train(
     events: Events | None = None,
     runs_per_gpu: int = 1,
 ) -> Outcome:
-    """Train `backend`, which has its weights and the training images of `dataset`; evaluate after every epoch, outside the training clock.
+    """Train `backend`, which already has its weights and the training images of `dataset`, and evaluate it after every epoch.
 
-    A checkpoint is written after each epoch and, as soon as `stop` is true, after the step at hand; then Interrupted is raised.
-    Where there is a checkpoint of this very run, by its `identity`, it goes on from there. A loss that is not finite ends the
-    training after its epoch. `say` is given a line an epoch, and on the way where nobody watches a progress bar.
-    With `budget_seconds` of training there are as many epochs as come closest to that, whatever the recipe says. `events` is told of each.
-    `runs_per_gpu` goes on record.
+    Evaluation does not count as training time. A checkpoint is written after every epoch but the last. Once `stop` is true, the steps in
+    hand are finished, a checkpoint is written and Interrupted is raised. Training resumes from a checkpoint with the same `identity`.
+    It ends after an epoch whose loss is not finite.
+    `say` gets one line per epoch and, without a progress bar, lines in between. `events` gets every epoch.
+    With `budget_seconds`, the number of epochs is the one that comes closest to that much training time, whatever the recipe says.
+    `runs_per_gpu` is recorded in the progress.
     """
     now = time.perf_counter
     images = len(dataset.train_labels)
@@ -194,7 +195,7 @@ def train(
                     reporter.update()
                     if stop:
                         break
-        # Both wait for the device. The sums of an unfinished epoch stay in the state: reading them would clear them.
+        # Both calls wait for the device. In an unfinished epoch the sums stay in the state, since reading them would clear them.
         whole = progress.steps_run == steps_per_epoch
         loss_sum, correct = backend.metrics() if whole else (0.0, 0)
         state = {} if whole else backend.state()
@@ -240,14 +241,14 @@ def train(
 
 
 def _epochs(progress: Progress, recipe: Recipe, budget_seconds: float | None) -> int:
-    """How many epochs there are to be: the recipe's, or, once one has shown how long it takes, what comes closest to the budget."""
+    """Number of epochs to train: the recipe's or, with a budget and one epoch timed, the number that comes closest to the budget."""
     if budget_seconds is None or not progress.epochs_run:
         return recipe.epochs
     return max(1, round(budget_seconds * progress.epochs_run / progress.clocks.train_seconds))
 
 
 def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> None:
-    """Have everything compiled, chosen and allocated that training needs, and leave no trace of it in the network."""
+    """Compile, autotune and allocate everything that training needs, then restore the network's state."""
     state = backend.state()
     sizes = {}
     for plan in recipes.batches(recipe, len(dataset.train_labels), seed, 1, 1):
@@ -256,7 +257,7 @@ def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> N
         for _ in backend.train([plan]):
             pass
     backend.metrics()
-    # A whole batch and one of the size of the last: whatever evaluation would have compiled is compiled now, outside its clock.
+    # One full batch and one the size of the last, so that evaluation compiles nothing while it is timed.
     images = dataset.test_images
     backend.predict(images[: PREDICT_BATCH_SIZE + len(images) % PREDICT_BATCH_SIZE])
     backend.set_state(state)
@@ -269,7 +270,7 @@ def _span(seconds: float) -> str:
 
 
 class _Reporter:
-    """Tells how an epoch goes: a bar on a terminal, without one a line now and then, and always a small file for others to read."""
+    """Reports progress within an epoch: a bar on a terminal, otherwise an occasional line, and in both cases the progress file."""
 
     def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
         self.recipe, self.epochs, self.images, self.progress, self.keeper, self.say = recipe, epochs, images, progress, keeper, say

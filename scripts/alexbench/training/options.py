@@ -1,4 +1,4 @@
-"""Options that programs share."""
+"""Command-line options that several programs share."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from alexbench.files import InputError
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """Have a program take a network in a framework, its data, and where it runs."""
+    """Add the options for framework, network, data, device and threads."""
     parser.add_argument("--framework", required=True, choices=backends.FRAMEWORKS)
     parser.add_argument("--variant", required=True, choices=list(variants.VARIANTS))
     parser.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set, made by prepare_data.py")
@@ -18,7 +18,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def load_network(args: argparse.Namespace) -> tuple[datasets.Dataset, layers.Variant]:
-    """The data set and the variant that `add_network`'s options name; InputError unless the network has one output for each class."""
+    """Load the data set and variant that `add_network`'s options name; InputError unless the network has one output per class."""
     dataset, variant = datasets.load(args.data), variants.get(args.variant)
     outputs = layers.describe(variant)[-1].output_shape[0]
     if outputs != len(dataset.classes):

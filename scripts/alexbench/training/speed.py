@@ -1,7 +1,7 @@
-"""The timing experiment: its arms, and how one of them is measured.
+"""The arms of the timing experiment, and the measurement of one arm.
 
-An arm is a way of carrying out the same training. The ladder leads from what a framework's tutorials do ("notebook") to the fast path,
-a change a rung, each kept for the next. Each arm is measured in a process of its own: loader alone, step alone, both together.
+An arm is one way to carry out the same training. The ladder goes from what a framework's tutorials do ("notebook") to the fast path; each
+rung adds one change and keeps the earlier ones. Each arm is measured in its own process: the loader alone, the step alone, both together.
 """
 
 import time
@@ -15,14 +15,17 @@ from alexbench.experiment.recipe import Plan, Recipe
 from alexbench.training.loop import GPU_STEPS_PER_CALL, peak_process_memory_bytes
 
 WORKERS = 2
-# Measured at the least, after one to warm up; a step of the large networks takes seconds on a CPU.
+# Fewest steps to measure, after the warm-up; a step of a large network takes seconds on a CPU.
 LEAST_STEPS = 2
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train. `kind`: "ladder" (by number of rung), "precision" (the fast step in other numbers), or "extra"; `change`: what is
-    done since the rung below, or what is special about it."""
+    """One way to train.
+
+    `kind`: "ladder" (a rung, in order), "precision" (the fast step in another number format) or "extra".
+    `change`: what this rung adds to the one below, or what is special about this arm.
+    """
 
     name: str
     kind: str
@@ -31,7 +34,7 @@ class Arm:
 
 
 def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
-    """The arms of a framework on a device ("cpu", "cuda"); `resized`: whether its images have to be."""
+    """The arms of a framework on a device ("cpu", "cuda"); `resized`: whether the images must be resized for the network."""
     tutorial = Execution("per_image", step="plain")
     rungs = [
         Arm("notebook", "ladder", "as in tutorials: image by image", tutorial),
@@ -48,7 +51,7 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
     step = "plain"
     rungs.append(Arm("resident", "ladder", "data set on the device", Execution(step=step)))
     fast = Execution()
-    # Where the fast step has no switch at all it is the plain one, and measured all the same: others are compared with it.
+    # A fast step without switches is the plain step; it is still measured, because other arms are compared with it.
     *below, last = [name for name, on in fast.switches(backend.switches, device).items() if on] or [None]
     for name in below:
         step += f"+{name}"
@@ -57,7 +60,7 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
     precisions = {"cpu": ("bf16",), "cuda": ("tf32", "bf16")}[device]
     others = [Arm(precision, "precision", f"in {precision}", Execution(precision=precision)) for precision in precisions]
     if device == "cuda":
-        # What a framework left alone on a GPU does, or half of it: TensorFlow rounds so everywhere, PyTorch in convolutions.
+        # The frameworks' own defaults on a GPU: TensorFlow uses TF32 everywhere, PyTorch only in convolutions.
         extra.append(Arm("notebook_tf32", "extra", "as in tutorials, in tf32", replace(tutorial, precision="tf32")))
     extra.append(Arm("per_image_fast", "extra", "fast step, image by image", replace(tutorial, step="fast")))
     for step in backend.extra_steps[device]:
@@ -65,15 +68,16 @@ def arms(backend: type[Backend], device: str, resized: bool) -> list[Arm]:
         extra.append(Arm(name, "extra", f"{step.partition('+')[0]} step, {backend.switches[name].title}", Execution(step=step)))
     for arm in (*rungs, *others):
         arm.execution.check(device, backend.switches)
-    # What does not go with this fast step cannot be tried on top of it.
+    # Leave out extras that contradict the fast step they build on.
     return [*rungs, *others, *(arm for arm in extra if not any(contradictions(vars(arm.execution), device, backend.switches)))]
 
 
 def measure(backend: Backend, images: int, recipe: Recipe, seed: int, seconds: float) -> dict:
-    """Seconds an image of a backend that has its data: `together_seconds`, `loader_seconds`, `step_seconds`; `first_step_seconds`, with
-    all that is compiled then; `steps` that `together` was measured over; `matmul_flops` and `copy_bytes`, a second, of the machine.
+    """Measure one arm with a backend that has its data.
 
-    Whole batches alone; each measurement lasts `seconds` and two steps at least, after another to warm up.
+    Returns seconds per image (`together_seconds`, `loader_seconds`, `step_seconds`); `first_step_seconds`, compilation included;
+    `steps`, the number that `together_seconds` was measured over; the machine's `matmul_flops` and `copy_bytes`, both per second; and
+    `peak_memory_bytes`. Only full batches are used. After a warm-up, each measurement lasts at least `seconds` and two steps.
     """
     now = time.perf_counter
     a_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
@@ -115,13 +119,13 @@ def measure(backend: Backend, images: int, recipe: Recipe, seed: int, seconds: f
 
 
 def _some(plans: Iterator[Plan]) -> Iterator[Plan]:
-    """Some thousands of them: a loader may ask for all of them at once."""
+    """A finite number of plans, since a loader may read them all at once."""
     for _ in range(20_000):
         yield next(plans)
 
 
 def _rate(work: Iterator[int], wait: Callable[[], object], seconds: float) -> tuple[float, int]:
-    """Seconds a step of `work`, which yields how many steps it has done, and their number; `wait` until the device has done them."""
+    """Seconds per step and number of steps of `work`, which yields step counts; `wait` returns once the device has finished."""
     now = time.perf_counter
     next(work)
     wait()
@@ -138,7 +142,7 @@ def _rate(work: Iterator[int], wait: Callable[[], object], seconds: float) -> tu
 
 
 def _peaks(backend: Backend, seconds: float) -> dict[str, float]:
-    """Operations, or bytes, a second of each of the machine's measures, the best of what fits into `seconds`."""
+    """Operations or bytes per second for each kind of `peak_work`: the best repetition within `seconds`."""
     best = {}
     for name, (work, amount) in backend.peak_work().items():
         work()

@@ -1,4 +1,4 @@
-"""TensorBoard's files: a point an epoch for each of a run's scalars, while it trains."""
+"""TensorBoard event files, written during training: one point per epoch for each scalar."""
 
 import shutil
 from pathlib import Path
@@ -10,9 +10,9 @@ SECONDS_TO_DISK = 5
 
 
 class Events:
-    """Event files in `folder`, which is emptied first: a resumed run writes all of its epochs again. None writes nothing.
+    """Writer of event files in `folder`, which is emptied first: a resumed run writes all its epochs again. None writes nothing.
 
-    A context manager; what is written is on the disk some seconds later, or when the block ends.
+    A context manager. Points reach the disk within seconds, or when the block ends.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -31,7 +31,7 @@ class Events:
             self.writer.close()
 
     def update(self, progress: Progress, images: int) -> None:
-        """Write the epochs that have not been. `images`: of the training set."""
+        """Write the epochs not yet written. `images`: size of the training set."""
         if self.writer is None:
             return
         for row in progress.history[self.written :]:

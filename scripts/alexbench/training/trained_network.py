@@ -1,4 +1,4 @@
-"""A trained network as one file: its weights, with all that is needed to use them, in whichever framework is at hand."""
+"""A trained network in one file: its weights and everything needed to use them in any installed framework."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError
 
-# Of images that a network was trained on: far above any that would be resized to 224 pixels, and no danger to memory.
+# Largest accepted side of the training images, in pixels: far above any that would be resized to 224, and safe for memory.
 LARGEST_SIDE = 1024
-# Of pixels in 0..1. Images that differ by less are all one colour, and dividing by it leaves float32's range.
+# Smallest accepted standard deviation of pixels in 0..1: below it all images are one colour, and dividing by it can overflow float32.
 SMALLEST_STD = 1e-6
 
 
 def save(path: Path | str, variant: layers.Variant, trained: weights.Weights, mean: np.ndarray, std: np.ndarray, **about: object) -> None:
-    """Write weights in the neutral form (`weights.py`), with the scaling of the inputs, float32 (3,) each in 0..1.
+    """Write weights in the neutral form (`weights.py`) with the input scaling, `mean` and `std`, float32 (3,) each in 0..1.
 
-    `about`: what else is to be known of them, as JSON allows. To use them, these are needed: `framework`, which trained them; `classes`,
-    their names in order; `side`, in pixels, of the images they were trained on.
+    `about`: further JSON-serialisable facts. `load` requires `framework`, which trained the weights; `classes`, the class names in order;
+    and `side`, the side of the training images in pixels.
     """
     content = about | {"variant": variant.name, "mean": mean.tolist(), "std": std.tolist()}
     weights.write(path, trained, {key: json.dumps(value) for key, value in content.items()})
@@ -35,37 +35,37 @@ def save(path: Path | str, variant: layers.Variant, trained: weights.Weights, me
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network in a framework. `about`: what `save` was told, by key."""
+    """A trained network in a framework. `about`: the facts given to `save`, by key."""
 
     backend: backends.Backend
     about: dict
 
     @property
     def classes(self) -> list[str]:
-        """The classes' names, in the order of the probabilities."""
+        """Class names, in the order of the probabilities."""
         return self.about["classes"]
 
     @property
     def side(self) -> int:
-        """Of the images that it was trained on, in pixels, before they were resized to the network's input."""
+        """Side of the training images in pixels, before they were resized to the network's input."""
         return self.about["side"]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities, float64 (n, classes), of uint8 RGB images (n, height, width, 3), resized to the network's input."""
+        """Class probabilities, float64 (n, classes), of uint8 RGB images (n, height, width, 3), which are resized for the network."""
         logits = self.backend.predict(images).astype(np.float64)
         if not np.isfinite(logits).all():
             raise InputError(
                 "the network's outputs are not finite numbers, so its weights are damaged; use another run's model.safetensors"
             )
-        # By hand, since a framework's environment has no SciPy.
+        # Softmax by hand: the frameworks' environments have no SciPy.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
 
 def load(path: Path | str, framework: str | None = None, device: str = "cpu") -> Network:
-    """The network that `save` wrote, in `framework`, or else in the one that trained it, or else in one that is installed.
+    """Load a network that `save` wrote into `framework`; by default into the one that trained it or, failing that, any installed one.
 
-    InputError, naming file, field and value, where the file is not one, or damaged.
+    InputError, naming file, field and value, if the file is damaged or not a trained network.
     """
     if Path(path).is_dir():
         raise InputError(f"{path} is a folder; take the model.safetensors of a run in it")
@@ -75,7 +75,7 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
         types = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
         shapes = {name: (tuple(part.get_shape()), types.get(part.get_dtype(), part.get_dtype())) for name, part in slices.items()}
-        # Before a tensor is read: a wrong file can be larger than the memory.
+        # Check before reading any tensor: a wrong file can be larger than memory.
         weights.check_shapes(variant, shapes, str(path))
         tensors = {name: file.get_tensor(name) for name in shapes}
     weights.check(variant, tensors, str(path))
@@ -90,10 +90,10 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what TensorFlow's C++ says of processors and GPUs, which no setting turns off; it is written where the block raises."""
+    """Suppress TensorFlow's C++ messages about processors and GPUs, which no setting turns off; print them if the block raises."""
     try:
         stderr = os.dup(2)
-    except OSError:  # closed, so that nothing is seen anyway
+    except OSError:  # stderr is closed: nothing to suppress
         yield
         return
     with tempfile.TemporaryFile() as said:
@@ -111,7 +111,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _backend(asked: str | None, trained_by: str, path: Path | str) -> type[backends.Backend]:
-    """The framework asked for; else the one that trained the network, or where that is not installed, another one, which is said."""
+    """The requested framework; by default the one that trained the network or, if that is not installed, another, with a message."""
     try:
         return _imported(asked or trained_by)
     except backends.MissingError as missing:
@@ -130,7 +130,7 @@ def _imported(framework: str) -> type[backends.Backend]:
 
 
 def _checked(path: Path | str, metadata: dict[str, str]) -> dict:
-    """What `save` was told, by key. InputError, naming file, field and value, where that cannot be."""
+    """The facts given to `save`, by key. InputError, naming file, field and value, if one is missing or invalid."""
 
     def refusal(field: str, found: str, expected: str) -> InputError:
         found = found if len(found) <= 60 else f"{found[:57]}..."
@@ -144,7 +144,7 @@ def _checked(path: Path | str, metadata: dict[str, str]) -> dict:
         except (ValueError, RecursionError):
             raise refusal(key, repr(text), "JSON") from None
     outputs = {name: layers.describe(variant)[-1].output_shape[0] for name, variant in variants.VARIANTS.items()}
-    # In this order, since the number of classes is the variant's.
+    # Order matters: the number of classes depends on the variant.
     rules = {
         "variant": (lambda name: name in list(outputs), f"one of {', '.join(outputs)}"),
         "framework": (lambda name: name in backends.FRAMEWORKS, f"one of {', '.join(backends.FRAMEWORKS)}"),

@@ -1,1 +1,1 @@
-"""What Snakemake and SLURM need: configuration, hashes of code and data, jobs."""
+"""Support for Snakemake and SLURM: configuration, hashes of code and data, jobs."""

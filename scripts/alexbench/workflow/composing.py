@@ -1,6 +1,6 @@
-"""The jobs that a profile would hand to SLURM, composed by the executor plugin itself: nothing is submitted, nothing is made.
+"""Find out which jobs a profile would submit to SLURM, using the executor plugin itself but submitting and running nothing.
 
-Run as a program, this is Snakemake, up to the moment where it would submit its first job.
+Run as a program, this is Snakemake, stopped just before it would submit its first job.
 """
 
 import json
@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
-# Everything that a user may ask for: every rule that can become a job is behind one of them.
+# All targets that a user can request; together they need every rule that can become a job.
 TARGETS = ("all", "timing", "parity", "equal_time")
 
 
 @dataclass(frozen=True)
 class Composed:
-    """One rule's job at one attempt: sbatch's options, or why the plugin refuses to compose them; `resources` as Snakemake names them."""
+    """One rule's job at one attempt: sbatch's options, or the plugin's `refusal`; `resources` under Snakemake's names."""
 
     rule: str
     attempt: int
@@ -31,20 +31,20 @@ class Composed:
 
 
 class CannotCompose(Exception):
-    """Snakemake itself ended before there was a job, with its own words."""
+    """Snakemake ended before it composed a job; the text is its own output."""
 
 
 def jobs(profile: Path | str, configfiles: list[Path | str]) -> list[Composed]:
-    """The job of every rule that `profile` sends to SLURM, for every attempt that it allows, in the order of the rules.
+    """The jobs of every rule that `profile` sends to SLURM, for every attempt that it allows, in the order of the rules.
 
-    Jobs of one rule that ask for the same are composed once. Raises `CannotCompose` where Snakemake refuses the profile or the workflow.
+    Jobs of one rule with the same resources are listed once. Raises `CannotCompose` if Snakemake rejects the profile or the workflow.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "jobs.json")
         command = [
             *(sys.executable, __file__, "--snakefile", SNAKEFILE, "--profile", profile),
             *(["--configfile", *configfiles] if configfiles else []),
-            # As if nothing had been made yet, beside whatever else is at work in this folder.
+            # As if nothing had been made yet, and without disturbing another run in this folder.
             *("--forceall", "--nolock", "--no-hooks", "--rerun-incomplete", "--nocolor", "--slurm-logdir", folder),
             *("--", *TARGETS),
         ]
@@ -70,7 +70,7 @@ def _compose(scheduler) -> Iterator[Composed]:
     found: list[str] = []
 
     class Submission:
-        """Stands where the plugin starts sbatch."""
+        """Takes the place of the sbatch process that the plugin starts."""
 
         returncode = 0
 
@@ -90,7 +90,7 @@ def _compose(scheduler) -> Iterator[Composed]:
     refusals: list[str] = []
     executor._report_job_submission_threadsafe = lambda info: None
     executor._report_job_error_threadsafe = lambda info, msg: refusals.append(msg)
-    # What it says of a refusal besides is a traceback.
+    # The plugin would also log a traceback for each refusal.
     executor.logger = type("Quiet", (), {level: staticmethod(lambda *_, **__: None) for level in ("debug", "info", "warning", "error")})()
 
     known = set()
@@ -112,17 +112,17 @@ def _compose(scheduler) -> Iterator[Composed]:
             try:
                 executor.run_job(submitted)
             except AttributeError as error:
-                # To tell why it refuses a group, the plugin asks for the group's rule, which it has not.
+                # When it refuses a group, the plugin's error handler reads the group's `rule`, which a group does not have.
                 refusals.append(str(error.__context__))
             reason = refusals[0].removeprefix("Job submission failed with exception: ") if refusals else ""
-            # Without the name, the log and the comment, which no limit concerns, and without the command that the job is to run.
+            # Leave out "sbatch" itself and the command that the job would run.
             request = shlex.split(re.split(r" --wrap=| /dev/stdin", found[0])[0])[1:] if found else []
             resources = {key: value for key, value in submitted.resources.items() if not key.startswith("_")}
             yield Composed(job.rule.name, attempt, resources | {"threads": submitted.threads}, request, reason)
 
 
 def _schedule(scheduler) -> bool:
-    """In the place of Snakemake's own scheduling."""
+    """Replaces Snakemake's scheduling: write the composed jobs instead of submitting them."""
     composed = [asdict(job) for job in _compose(scheduler)]
     scheduler._executor.shutdown()
     Path(os.environ["ALEXBENCH_COMPOSED"]).write_text(json.dumps(composed), encoding="utf-8")
@@ -135,6 +135,6 @@ if __name__ == "__main__":
     from snakemake.scheduling.job_scheduler import JobScheduler
 
     JobScheduler.schedule = _schedule
-    # Takes minutes, and has no part in what a job asks for.
+    # Creating the environments takes minutes and does not affect what a job asks for.
     DAG.create_conda_envs = lambda self, **_: None
     main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The configuration checked: one line an error, naming key, value and choices."""
+"""Load and check the configuration: one line per error, naming key, value and choices."""
 
 import difflib
 import errno
@@ -26,16 +26,16 @@ SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 
 _KINDS = Draft202012Validator.TYPE_CHECKER.redefine_many(
     {
-        # JSON Schema takes 3.0 for an integer; argparse, and a path with a seed in it, do not.
+        # JSON Schema accepts 3.0 as an integer; argparse and paths that contain a seed do not.
         "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-        # Nor is what YAML calls .nan or .inf a number to calculate with.
+        # YAML's .nan and .inf are not usable numbers either.
         "number": lambda _, value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max,
     }
 )
 
 
 def load(*overlays: Path | str) -> dict:
-    """config/config.yaml with each of `overlays` over it, section by section, as `snakemake --configfile` does it, and checked."""
+    """Load config/config.yaml, merge `overlays` into it section by section, as `snakemake --configfile` does, and check the result."""
     config = _defaults()
     for path in paths(overlays):
         try:
@@ -53,15 +53,15 @@ def load(*overlays: Path | str) -> dict:
 
 
 def paths(given: Iterable[Path | str]) -> list[Path]:
-    """The configuration files that a user named, ~ and all; one that is not to be had is left for `load` to refuse."""
+    """Paths of the configuration files that a user named, with ~ expanded; `load` reports those that cannot be read."""
     try:
         return [Path(path).expanduser() for path in given]
-    except RuntimeError as error:  # the home of nobody
+    except RuntimeError as error:  # ~name of an unknown user
         raise InputError(f"config: {', '.join(map(str, given))}: {error}; give the whole path") from None
 
 
 def complete(config: dict) -> None:
-    """Give every key that `config` leaves out its value in config/config.yaml, and take text for what it means (`_read_text`)."""
+    """Fill in missing keys from config/config.yaml and convert text to what it means (`_read_text`), in place."""
     whole = _defaults()
     _update(whole, _read_text(config, _schema()))
     config.update(whole)
@@ -85,14 +85,14 @@ def _schema() -> dict:
 
 
 def _read_text(value: object, schema: dict) -> object:
-    """`value` with text, wherever `schema` wants something else than text, replaced by what it means in YAML.
+    """Replace text in `value` by what it means in YAML wherever `schema` expects something other than text.
 
-    Snakemake reads --config 'seeds=[1, 2]' as a list of two texts, and PyYAML reads 1e-4, a number since YAML 1.2, as text.
+    Snakemake reads --config 'seeds=[1, 2]' as a list of two strings, and PyYAML reads 1e-4, a number in YAML 1.2, as a string.
     """
     types = schema.get("type", [])
     if isinstance(value, str):
         meant = _meaning(value)
-        # Text is allowed there too: the schema says what is to become of null, of nothing else.
+        # Where text is allowed too, keep it, unless it means null and null is allowed.
         value = value if "string" in types and meant is not None else meant if meant is not None or "null" in types else value
     if isinstance(value, dict):
         return {key: _read_text(part, schema.get("properties", {}).get(key, {})) for key, part in value.items()}
@@ -100,7 +100,7 @@ def _read_text(value: object, schema: dict) -> object:
 
 
 def _meaning(text: str) -> object:
-    """What `text` stands for in a YAML file; itself where that is text, a date or no YAML."""
+    """The value that `text` has in a YAML file; `text` itself if that is text, a date or not YAML."""
     if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", text):
         return float(text)
     try:
@@ -111,8 +111,8 @@ def _meaning(text: str) -> object:
 
 
 def errors(config: dict) -> list[str]:
-    """What is wrong with `config`, a line each, in the order of the keys; [] where nothing is."""
-    # The names that exist, of each list of names.
+    """The errors in `config`, one line each, in the order of the keys; [] if there are none."""
+    # The valid names for each list of names.
     choices = {"frameworks": backends.FRAMEWORKS, "variants": tuple(variants.VARIANTS)}
     found = sorted(_validator().iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
     lines = [line for error in found for line in _explain(error)]
@@ -127,7 +127,7 @@ def errors(config: dict) -> list[str]:
     if isinstance(pair, dict) and pair.get("variant") == pair.get("as_long_as") is not None:
         lines.append(f"config: equal_time: variant and as_long_as are both {_short(pair['variant'])}; name two networks to compare")
     if not found:
-        # Which switches there are is a framework's to know; a configuration names none.
+        # Without switches: only a framework knows its own, and a configuration names none.
         excluded = execution.contradictions(config["execution"], config["device"], recipe=config["recipe"])
         lines += [f"config: {line}" for line in excluded]
     return lines
@@ -165,11 +165,11 @@ def _explain(error: ValidationError) -> Iterator[str]:
         yield f"config: {key}: {_short(value)} is out of range; give a number {relation} {bound}"
     else:
         about = error.schema.get("description", error.message)
-        yield f"config: {key}: {_short(value)} is not allowed (it is to match {bound}): {about}"
+        yield f"config: {key}: {_short(value)} is not allowed (must match {bound}): {about}"
 
 
 def _short(value: object) -> str:
-    """A value as Python writes it, on one line of bearable length."""
+    """A value as Python writes it, shortened if it is long."""
     return _cut(repr(value))
 
 
@@ -187,7 +187,7 @@ def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
 
 
 def _meant_key(name: str, value: object, known: list[str]) -> str:
-    """The key that an unknown one was meant to be: one of the same section, `known`, or one of another section with that place shown."""
+    """Suggest what an unknown key was meant to be: a key of the same section (`known`), or one of another section, shown in its place."""
     if difflib.get_close_matches(name, known, n=1, cutoff=0.9):
         return _meant(name, known)
     if value is None and name.partition(":")[0] in known:
@@ -205,7 +205,7 @@ def _meant_key(name: str, value: object, known: list[str]) -> str:
 
 
 def _as_yaml(value: object) -> str:
-    """A simple value as a YAML file has it; dots for any other."""
+    """A simple value as YAML; "..." for any other."""
     if isinstance(value, bool):
         return str(value).lower()
     text = repr(value) if isinstance(value, int | float) else value
@@ -213,7 +213,7 @@ def _as_yaml(value: object) -> str:
 
 
 def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
-    """Every key with a value of its own, with its sections and without."""
+    """Every key that holds a value: its dotted path and its own name."""
     for name, inner in schema["properties"].items():
         if "properties" in inner:
             yield from _places(inner, f"{section}{name}.")
@@ -222,7 +222,7 @@ def _places(schema: dict, section: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _example(value: object, schema: dict, path: list[str]) -> str:
-    """How a list or a section is written, for who wrote something else: with what they wrote or, where that is no list's, by default."""
+    """How to write a list or a section, for someone who wrote something else: with their own value if it fits, else with the default."""
     if schema["type"] == "array":
         parts = [_as_yaml(part) for part in (re.split(r" *, *", value) if isinstance(value, str) else [value])]
         if "..." in parts:
@@ -234,7 +234,7 @@ def _example(value: object, schema: dict, path: list[str]) -> str:
 
 
 def missing_files(config: dict) -> list[str]:
-    """A line for each local file that the configuration names and the grid needs, but that does not exist or cannot be an input."""
+    """One line for each local file that the grid needs but that does not exist or cannot be used as an input."""
     needed = []
     if config["data"]["dataset"] == "cifar10":
         needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
@@ -253,13 +253,13 @@ def missing_files(config: dict) -> list[str]:
 
 
 def _refusal(path: str) -> str:
-    """Why a path cannot be read, as far as is known without opening it: "does not exist"; "" where nothing stands in the way."""
+    """Why a path cannot be read, such as "does not exist", found without opening it; "" if nothing speaks against it."""
     try:
         place = Path(path).expanduser()
         if not place.exists():
             return "does not exist"
         return "" if os.access(place, os.R_OK) else f"cannot be read ({os.strerror(errno.EACCES)})"
-    except OSError as error:  # no access to its folder, too long
+    except OSError as error:  # no access to its folder, or too long
         return f"cannot be read ({cause(error)})"
-    except (RuntimeError, ValueError):  # the home of nobody, not text that can be a path
+    except (RuntimeError, ValueError):  # ~name of an unknown user, or text that cannot be a path
         return "does not exist"

@@ -1,4 +1,4 @@
-"""Hashes of code by meaning (without comments, docstrings and layout) and of data by content: what Snakemake reruns depends on them."""
+"""Hashes that decide what Snakemake reruns: of code without its comments, docstrings and layout, and of data by content."""
 
 import ast
 import hashlib
@@ -9,7 +9,7 @@ from alexbench.experiment.layers import Variant
 from alexbench.files import is_special, replacing
 
 LIBRARY = Path(__file__).parents[1]
-# What every training runs, whatever its framework; variants.py is left out, since a cell depends on its own variant alone.
+# Code whose changes rerun every training, whatever its framework. Not variants.py: a cell depends only on its own variant.
 TRAINING = (
     "../train.py",
     "experiment/layers.py",
@@ -35,7 +35,7 @@ TIMING = (
 
 
 def of_source(source: str) -> str:
-    """A hash of what Python `source` does."""
+    """A hash of Python `source` that ignores comments, docstrings and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -50,7 +50,7 @@ def of_file(path: Path) -> str:
 
 
 def of_training(framework: str) -> str:
-    """A hash of the code that trains a cell of `framework`."""
+    """A hash of the code that trains the cells of `framework`."""
     return _of_files(*TRAINING, f"backends/{framework}.py")
 
 
@@ -61,7 +61,7 @@ def of_timing(framework: str) -> str:
 
 @cache
 def of_program(path: Path) -> str:
-    """A hash of what a program does: of its code, of all of the library that it imports, of whatever else lies in that's packages."""
+    """A hash of a program: its code, all library modules that it imports, and the other files in the packages of those modules."""
     found, waiting = {}, [path]
     while waiting:
         file = waiting.pop()
@@ -77,7 +77,7 @@ def of_program(path: Path) -> str:
 
 @cache
 def _imported(file: Path) -> list[Path]:
-    """The modules of the library that a file imports, anywhere in it."""
+    """The library modules that a file imports, at the top or inside functions."""
     names = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -93,14 +93,14 @@ def _of_files(*names: str) -> str:
 
 
 def of_variant(variant: Variant) -> str:
-    """A hash of what a variant's training depends on: all of its declaration but title and description."""
+    """A hash of what a variant's training depends on: its declaration without title and description."""
     trained = (variant.input_size, variant.layers, variant.normalisation, variant.pretrained)
     return hashlib.sha256(repr(trained).encode()).hexdigest()[:12]
 
 
 @cache
 def of_content(path: Path) -> str | None:
-    """A hash of a file's bytes, or of the batches in CIFAR-10's extracted folder; None where nothing is there."""
+    """A hash of a file's bytes, or of the batches in CIFAR-10's extracted folder; None if the path does not exist."""
     if path.is_dir():
         batches = sorted({*path.glob("*batch*"), *path.glob("cifar-10-batches-py/*batch*")})
         return hashlib.sha256(" ".join(f"{file.name} {_sha256(file)}" for file in batches if file.is_file()).encode()).hexdigest()[:12]
@@ -108,7 +108,7 @@ def of_content(path: Path) -> str | None:
 
 
 def note(path: Path) -> None:
-    """Write the SHA-256 of a prepared file beside it, as sha256sum does, for `of_prepared`; nothing beside a device or a pipe."""
+    """Write the SHA-256 of a prepared file beside it, in sha256sum's format, for `of_prepared`; skip devices and pipes."""
     if is_special(path):
         return
     with replacing(_beside(path)) as temporary:
@@ -117,9 +117,9 @@ def note(path: Path) -> None:
 
 @cache
 def of_prepared(path: Path) -> str | None:
-    """None for a file that is as its program wrote and noted it, or that is not there; otherwise a hash of its content.
+    """None if a file is absent or matches the hash that its program noted (`note`); otherwise a hash of its content.
 
-    So a file that is made again from the same source looks the same before and after, and one put in its place does not.
+    A file that its program makes again therefore causes no rerun; one that somebody puts in its place does.
     """
     if not path.is_file():
         return None

@@ -1,7 +1,8 @@
-"""What keeps a campaign's jobs when SLURM's controller goes away for a while, and notes what each job cost.
+"""Keep a campaign's jobs through an outage of SLURM's controller, and record what each job cost.
 
-Snakemake's SLURM executor asks five times for the states of its jobs; where nobody answers it forgets them all, and Snakemake waits for
-ever beside an empty queue. A submission that nobody answers counts as a failed job. Either way a controller that restarts ends a campaign.
+Snakemake's SLURM executor asks for the states of its jobs five times. If the controller does not answer, it forgets all of them, and
+Snakemake waits for ever beside an empty queue. A submission without an answer counts as a failed job. So without this module a restart of
+the controller ends a campaign.
 """
 
 import csv
@@ -15,17 +16,17 @@ from pathlib import Path
 
 from alexbench.workflow import slurm
 
-# What sbatch, and the plugin's own questions before it, say when nobody answers.
+# Messages of sbatch, and of the plugin's queries before it, when the controller does not answer.
 SILENCE = re.compile(
     "unable to contact slurm controller|connect failure|connection (refused|timed out)|timed out on send/recv|zero bytes were transmitted"
     "|slurmdbd: .*(connect|contact)|communication (connection )?failure|slurm temporarily unable|slurm_persist_conn_open",
     re.IGNORECASE,
 )
-# How long submissions are tried again, and the pause between two.
+# How long a submission is retried, and the pause between attempts.
 HOURS = 24
 PAUSE_SECONDS = 10
 
-# Of each job that was submitted, and of each that has ended.
+# Columns of slurm_jobs.csv (submitted jobs) and of costs.csv (ended jobs).
 SUBMITTED = ["run", "job", "rule", "cell", "attempt"]
 COSTS = [*SUBMITTED[1:], "state", "submitted", "started", "ended", "queue_seconds", "seconds", "gpus", "gpu_hours_asked", "gpu_hours"]
 
@@ -35,13 +36,13 @@ def say(text: str) -> None:
 
 
 class Guard:
-    """Stands around an executor of Snakemake's for SLURM, from the start of a run to its end."""
+    """Wraps Snakemake's SLURM executor for the whole of a run."""
 
     def __init__(self, executor, results: Path):
         self.executor = executor
         self.results = results
         self.reported: set[str] = set()
-        # The attempt that each submitted job is.
+        # The attempt number of each submitted job.
         self.claimed: dict[str, int] = {}
         self.unknown: set[str] = set()
         self.told: set[str] = set()
@@ -60,7 +61,7 @@ class Guard:
 
     def _ending(self, end: Callable) -> Callable:
         def note():
-            # First, since the executor waits for its submissions to end.
+            # Set this first: the executor waits for its submissions to end.
             self.ending.set()
             return end()
 
@@ -74,7 +75,7 @@ class Guard:
         return note
 
     async def check_active_jobs(self, active: list):
-        """The executor's own, which loses no job: what it neither reported nor gave back is still active."""
+        """The executor's own check, without losing jobs: those that it neither reported nor returned are still active."""
         left = {}
         async for info in self._check(active):
             left[info.external_jobid] = info
@@ -85,8 +86,8 @@ class Guard:
         known = self._look()
         for number, info in left.items():
             if known is not None and number not in known:
-                # SLURM answers and knows nothing of it: it ended while nobody answered. Its files tell how; asked twice, since a job that
-                # was submitted just now may not be listed yet.
+                # SLURM answers but does not know the job: it ended during the outage, and its output files tell how. Wait for a second
+                # such answer, since a job that was only just submitted may not be listed yet.
                 if number in self.unknown:
                     say(f"SLURM no longer knows job {number}, which ended meanwhile; its results decide whether it is run again")
                     self.executor.report_job_success(info)
@@ -97,7 +98,7 @@ class Guard:
             self._note(active, known)
 
     def _look(self) -> dict[str, slurm.Job] | None:
-        """This run's jobs as SLURM knows them, by number; None where it does not answer, which is said once, and so is its return."""
+        """This run's jobs in SLURM, by number; None if it does not answer. Reports the start and the end of an outage, once each."""
         try:
             known = {job.id: job for job in slurm.jobs(f"--name={self.executor.run_uuid}")}
         except slurm.NoAnswer as silence:
@@ -121,7 +122,7 @@ class Guard:
         self._submitted(info)
 
     def not_submitted(self, info, msg: str) -> None:
-        """Submit a job again for which nobody was there; where it was taken without a word, take it over. Called in a thread of its own."""
+        """Resubmit a job whose submission got no answer, or adopt it if SLURM accepted it all the same. Runs in its own thread."""
         if not SILENCE.search(msg) or self.ending.is_set():
             self._failed(info, msg)
             return
@@ -143,7 +144,7 @@ class Guard:
         self._failed(info, msg)
 
     def _claim(self, job, queue: list[slurm.Job]) -> str | None:
-        """The number of a live job that was submitted for `job` and that nobody has claimed; from now on it is."""
+        """Claim a live job in `queue` that was submitted for `job` and not yet claimed; returns its number, or None."""
         with self.lock:
             for found in queue:
                 if found.live and found.id not in self.claimed and found.comment == comment_of(job) and is_of_group(found, job):
@@ -152,14 +153,14 @@ class Guard:
         return None
 
     def _note(self, active: list, known: dict[str, slurm.Job]) -> None:
-        """A row of the costs for each job that has ended since the last look."""
+        """Append a row to costs.csv for each job that has ended since the last check."""
         jobs = {info.external_jobid: info.job for info in active}
         ended = [job for number, job in known.items() if number in jobs and number in self.reported]
         append(self.results / "costs.csv", COSTS, [self._of(job.id, jobs[job.id]) | cost(job) for job in ended])
 
     def _of(self, number: str, job) -> dict:
-        """What a job is, by Snakemake's names."""
-        # Several in one job: cells with a space between them.
+        """Identify a job by Snakemake's names: number, rule, cell, attempt."""
+        # A group has several jobs: separate their cells by spaces.
         jobs = sorted(job.jobs, key=lambda one: one.jobid) if job.is_group() else [job]
         rules = " ".join(dict.fromkeys(one.rule.name for one in jobs))
         cells = " ".join("/".join(map(str, one.wildcards)) for one in jobs)
@@ -167,7 +168,7 @@ class Guard:
 
 
 def append(path: Path, columns: list[str], rows: list[dict]) -> None:
-    """Add rows to a table, which is begun where there is none."""
+    """Append rows to a CSV file, which is created if necessary."""
     if not rows:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,7 @@ def append(path: Path, columns: list[str], rows: list[dict]) -> None:
 
 
 def comment_of(job) -> str:
-    """What the executor writes beside a job, by which it is known again."""
+    """The comment that the executor gives a SLURM job; it identifies the job later."""
     from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 
     wildcards = get_job_wildcards(job)
@@ -188,7 +189,7 @@ def comment_of(job) -> str:
 
 
 def is_of_group(found: slurm.Job, job) -> bool:
-    """Whether a job of SLURM's is to run what `job` does, where that is a group: the comments of all groups of one name are the same."""
+    """Whether a SLURM job runs the targets of `job`. Only groups need this check: all groups of one name have the same comment."""
     if not job.is_group():
         return True
     from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
@@ -201,7 +202,7 @@ def is_of_group(found: slurm.Job, job) -> bool:
 
 
 def cost(job: slurm.Job) -> dict:
-    """What a job took, as a part of a row of the costs; seconds of wall time, hours of GPUs."""
+    """What a job used, as columns of costs.csv: wall time in seconds, GPU time in hours."""
     started = job.start if job.end and job.start and job.start <= job.end else None
     seconds = (job.end - started).total_seconds() if started else 0.0
     waited = (started - job.submitted).total_seconds() if started and job.submitted else None

@@ -1,4 +1,4 @@
-"""Who else is at work in a folder. The kernel ends a lock with the process that holds it, however that ends; a file may stay for ever."""
+"""Detect other processes at work in a folder. It uses locks, which the kernel releases when a process ends; a marker file could remain."""
 
 import fcntl
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 def join(register: Path, stale_when_alone: Path) -> list[str]:
-    """Be at work in a folder until this process ends; returns who else is, as "process 123 on login1".
+    """Register this process as at work in a folder until it ends; returns the others at work, as "process 123 on login1".
 
-    All that are at work share a lock on the file `register`, which lists them. Whoever gets that lock for itself is alone: the folder
-    `stale_when_alone`, which one at work may fill, was then left behind by a process that was killed, and is deleted before another can
-    join. Not so where a process of another machine is listed: some network file systems keep each machine's locks to itself. Where
-    nothing can be locked or written, nothing is deleted and nobody is known.
+    All processes at work share a lock on the file `register`, which lists them. A process that gets the lock exclusively is alone. Any
+    content of the folder `stale_when_alone`, which processes at work fill, was then left by a killed process, and the folder is deleted
+    before another process can join. It is kept if a process of another machine is listed, because some network file systems do not share
+    locks between machines. If nothing can be locked or written, nothing is deleted and [] is returned.
     """
     try:
         register.parent.mkdir(parents=True, exist_ok=True)
-        # Never closed: that would end the lock. Child processes inherit neither the handle nor a lock of this kind.
+        # Never closed, since that would release the lock. Child processes inherit neither the handle nor a lock of this kind.
         handle = os.open(register, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         alone = _lock_alone(handle)
-        # Not what a full disk cut short.
+        # Skip a line that a full disk cut short.
         listed = re.findall(r"^(\d+) (\S+)$", os.pread(handle, 1 << 20, 0).decode(errors="replace"), re.MULTILINE)
         if alone and (not _filled(stale_when_alone) or all(host == socket.gethostname() for _, host in listed)):
             shutil.rmtree(stale_when_alone, ignore_errors=True)
@@ -34,12 +34,12 @@ def join(register: Path, stale_when_alone: Path) -> list[str]:
 
 
 def _lock_alone(handle: int) -> bool:
-    """Whether the lock is ours alone; if not, we share it."""
+    """Take the lock exclusively if possible, otherwise share it; returns whether it is exclusive."""
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
-    except (BlockingIOError, PermissionError):  # POSIX allows for either
-        # Waits for the instant that another one is alone.
+    except (BlockingIOError, PermissionError):  # POSIX allows either
+        # May wait a moment, while another process holds it exclusively.
         fcntl.lockf(handle, fcntl.LOCK_SH)
         return False
 
@@ -49,7 +49,7 @@ def _filled(folder: Path) -> bool:
 
 
 def _may_live(pid: int, host: str) -> bool:
-    """Whether a listed process other than this one may still be at work: of another machine's nothing is known."""
+    """Whether a listed process, other than this one, may still be running; one on another machine always may."""
     if host != socket.gethostname():
         return True
     try:

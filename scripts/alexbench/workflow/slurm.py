@@ -1,4 +1,4 @@
-"""What SLURM's own commands say of jobs and partitions, as values and in words."""
+"""Read jobs and partitions from SLURM's commands, and explain in words why a job waits."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 
-# What SLURM calls the reason that a job waits for, in words. Other reasons are shown as SLURM names them.
+# SLURM's reasons for a job to wait, in words. Other reasons are shown under SLURM's names.
 REASONS = {
     "None": "about to start",
     "Resources": "waits for free GPUs, cores or memory",
@@ -32,7 +32,7 @@ REASONS = {
     "AccountNotAllowed": "the account may not use this partition",
     "AssocGrpBillingMinutes": "the account's budget is used up",
 }
-# Those that do not pass by themselves: the job would wait for ever.
+# Reasons that do not go away by themselves: the job would wait for ever.
 NEVER = {
     "PartitionTimeLimit",
     "PartitionNodeLimit",
@@ -51,7 +51,7 @@ NEVER = {
     "AssocMaxGRESPerJob",
     "AssocMaxMemPerJob",
 }
-# States that a job stays in.
+# Final states.
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 
 _FIELDS = "JobID State Reason SubmitTime StartTime EndTime TimeLimit TimeLeft NodeList Partition tres-per-job tres-per-node Comment"
@@ -59,12 +59,12 @@ _FORMAT = ",".join(f"{field}:250|" for field in _FIELDS.split())
 
 
 class NoAnswer(Exception):
-    """SLURM's commands are missing, or the controller does not answer; the text says which."""
+    """SLURM's commands are missing or get no answer from the controller; the text says which."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One of SLURM's jobs; times are None where SLURM gives none, `start` and `end` of a waiting job are estimates."""
+    """A SLURM job. Times are None if SLURM gives none; `start` and `end` of a waiting job are estimates."""
 
     id: str
     state: str
@@ -81,18 +81,18 @@ class Job:
 
     @property
     def live(self) -> bool:
-        """Whether it waits or runs."""
+        """Whether the job is waiting or running."""
         return self.state not in ENDED
 
     @property
     def never(self) -> bool:
-        """Whether it waits for what will not come."""
+        """Whether the job waits for something that will never happen."""
         return self.state == "PENDING" and self.reason in NEVER
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The nodes of one kind in a partition."""
+    """Nodes of one kind in a partition."""
 
     name: str
     default: bool
@@ -105,7 +105,7 @@ class Partition:
 
 
 def answer(*command: str, seconds: float = 60) -> str:
-    """What one of SLURM's commands prints. Raises `NoAnswer`."""
+    """Run one of SLURM's commands and return its output. Raises `NoAnswer`."""
     try:
         done = subprocess.run(
             command,
@@ -115,7 +115,7 @@ def answer(*command: str, seconds: float = 60) -> str:
             errors="replace",
             timeout=seconds,
             check=False,
-            # Times as they are read below, whatever the user likes better.
+            # Ignore the user's own output formats, so that the output can be parsed below.
             env={name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SLURM_TIME_FORMAT"))},
         )
     except FileNotFoundError:
@@ -129,14 +129,14 @@ def answer(*command: str, seconds: float = 60) -> str:
 
 
 def jobs(*which: str) -> list[Job]:
-    """The jobs that SLURM still knows, ended ones too, chosen by options of squeue's (`--name=...`, `--jobs=...`). Raises `NoAnswer`."""
+    """Jobs that SLURM still knows, ended ones included, selected by squeue options (`--name=...`, `--jobs=...`). Raises `NoAnswer`."""
     lines = answer("squeue", "--noheader", "--states=all", f"--Format={_FORMAT}", *which).splitlines()
     return [_job([field.strip() for field in line.split("|")]) for line in lines if line.count("|") >= len(_FIELDS.split())]
 
 
 def _job(fields: list[str]) -> Job:
     number, state, reason, submitted, start, end, limit, left, node, partition, per_job, per_node, comment = fields[:13]
-    # "(Resources)" or "ReqNodeNotAvail, UnavailableNodes:n1": the first word.
+    # Keep the first word of "(Resources)" or "ReqNodeNotAvail, UnavailableNodes:n1".
     reason = re.split(r"[,( ]", reason.strip("()"))[0]
     gpus = gpus_in(per_job) or gpus_in(per_node)
     return Job(
@@ -145,7 +145,7 @@ def _job(fields: list[str]) -> Job:
 
 
 def gpus_in(request: str) -> int:
-    """How many GPUs a request names, as in `gres:gpu:h200:2` or `gres/gpu=1,gres/gpu:h200=1`."""
+    """Number of GPUs in a request such as `gres:gpu:h200:2` or `gres/gpu=1,gres/gpu:h200=1`."""
     return max((int(count) for count in re.findall(r"gpu(?::[^,:=]+)?[:=](\d+)", request)), default=0)
 
 
@@ -157,7 +157,7 @@ def _time(text: str) -> datetime | None:
 
 
 def minutes(text: str) -> float | None:
-    """A time limit of SLURM's, `[days-]hours:minutes:seconds` or shorter, in minutes; None where there is none."""
+    """A SLURM time limit, `[days-]hours:minutes:seconds` or shorter, in minutes; None if there is no limit."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if found:
         days, hours, whole, seconds = (int(part or 0) for part in found.groups())
@@ -170,7 +170,7 @@ def minutes(text: str) -> float | None:
 
 
 def partitions() -> list[Partition]:
-    """Every kind of node of every partition. Raises `NoAnswer`."""
+    """Every kind of node in every partition. Raises `NoAnswer`."""
     found = []
     for line in answer("sinfo", "--exact", "--noheader", "--format=%P|%a|%l|%c|%m|%G|%D").splitlines():
         name, up, limit, cores, memory, gres, nodes = line.split("|")
@@ -182,7 +182,7 @@ def partitions() -> list[Partition]:
 
 
 def in_words(job: Job) -> str:
-    """Why a job waits."""
+    """Why a job waits, in words, with SLURM's name for the reason."""
     known = REASONS.get(job.reason)
     if known is None and job.reason.startswith("QOS"):
         known = "a limit of the QOS"

@@ -1,1 +1,1 @@
-"""How it is told: figures, charts, pages and their words in every language."""
+"""Presentation of the results: figures, charts and pages, with translations."""

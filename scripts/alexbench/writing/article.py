@@ -1,6 +1,6 @@
-"""What the study's page says, from the tables of results alone: who is ahead, by which interval, and what else there is to tell.
+"""The facts on the study's page, derived from the tables of results only: who is ahead, by which interval, and the rest.
 
-Its words are in pages/.
+The wording is in pages/.
 """
 
 from collections.abc import Iterable
@@ -27,9 +27,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells. `accuracy`: `first` less `second`; `seconds`: `first` over `second`, or `unlike`, why they are not compared.
+    """Two cells compared.
 
-    `mcnemar_p`: of McNemar's test where there is one run of each, else NaN.
+    `accuracy`: of `first` minus that of `second`. `seconds`: training time of `first` divided by that of `second`; `unlike`: why times are
+    not compared, or "". `mcnemar_p`: p of McNemar's test if each cell has one run, else NaN.
     """
 
     kind: str
@@ -50,11 +51,11 @@ class Comparison:
 
     @property
     def study_seconds(self) -> float:
-        """The study's own ratio of seconds; NaN where it lacks one of both."""
+        """The study's own ratio of training times; NaN if it lacks either."""
         return self.first.study_seconds / self.second.study_seconds
 
     def slower_first(self) -> "Comparison":
-        """The same comparison with the slower one first, so that the ratio of seconds is at least 1."""
+        """The same comparison with the slower cell first, so that the ratio of training times is at least 1."""
         if not self.seconds.value < 1:
             return self
         ratio = Interval(1 / self.seconds.value, 1 / self.seconds.high, 1 / self.seconds.low)
@@ -63,7 +64,7 @@ class Comparison:
 
 
 def ahead(found: Interval, equal: float) -> str:
-    """Which of two is more by the interval of their difference or ratio: "first", "second", "neither", or "unknown" without an interval."""
+    """Which of two is larger, by the interval of their difference or ratio: "first", "second", "neither"; "unknown" without interval."""
     if np.isnan(found.low):
         return "unknown"
     if not found.excludes(equal):
@@ -72,14 +73,14 @@ def ahead(found: Interval, equal: float) -> str:
 
 
 def title(row: pd.Series, prefix: str = "") -> str:
-    """A cell by name, with what its runs were made with where others of it were not."""
+    """The title of a cell, with hardware and software in brackets if other runs of the cell differ in them."""
     made_with = row[f"{prefix}made_with"]
     name = f"{row[f'{prefix}framework_title']}, {row[f'{prefix}variant_title']}"
     return name + (f" [{made_with}]" if isinstance(made_with, str) and made_with else "")
 
 
 def comparisons(compared: pd.DataFrame, table: pd.DataFrame) -> list[Comparison]:
-    """Rows of comparisons.csv (`comparisons.table`) whose cells both have completed runs; `table`: table.csv."""
+    """The rows of comparisons.csv (`comparisons.table`) in which both cells have completed runs; `table`: table.csv."""
     theirs = table.drop_duplicates(["framework", "variant"]).set_index(["framework", "variant"]).study_train_seconds
 
     def side(row: pd.Series, cell: str) -> Side:
@@ -103,8 +104,11 @@ def comparisons(compared: pd.DataFrame, table: pd.DataFrame) -> list[Comparison]
 
 
 def best(table: pd.DataFrame, compared: Iterable[Comparison]) -> tuple[pd.Series, list[str], list[str]] | None:
-    """The row of the highest mean accuracy, the cells that it is better than, and those that it is not shown to be better than, of those
-    that it is compared with; None without a completed run."""
+    """The cell with the highest mean accuracy, and how it compares.
+
+    Returns its row, the titles of the cells that it is shown to be better than, and those of the other cells that it is compared with; None
+    without a completed run.
+    """
     if not table.n.any():
         return None
     top = table.loc[table.accuracy.idxmax()]
@@ -117,7 +121,7 @@ def best(table: pd.DataFrame, compared: Iterable[Comparison]) -> tuple[pd.Series
 
 
 def winners(compared: Iterable[Comparison], word: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Networks by the framework that is ahead on them, and those on which none is shown to be; `word`: "better" or "faster"."""
+    """The networks on which each framework is ahead, and those on which none is shown to be; `word`: "better" or "faster"."""
     found: dict[str, list[str]] = {}
     level = []
     for comparison in compared:
@@ -131,7 +135,7 @@ def winners(compared: Iterable[Comparison], word: str) -> tuple[dict[str, list[s
 
 
 def by_framework(runs: pd.DataFrame, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
-    """Columns of a table of runs, and by framework title the different values that its runs have; without what no run has."""
+    """For each column of a table of runs, its distinct values by framework title; columns without any value are left out."""
     rows = []
     for column in (name for name in columns if name in runs):
         values = {name: _listed(cell[column]) for name, cell in runs.groupby("framework_title", sort=False)}
@@ -141,20 +145,20 @@ def by_framework(runs: pd.DataFrame, columns: Iterable[str]) -> list[tuple[str, 
 
 
 def _listed(values: pd.Series) -> str:
-    """The different values of a column, as read from a CSV file, where a whole number beside a gap is a float."""
+    """The distinct values of a column read from CSV, where pandas turns whole numbers into floats if there are gaps."""
     found = values.dropna().unique().tolist()
     return ", ".join(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in found)
 
 
 def is_controlled(runs: pd.DataFrame) -> bool:
-    """Whether all frameworks had the same initialisation and the same Adam, rather than each its own."""
+    """Whether all frameworks used the same initialisation and the same Adam, not each its own."""
     return all(runs[f"recipe.{key}"].nunique() == 1 for key in results.CONVENTIONS)
 
 
 def learning(runs: pd.DataFrame) -> list[dict]:
-    """A row a cell: the epoch of the lowest mean test loss, that loss, the last one, and the last training and test accuracy.
+    """One row per cell, from means over the completed runs.
 
-    Means over the completed runs.
+    Each row has the epoch with the lowest test loss, that loss, and the last epoch's test loss, training accuracy and test accuracy.
     """
     rows = []
     for _, cell in runs[runs.status == "completed"].groupby(["framework", "variant"], sort=False):
@@ -171,7 +175,7 @@ def learning(runs: pd.DataFrame) -> list[dict]:
 
 
 def timing_ratios(folder: Path) -> pd.DataFrame | None:
-    """timing_ratios.csv of the timing experiment, where it has been run: the arm of the tutorials and the fast one."""
+    """The ratios of the notebook arm and the fast arm from timing_ratios.csv; None if the timing experiment has not been run."""
     path = folder / "timing_ratios.csv"
     if not path.exists():
         return None
@@ -180,5 +184,5 @@ def timing_ratios(folder: Path) -> pd.DataFrame | None:
 
 
 def interval(row: pd.Series, measure: str) -> Interval:
-    """A measure of a row of table.csv with its interval."""
+    """A measure in a row of table.csv, with its interval."""
     return Interval(row[measure], row[f"{measure}_low"], row[f"{measure}_high"])

@@ -1,4 +1,4 @@
-"""The chart that a reader turns about: accuracy, parameters, time and loss against each other, by Vega-Altair."""
+"""The interactive trade-off chart, by Vega-Altair: accuracy, parameters, training time and loss against each other."""
 
 from itertools import permutations
 
@@ -10,20 +10,20 @@ import vl_convert
 from alexbench.writing import figures
 from alexbench.writing.language import Language
 
-# Of Altair's Vega-Lite 6, the version that vl-convert knows.
+# The version of Vega-Lite 6, which Altair writes, that vl-convert has.
 VEGA_LITE = "6.4"
 LOCALES = {"en": "en-US", "es": "es-ES"}
-# What may stand on an axis, and whether more of it is better.
+# Quantities for the axes, and whether more is better.
 AXES = {"train_seconds": False, "parameters": False, "accuracy": True, "loss": False}
 LOGARITHMIC = ("train_seconds", "parameters")
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 FORMATS = {"train_seconds": ",.1f", "parameters": ",", "accuracy": ".4f", "loss": ".4f"}
-# Pixels of a chart that has no page to be as wide as.
+# Width in pixels of a chart outside a page.
 WIDTH = 600
 
 
 def titles(_: Language) -> dict[str, str]:
-    """What stands on an axis, by its column."""
+    """Axis titles by column."""
     return {
         "train_seconds": _("Training time (s)"),
         "parameters": _("Parameters"),
@@ -33,16 +33,17 @@ def titles(_: Language) -> dict[str, str]:
 
 
 def pareto(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Those of `points` that none of the others beats in both `x` and `y`, by `x`. Better is more or less of it as AXES has it."""
+    """The Pareto front of `points` in `x` and `y`, sorted by `x`; AXES says whether more is better."""
     worth = np.stack([points[axis] * (1 if AXES[axis] else -1) for axis in (x, y)], axis=1)
     beaten = [((worth >= point).all(axis=1) & (worth > point).any(axis=1)).any() for point in worth]
     return points[~np.array(beaten, bool)].sort_values([x, y])
 
 
 def tradeoffs(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> dict[str, dict]:
-    """Every pair of quantities against each other as Vega-Lite, by "x y". `runs`, `table`: runs.csv and table.csv.
+    """Vega-Lite specifications for every pair of quantities, by "x y". `runs`, `table`: runs.csv and table.csv.
 
-    A point a run, a large one a cell's mean, hollow ones of the study where it is beside us, and the Pareto front of the means.
+    A chart has a small point per run, a large one per cell for the mean, hollow points for the study's figures where these are comparable,
+    and the Pareto front of the means.
     """
     colours = figures.colours(runs.framework_title)
     variants = list(dict.fromkeys(runs.variant_title))
@@ -70,9 +71,9 @@ def _tradeoff(x: str, y: str, runs: pd.DataFrame, means: pd.DataFrame, theirs: p
     hollow = alt.Chart(theirs).encode(**place, **looks, tooltip=[alt.Tooltip("what:N", title=" "), *named, *numbers])
     each = alt.Chart(runs).encode(**place, **looks, tooltip=[*named, alt.Tooltip("seed:N", title=_("Seed")), hardware, *length, *numbers])
     middle = alt.Chart(means).encode(**place, **looks, tooltip=[*named, alt.Tooltip("n:Q", title=_("Mean of runs")), hardware, *numbers])
-    # What lies in a step's corner has been reached by a point, and no more.
+    # Draw the steps so that each corner is a trade-off that some mean reaches, not a better one.
     steps = "step-before" if AXES[x] else "step-after"
-    # A layer without data would have no extent.
+    # Leave out an empty layer: Vega could not compute its extent.
     shown = [hollow.mark_point(filled=False, size=150, strokeWidth=1.6)] if len(theirs) else []
     chart = alt.layer(
         front.mark_line(color=figures.GREY, strokeDash=[4, 3], strokeWidth=1.2, interpolate=steps),
@@ -97,15 +98,15 @@ def _axis(kind: type, name: str, _: Language) -> alt.X | alt.Y:
 
 
 def svg(spec: dict, language: str) -> str:
-    """A chart as SVG, for print, its numbers in the way of the language."""
+    """A chart as SVG, for print, with numbers formatted for the language."""
     return vl_convert.vegalite_to_svg(spec | {"width": WIDTH}, vl_version=VEGA_LITE, format_locale=LOCALES[language])
 
 
 def scripts() -> str:
-    """Vega, Vega-Lite and Vega-Embed, which show charts in a page without a network."""
+    """The JavaScript of Vega, Vega-Lite and Vega-Embed, so that a page shows its charts offline."""
     return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
 
 
 def format_locale(language: str) -> dict:
-    """How the language writes numbers, for Vega."""
+    """Vega's number format for the language."""
     return vl_convert.get_format_locale(LOCALES[language])

@@ -1,7 +1,8 @@
-"""How the study's figures look: one colour a framework, one marker a variant, PNG and SVG of each."""
+"""Shared look of the figures: one colour per framework, one marker per variant, each figure as PNG and SVG."""
 
 import argparse
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -17,14 +18,14 @@ from alexbench.analysis import comparability
 from alexbench.files import replacing
 from alexbench.writing.language import LANGUAGES, Language
 
-# Told apart in print and by the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
+# Distinguishable in print and by colour-blind readers (Okabe and Ito, 2008): blue, vermilion, green, purple, orange.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 GREY = "#555555"
 
 
 def style() -> None:
-    """Set fonts, grid and sizes for every figure that follows; a matplotlibrc of the user's, which may ask for TeX, has no say."""
+    """Set fonts, grid and sizes for all figures that follow, ignoring the user's matplotlibrc, which may ask for TeX."""
     matplotlib.rcdefaults()
     sns.set_theme(
         context="paper",
@@ -39,7 +40,7 @@ def style() -> None:
             "figure.dpi": 100,
             "savefig.dpi": 200,
             "savefig.bbox": "tight",
-            # The same figures give the same files.
+            # Make the SVG files reproducible.
             "svg.hashsalt": "alexbench",
             "svg.fonttype": "none",
         },
@@ -47,17 +48,17 @@ def style() -> None:
 
 
 def colours(frameworks: Sequence[str]) -> dict[str, str]:
-    """A colour for each framework title, by the order of their names, so that it does not change from figure to figure."""
-    return dict(zip(sorted(set(frameworks)), COLOURS, strict=False))
+    """A colour for each framework title, assigned in alphabetical order so that figures agree."""
+    return dict(zip(sorted(set(frameworks)), cycle(COLOURS), strict=False))
 
 
 def markers(variants: Sequence[str]) -> dict[str, str]:
     """A marker for each variant title, in the order given."""
-    return dict(zip(dict.fromkeys(variants), MARKERS, strict=False))
+    return dict(zip(dict.fromkeys(variants), cycle(MARKERS), strict=False))
 
 
 def save(figure: Figure, output: Path) -> None:
-    """Write `figure` as PNG and as SVG: `output` with either suffix."""
+    """Write `figure` as PNG and as SVG, to `output` with each suffix."""
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
         with replacing(output.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, metadata=metadata)
@@ -65,7 +66,7 @@ def save(figure: Figure, output: Path) -> None:
 
 
 def about(runs: pd.DataFrame, _: Language | None = None) -> str:
-    """What the figures are of, in a line: data, sizes, hardware, and what differs among runs that are drawn together."""
+    """The conditions of a figure in one line: data, sizes, epochs, hardware, and what differs among runs drawn together."""
     _ = _ or Language("en")
 
     def listed(column: str) -> str:
@@ -90,7 +91,7 @@ def _png(name: str) -> Path:
 
 
 def parser(description: str, runs: bool = True, language: bool = False, cell: bool = False) -> argparse.ArgumentParser:
-    """The options that the plotting programs share; `cell`: those of the ones that draw a single cell."""
+    """A parser with the options that plotting programs share; `cell`: add those that choose a single cell."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if runs:
         p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")

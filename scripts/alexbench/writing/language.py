@@ -1,4 +1,4 @@
-"""The languages of the study's page and figures: English in the sources, others by catalogue, numbers the way each writes them."""
+"""Languages of the pages and figures: English in the sources, others from catalogues, numbers in each language's format."""
 
 import io
 from pathlib import Path
@@ -13,9 +13,10 @@ MISSING = "–"
 
 
 class Language:
-    """A language by its code, "en" or "es": called with an English message it returns its own, with `%(name)s` filled in (`%%` is a %).
+    """A language, by its code "en" or "es". Calling it with an English message returns the translation.
 
-    Numbers are formatted by the locale's rules; NaN and None, what was not measured, as a dash.
+    `%(name)s` in the message is filled in from the keyword arguments; `%%` is a percent sign. Numbers follow the locale's rules; NaN and
+    None, for what was not measured, become a dash.
     """
 
     def __init__(self, code: str) -> None:
@@ -33,12 +34,12 @@ class Language:
         return numbers.format_decimal(value, f"{'+' if sign else ''}{pattern};−{pattern}", self.locale)
 
     def listed(self, items: list[str]) -> str:
-        """a, b and c"""
+        """Join items as "a, b and c"."""
         _, (*first, last) = self, items
         return _("%(first)s and %(last)s", first=", ".join(first), last=last) if first else last
 
     def either(self, items: list[str]) -> str:
-        """a, b or c"""
+        """Join items as "a, b or c"."""
         _, (*first, last) = self, items
         return _("%(first)s or %(last)s", first=", ".join(first), last=last) if first else last
 

@@ -1,4 +1,4 @@
-"""Pages of HTML from templates: self-contained, in the language asked for."""
+"""Self-contained HTML pages from templates, in the requested language."""
 
 import base64
 import html
@@ -19,7 +19,7 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def environment(language: Language) -> Environment:
-    """Jinja with the language's messages and numbers; a name that is not given is an error."""
+    """Jinja environment with the language's messages and number format; an undefined name is an error."""
     env = Environment(loader=FileSystemLoader(FOLDER), extensions=["jinja2.ext.i18n"], autoescape=True, undefined=StrictUndefined)
     env.policies["ext.i18n.trimmed"] = True
     env.install_gettext_translations(language.translations, newstyle=True)
@@ -28,7 +28,7 @@ def environment(language: Language) -> Environment:
 
 
 def text(path: Path) -> str:
-    """A text file's content; InputError where it is not UTF-8."""
+    """A text file's content; InputError if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -36,26 +36,26 @@ def text(path: Path) -> str:
 
 
 def embedded(path: Path) -> str:
-    """A PNG or SVG file as a URI that holds it; InputError where it is not there."""
+    """A PNG or SVG file as a data URI; InputError if it does not exist."""
     if not path.exists():
         raise InputError(f"page: {path} does not exist; the workflow makes it, with the program plot_{path.stem}.py")
     return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def inline_json(content: object) -> Markup:
-    """JSON that may stand inside a <script>: no end of one can hide in it."""
+    """JSON that is safe inside a <script>: it cannot contain a closing tag."""
     return Markup(json.dumps(content).replace("<", "\\u003c"))
 
 
 def from_markdown(text: str) -> Markup:
-    """CommonMark as HTML, its tables such that `sort.js` sorts them. What is HTML in it is shown and not obeyed."""
+    """Convert CommonMark to HTML, with tables that `sort.js` can sort; HTML in the text is escaped."""
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     rendered = rendered.replace("<table>", '<figure class="table"><table class="sortable">').replace("</table>", "</table></figure>")
     return Markup(re.sub(r"<th\b([^>]*)>(.*?)</th>", r'<th scope="col"\1><button type="button">\2</button></th>', rendered))
 
 
 def from_table(table: pd.DataFrame) -> Markup:
-    """A table as HTML that `sort.js` sorts."""
+    """A table as HTML that `sort.js` can sort."""
     numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table]
 
     def cell(value: object, number: bool) -> str:
