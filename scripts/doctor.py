@@ -350,7 +350,7 @@ def main(argv: list[str] | None = None) -> int:
             failures += finding.level == FAILURE
             way_out = f" -> {finding.way_out}" if finding.way_out and finding.level != OK else ""
             print(f"{finding.level:<8} {finding.check}: {finding.found}{way_out}", flush=True)
-    print(f"{failures} checks failed" if failures else "nothing in the way")
+    print(f"{failures} check{'' if failures == 1 else 's'} failed" if failures else "all checks passed")
     return 1 if failures else 0
 
 

@@ -46,3 +46,10 @@ def test_a_locale_does_not_change_the_hashes_of_code(locale, encoding, tmp_path)
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [encoding, here()]
+
+
+def test_what_only_people_read_is_no_part_of_a_programs_hash():
+    def program(about: str, default: int, told: str) -> str:
+        return fingerprint.of_source(f'"""{about}"""\n\np.add_argument("--epochs", default={default}, help="{told}")  # {about}\n')
+
+    assert program("one", 15, "one") == program("other", 15, "other") != program("one", 16, "one")

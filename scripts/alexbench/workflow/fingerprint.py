@@ -26,6 +26,7 @@ TRAINING = (
 TIMING = (
     "../time_steps.py",
     "training/speed.py",
+    "training/loop.py",
     "experiment/layers.py",
     "experiment/recipe.py",
     "experiment/streams.py",
@@ -35,12 +36,14 @@ TIMING = (
 
 
 def of_source(source: str) -> str:
-    """A hash of Python `source` that ignores comments, docstrings and layout."""
+    """A hash of Python `source` that ignores comments, docstrings, options' help texts and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))] or [ast.Pass()]
+        elif isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "help"]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
 
 
