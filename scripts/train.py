@@ -28,6 +28,7 @@ import numpy as np
 from alexbench import backends, machine, numeric
 from alexbench.experiment import execution, layers, recipe, weights
 from alexbench.files import InputError, raise_refusal, replacing, write_json
+from alexbench.metrics import FORMAT, upgraded
 from alexbench.training import lease, loop, options, tensorboard, trained_network
 from alexbench.training.interruption import Interrupted, Stop
 from alexbench.workflow import fingerprint
@@ -180,10 +181,9 @@ def trained_already(metrics: Path, identity_sha256: str) -> bool:
 def budget_seconds(other: Path, alike: dict) -> float:
     """Training seconds of another run, from its metrics.json; InputError if it differs from this run in a value of `alike`."""
     try:
-        # Runs from before this option existed had a GPU each.
-        metrics = {"runs_per_gpu": 1} | json.loads(other.read_bytes())
+        metrics = upgraded(json.loads(other.read_bytes()))
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise_refusal(error, "--as-long-as", other)
         raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
     for key, value in alike.items():
@@ -275,6 +275,7 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
 
     images = len(dataset.train_labels)
     metrics = {
+        "format": FORMAT,
         "framework": args.framework,
         "framework_title": backend_class.title,
         "variant": variant.name,

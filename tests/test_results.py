@@ -1,5 +1,6 @@
 """Tables say what the runs' files say; failures are counted and missing runs named."""
 
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import collect
 from alexbench.analysis import results, stats
 from alexbench.files import InputError
+from alexbench.metrics import FORMAT
 from conftest import ROOT, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
@@ -208,3 +210,14 @@ def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
         write_run(folder, framework=framework, framework_title=title, recipe=recipe)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
     assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), runs)
+
+
+def test_runs_of_earlier_versions_are_read_and_of_later_ones_refused(tmp_path):
+    (run,) = results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], [1])
+    write_run(run.folder)
+    assert "format" not in json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = results.read_metrics(run)
+    assert (metrics["format"], metrics["runs_per_gpu"]) == (FORMAT, 1)
+    write_run(run.folder, format=FORMAT + 1)
+    with pytest.raises(InputError, match=rf"metrics.json: format is {FORMAT + 1}; this version reads 1 to {FORMAT}"):
+        results.read_metrics(run)

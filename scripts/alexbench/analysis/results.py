@@ -13,6 +13,7 @@ from alexbench import arrays, tables
 from alexbench.analysis import comparability, stats
 from alexbench.experiment import datasets
 from alexbench.files import InputError, raise_refusal
+from alexbench.metrics import upgraded
 from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
@@ -116,6 +117,10 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
         raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
     if not isinstance(metrics, dict):
         raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
+    try:
+        metrics = upgraded(metrics)
+    except InputError as error:
+        raise InputError(f"results: {path}: {error}") from None
     status = metrics.get("status")
     if status not in STATUSES:
         raise InputError(f"results: {path}: status is {status!r}; expected one of {', '.join(STATUSES)}")
@@ -215,8 +220,6 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
-        # Older metrics lack this field: each run had its own GPU.
-        metrics = {"runs_per_gpu": 1} | metrics
         rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
@@ -430,7 +433,8 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
             text += "" if is_the_studys_experiment(runs) else ", which does not test it: this is only a part of its experiment"
         text += "."
     if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
-        text += f" Runs shared a GPU, {' or '.join(map(str, packed))} at a time: do not compare their times with those of runs that had a GPU each."
+        at_a_time = " or ".join(map(str, packed))
+        text += f" Runs shared a GPU, {at_a_time} at a time: do not compare their times with those of runs that had a GPU each."
     text += f" {comparison(table)}"
     if table.made_with.any():
         text += " Runs of a cell that differ in hardware, software or code have separate rows and are not averaged."
