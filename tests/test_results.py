@@ -48,7 +48,7 @@ def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
     markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
     # These runs have 2 epochs, the study's 15.
-    assert "which is no test of it: this is not its experiment whole" in markdown
+    assert "which does not test it: this is only a part of its experiment" in markdown
 
 
 def test_the_studys_single_run_is_held_against_a_further_run_of_ours(grid_folder):
@@ -85,7 +85,7 @@ def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_fo
             for seed in (1, 2):
                 write_run(run_folder(grid_folder, framework, variant, seed), framework=framework, variant=variant, seed=seed, recipe="lost")
     collected(grid_folder)
-    assert "this is not its experiment whole" in (grid_folder / "table.md").read_text(encoding="utf-8")
+    assert "this is only a part of its experiment" in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_where_the_study_has_no_figures_it_is_left_out(grid_folder):
@@ -145,7 +145,7 @@ def test_one_run_has_no_spread(grid_folder):
     assert table[["accuracy_low", "accuracy_high"]].iloc[0].tolist() == pytest.approx(stats.wilson(62, 100)[1:])
     assert table.train_seconds_low.isna().all() and table.loss_high.isna().all()
     markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
-    assert "0.6200 [0.5221, 0.7090] |" in markdown and "n = 1 |" in markdown and "not of another seed" in markdown
+    assert "0.6200 [0.5221, 0.7090] |" in markdown and "n = 1 |" in markdown and "A single run gets an interval for accuracy only" in markdown
 
 
 def test_tables_for_reading_have_every_cell(grid_folder):
