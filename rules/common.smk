@@ -110,7 +110,7 @@ def script(name):
 
 
 def program(name):
-    """`params` of a rule that runs a program: the command (`script`) and a hash of its `code`, so that the rule reruns when the code changes."""
+    """For `params` of whatever runs a program: its command (`script`) and a hash of its `code`, so that changed code runs again."""
     # Lazy: each job hashes only its own program.
     return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
 

@@ -30,12 +30,12 @@ WIDTH, GAP = 0.62, 0.16
 def _kinds(_: Language) -> dict[str, str]:
     """The displayed name of each kind of layer."""
     return {
-        "Conv": _("convolution (+ ReLU unless normalised)"),
+        "Conv": _("convolution (+ ReLU unless batch-normalised)"),
         "BatchNorm": _("batch normalisation + ReLU"),
         "Pad": _("zero padding"),
         "MaxPool": _("max-pooling"),
         "Flatten": _("flatten"),
-        "Dense": _("dense (+ ReLU but for the last)"),
+        "Dense": _("dense (+ ReLU except the last)"),
         "Dropout": _("dropout"),
     }
 
@@ -84,7 +84,7 @@ def draw_variant(axes: plt.Axes, variant: layers.Variant, places: int, _: Langua
         axes.text(middle, -0.74, name, ha="center", va="top", fontsize=8.5, fontweight="bold")
         axes.text(middle, -0.93, f"{shown}\n{weights}", ha="center", va="top", fontsize=8, linespacing=1.35)
     total = _(
-        "%(title)s: %(parameters)s parameters, %(operations)s M multiply-adds an image",
+        "%(title)s: %(parameters)s parameters, %(operations)s M multiply-adds per image",
         title=variant.title,
         parameters=_.number(layers.parameters(variant)),
         operations=_.number(layers.multiply_adds(variant) / 1e6, 1),
@@ -104,7 +104,7 @@ def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
     used = {info.kind for variant in chosen for info in layers.describe(variant)}
     handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
-    note = _("Above a block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic.")
+    note = _("Above each block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Block heights are logarithmic.")
     figure.supxlabel(note, fontsize=9, color=figures.GREY)
     return figure
 

@@ -30,10 +30,10 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
     axes.set_yticks(range(len(means)), [f"{framework}, {variant}" for framework, variant in means.index])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(_("Seconds a run"))
+    axes.set_xlabel(_("Seconds per run"))
     figure.legend(loc="outside upper center", ncols=len(CLOCKS), handlelength=1, handletextpad=0.4, columnspacing=1.2)
     counts = sorted(completed.groupby(["framework", "variant"]).size().unique()) or [0]
-    note = _("Mean over n = %(n)s completed runs; %(about)s", n=_.either([str(n) for n in counts]), about=figures.about(runs, _))
+    note = _("Mean over the completed runs (n = %(n)s); %(about)s", n=_.either([str(n) for n in counts]), about=figures.about(runs, _))
     figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
 

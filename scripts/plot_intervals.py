@@ -42,10 +42,10 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
     if table.accuracy_minus_study.notna().any():
         axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the study of 2025"))
     if (table.accuracy_minus_study.notna() & table.accuracy_run_low.notna()).any():
-        axes.plot([], [], color=figures.GREY, linewidth=0.8, label=_("95 %% prediction interval of a further run"))
+        axes.plot([], [], color=figures.GREY, linewidth=0.8, label=_("95 %% prediction interval for one more run"))
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
     counts = _.either([str(n) for n in sorted(table.n.unique())])
-    note = _("n = %(n)s completed runs; for n = 1 the interval is of the test images; %(about)s", n=counts, about=figures.about(runs, _))
+    note = _("completed runs: n = %(n)s; for n = 1 the interval is over the test images; %(about)s", n=counts, about=figures.about(runs, _))
     figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
 

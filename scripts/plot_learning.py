@@ -66,7 +66,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     seeds = runs.groupby(["framework", "variant"]).size()
     n = _.either([str(count) for count in sorted(seeds.unique())])
-    note = _("Mean and range over n = %(n)s runs of any outcome; %(about)s", n=n, about=figures.about(runs, _))
+    note = _("Mean and range over all runs, whatever their outcome (n = %(n)s); %(about)s", n=n, about=figures.about(runs, _))
     figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
 

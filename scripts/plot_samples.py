@@ -28,7 +28,7 @@ def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:
         row[0].text(-0.25, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=10)
     figure.subplots_adjust(left=0.16, right=0.995, top=0.995, bottom=0.06, wspace=0.06, hspace=0.06)
     note = _(
-        "%(dataset)s: %(train)s training images (%(train_class)s a class) and %(test)s test images (%(test_class)s a class)",
+        "%(dataset)s: %(train)s training images (%(train_class)s per class) and %(test)s test images (%(test_class)s per class)",
         dataset=dataset.name,
         train=_.number(len(dataset.train_labels)),
         train_class=_per_class(dataset.train_labels, _),

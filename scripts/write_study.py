@@ -89,7 +89,7 @@ def setting(layer: layers.Layer, _: Language) -> str:
         case layers.MaxPool(window, stride):
             return _("%(window)s×%(window)s, stride %(stride)s", window=window, stride=stride)
         case layers.Pad(size):
-            return _("%(size)s pixels a side", size=size)
+            return _("%(size)s pixels on each side", size=size)
     return ""
 
 
@@ -97,7 +97,7 @@ def differs_from_study(runs: pd.DataFrame, _: Language) -> str:
     """How the experiment differs from the study's, in a few words."""
     epochs = ", ".join(map(str, runs["recipe.epochs"].unique()))
     images = ", ".join(_.number(count) for count in runs.train_images.unique())
-    return _("%(epochs)s epochs of %(images)s training images", epochs=epochs, images=images)
+    return _("%(epochs)s epochs on %(images)s training images", epochs=epochs, images=images)
 
 
 def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
@@ -219,7 +219,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
 
 
 def further_titles(_: Language) -> dict[str, str]:
-    return {"equal_time": _("As much time for the small network as for the large one")}
+    return {"equal_time": _("The small network trained for as long as the large one")}
 
 
 def recipe_titles(_: Language) -> dict[str, str]:
@@ -231,13 +231,13 @@ def recipe_titles(_: Language) -> dict[str, str]:
         "initialisation": _("Initialisation"),
         "adam_epsilon": _("Adam’s epsilon"),
         "normalisation": _("Normalisation"),
-        "schedule": _("Schedule of the learning rate"),
-        "warm_up_epochs": _("Epochs of warm-up"),
+        "schedule": _("Learning-rate schedule"),
+        "warm_up_epochs": _("Warm-up epochs"),
         "weight_decay": _("Weight decay"),
         "label_smoothing": _("Label smoothing"),
-        "flips": _("Mirrored images"),
-        "crop_padding": _("Random crops, padding in pixels"),
-        "frozen_features": _("Convolutions kept as they were"),
+        "flips": _("Random mirroring"),
+        "crop_padding": _("Random crops: padding (pixels)"),
+        "frozen_features": _("Frozen convolutions"),
     }
 
 
@@ -246,7 +246,7 @@ def provenance_titles(_: Language) -> dict[str, str]:
         "device_name": _("Hardware"),
         "device": _("Device"),
         "threads": _("CPU threads"),
-        "runs_per_gpu": _("Runs at a time on a GPU"),
+        "runs_per_gpu": _("Concurrent runs per GPU"),
         "platform": _("System"),
         "git_commit": _("Code (commit)"),
         "data_sha256": _("Data (SHA-256)"),

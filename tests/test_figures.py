@@ -157,7 +157,7 @@ def test_mistakes_are_not_drawn_on_other_images(runs, digits_file, tmp_path):
 def test_samples(digits, tmp_path):
     datasets.save(digits, tmp_path / "d.npz")
     assert plot_samples.main(["--data", str(tmp_path / "d.npz"), "--output", str(tmp_path / "s.png")]) == 0
-    assert "100 training images (10 a class) and 50 test images (5 a class)" in drawn(tmp_path / "s.png")
+    assert "100 training images (10 per class) and 50 test images (5 per class)" in drawn(tmp_path / "s.png")
 
 
 def test_architectures(tmp_path):

@@ -70,7 +70,7 @@ def _tradeoff(x: str, y: str, runs: pd.DataFrame, means: pd.DataFrame, theirs: p
     front = alt.Chart(pareto(means, x, y)).encode(**place)
     hollow = alt.Chart(theirs).encode(**place, **looks, tooltip=[alt.Tooltip("what:N", title=" "), *named, *numbers])
     each = alt.Chart(runs).encode(**place, **looks, tooltip=[*named, alt.Tooltip("seed:N", title=_("Seed")), hardware, *length, *numbers])
-    middle = alt.Chart(means).encode(**place, **looks, tooltip=[*named, alt.Tooltip("n:Q", title=_("Mean of runs")), hardware, *numbers])
+    middle = alt.Chart(means).encode(**place, **looks, tooltip=[*named, alt.Tooltip("n:Q", title=_("Runs averaged")), hardware, *numbers])
     # Draw the steps so that each corner is a trade-off that some mean reaches, not a better one.
     steps = "step-before" if AXES[x] else "step-after"
     # Leave out an empty layer: Vega could not compute its extent.
