@@ -104,7 +104,9 @@ def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
     used = {info.kind for variant in chosen for info in layers.describe(variant)}
     handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
-    note = _("Above each block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Block heights are logarithmic.")
+    note = _(
+        "Above each block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
+    )
     figure.supxlabel(note, fontsize=9, color=figures.GREY)
     return figure
 

@@ -27,6 +27,7 @@ import numpy as np
 
 from alexbench import backends, machine, numeric
 from alexbench.experiment import execution, layers, recipe, weights
+from alexbench.experiment.datasets import Dataset
 from alexbench.files import InputError, raise_refusal, replacing, write_json
 from alexbench.metrics import FORMAT, upgraded
 from alexbench.training import lease, loop, options, tensorboard, trained_network
@@ -195,22 +196,40 @@ def budget_seconds(other: Path, alike: dict) -> float:
     return seconds
 
 
-def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
-    """Do one run on the GPU that `held` reserves: train, evaluate and write the files."""
+@dataclasses.dataclass
+class Prepared:
+    """Everything that a run needs before its first step, and what its metrics record about it."""
+
+    backend: backends.Backend
+    variant: layers.Variant
+    dataset: Dataset
+    recipe: recipe.Recipe
+    # Input scaling: channel means and standard deviations, float32 (3,) each.
+    mean: np.ndarray
+    std: np.ndarray
+    # From Backend.describe and machine.describe.
+    described: dict
+    host: dict
+    start_note: dict
+    # What must match for a checkpoint or a finished run to be this very run.
+    identity: dict
+    threads: int
+    budget_seconds: float | None
+
+    @property
+    def identity_sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
+    """Load data and framework, and build the network with its initial weights on the GPU that is `held`."""
     how = execution.Execution.from_options(args)
     chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
     for line in execution.contradictions(vars(how), args.device, recipe=chosen.as_dict(), as_long_as=args.as_long_as is not None):
         raise InputError(line)
-    stop = Stop().listen()
     whole, variant = options.load_network(args)
     dataset = whole.limited(args.train_limit, args.test_limit)
     threads = min(args.threads, machine.available_threads())
-
-    # A retry brings more host memory, which does not help on the GPU.
-    if args.attempt > 1 and keeper.hopeless.exists():
-        raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
-    keeper.hopeless.unlink(missing_ok=True)
-    keeper.tell(stage="starting")
     exported = machine.surroundings()
     backend_class = backends.load(args.framework, how)
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
@@ -222,16 +241,12 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     described["settings"] |= exported
     if described["device"] == "cpu":
         held.release()  # the framework does not see the GPU
-    device_name = described["device_name"] or host["cpu_name"]
-    hardware = {"framework": args.framework, "device": described["device"], "device_name": device_name, "threads": threads}
+    described["device_name"] = described["device_name"] or host["cpu_name"]
     data_sha256 = dataset.sha256()
     budget = None
     if args.as_long_as:
-        budget = budget_seconds(args.as_long_as, hardware | {"runs_per_gpu": args.runs_per_gpu, "data_sha256": data_sha256})
-    say(
-        f"{backend_class.title} {variant.title}, seed {args.seed}: {layers.parameters(variant):,} parameters, start {start_note['start']}, "
-        f"on {described['device']} ({device_name}, {threads} threads)"
-    )
+        alike = {"framework": args.framework, **{key: described[key] for key in ("device", "device_name")}, "threads": threads}
+        budget = budget_seconds(args.as_long_as, alike | {"runs_per_gpu": args.runs_per_gpu, "data_sha256": data_sha256})
     identity = {
         "framework": args.framework,
         "variant": fingerprint.of_variant(variant),
@@ -246,79 +261,91 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
         "settings": described["settings"],
         "versions": described["versions"],
     }
-    identity_sha256 = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    if trained_already(args.output / "metrics.json", identity_sha256):
-        say(f"{args.output / 'metrics.json'} is of this very run: nothing to do; delete it to train again")
-        return 0
+    say(
+        f"{backend_class.title} {variant.title}, seed {args.seed}: {layers.parameters(variant):,} parameters, start {start_note['start']}, "
+        f"on {described['device']} ({described['device_name']}, {threads} threads)"
+    )
+    return Prepared(backend, variant, dataset, settings, mean, std, described, host, start_note, identity, threads, budget)
+
+
+def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.Keeper, held: lease.Lease, stop: Stop) -> tuple[loop.Outcome, dict]:
+    """Train and evaluate; also give what the GPU was seen to do. If its memory does not suffice, say so for retries too."""
+    backend, dataset = prepared.backend, prepared.dataset
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)
-        dataset = dataset.without_training_images()
+        # The backend has its own copy by now.
+        dataset = prepared.dataset = dataset.without_training_images()
         setup_seconds = time.perf_counter() - STARTED - held.waited_seconds
         folder = args.output / "events" if args.tensorboard else None
-        with machine.GpuSampler(described["device"]) as gpu, tensorboard.Events(folder) as written:
-            words = (setup_seconds, stop, say, budget, written, args.runs_per_gpu)
-            outcome = loop.train(backend, dataset, settings, args.seed, keeper, identity, *words)
-    except backend_class.out_of_memory as error:
-        if described["device"] == "cpu":
+        with machine.GpuSampler(prepared.described["device"]) as gpu, tensorboard.Events(folder) as written:
+            words = (setup_seconds, stop, say, prepared.budget_seconds, written, args.runs_per_gpu)
+            outcome = loop.train(backend, dataset, prepared.recipe, args.seed, keeper, prepared.identity, *words)
+    except backend.out_of_memory as error:
+        if prepared.described["device"] == "cpu":
             raise  # the retry asks for more host memory
         reason = (
-            f"the memory of the GPU ({described['device_name']}) does not suffice for {variant.name} with batches of "
-            f"{settings.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
+            f"the memory of the GPU ({prepared.described['device_name']}) does not suffice for {prepared.variant.name} with batches of "
+            f"{prepared.recipe.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
         keeper.hopeless.write_text(reason, encoding="utf-8")
         raise InputError(reason) from None
-    progress = outcome.progress
+    return outcome, gpu.summary()
+
+
+def record(args: argparse.Namespace, prepared: Prepared, outcome: loop.Outcome, gpu: dict, held: lease.Lease) -> None:
+    """Write the run's files; metrics.json, which says that the run has ended, comes last."""
+    backend, variant, dataset, progress = prepared.backend, prepared.variant, prepared.dataset, outcome.progress
     final_weights = backend.get_weights()
 
-    def counted(tensors: weights.Weights, names: list[str]) -> int:
-        return sum(tensors[name].size for name in names)
+    def counted(names: list[str]) -> int:
+        return sum(final_weights[name].size for name in names)
 
     images = len(dataset.train_labels)
     metrics = {
         "format": FORMAT,
         "framework": args.framework,
-        "framework_title": backend_class.title,
+        "framework_title": backend.title,
         "variant": variant.name,
         "variant_title": variant.title,
         "seed": args.seed,
         "status": outcome.status,
         "accuracy": outcome.accuracy,
         "loss": outcome.loss,
-        "parameters": counted(final_weights, layers.trained(variant)),
-        "trained_parameters": counted(final_weights, layers.trained(variant, settings.frozen_features)),
+        "parameters": counted(layers.trained(variant)),
+        "trained_parameters": counted(layers.trained(variant, prepared.recipe.frozen_features)),
         "multiply_adds": layers.multiply_adds(variant),
         "dataset": dataset.name,
         "train_images": images,
         "test_images": len(dataset.test_labels),
         "train_limit": args.train_limit,
         "test_limit": args.test_limit,
-        "data_sha256": data_sha256,
+        "data_sha256": prepared.identity["data"],
         "epochs": progress.epochs_run,
-        "budget_seconds": budget,
-        "batch_size": settings.batch_size,
-        "recipe": settings.as_dict(),
-        **start_note,
-        "network": identity["variant"],
-        "code": identity["code"],
-        "identity_sha256": identity_sha256,
+        "budget_seconds": prepared.budget_seconds,
+        "batch_size": prepared.recipe.batch_size,
+        "recipe": prepared.recipe.as_dict(),
+        **prepared.start_note,
+        "network": prepared.identity["variant"],
+        "code": prepared.identity["code"],
+        "identity_sha256": prepared.identity_sha256,
         "final_weights_sha256": weights.sha256(final_weights),
         **vars(progress.clocks),
         "interruptions": progress.interruptions,
         "images_per_second": images * progress.epochs_run / progress.clocks.train_seconds,
         "peak_memory_bytes": backend.peak_memory_bytes() or loop.peak_process_memory_bytes(),
-        "device": described["device"],
+        "device": prepared.described["device"],
         # More than one if an interrupted run resumed on other hardware.
         "device_name": " and ".join(progress.device_names),
         # Covers only this process, not the earlier parts of an interrupted run.
-        "gpu": gpu.summary(),
+        "gpu": gpu,
         # Which of the machine's GPUs it was.
         "gpu_uuid": held.gpu,
         # How many runs shared the GPU, as requested; the largest number if an interrupted run resumed with another one.
         "runs_per_gpu": progress.runs_per_gpu,
-        "threads": threads,
-        "settings": described["settings"],
-        **host,
-        "versions": host["versions"] | described["versions"],
+        "threads": prepared.threads,
+        "settings": prepared.described["settings"],
+        **prepared.host,
+        "versions": prepared.host["versions"] | prepared.described["versions"],
     }
     with replacing(args.output / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(progress.history[0]), lineterminator="\n")
@@ -329,11 +356,28 @@ def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int
     if args.model:
         about = {key: metrics[key] for key in ("framework", "seed", "status", "accuracy", "dataset", "epochs", "start")}
         about |= {"classes": list(dataset.classes), "side": dataset.test_images.shape[1]}
-        trained_network.save(args.output / "model.safetensors", variant, final_weights, mean, std, **about)
+        trained_network.save(args.output / "model.safetensors", variant, final_weights, prepared.mean, prepared.std, **about)
     write_json(args.output / "metrics.json", metrics)
+
+
+def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
+    """Do one run on the GPU that is `held`: prepare, train, record."""
+    stop = Stop().listen()
+    # A retry brings more host memory, which does not help on the GPU.
+    if args.attempt > 1 and keeper.hopeless.exists():
+        raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
+    keeper.hopeless.unlink(missing_ok=True)
+    keeper.tell(stage="starting")
+    prepared = prepare(args, held)
+    metrics = args.output / "metrics.json"
+    if trained_already(metrics, prepared.identity_sha256):
+        say(f"{metrics} is of this very run: nothing to do; delete it to train again")
+        return 0
+    outcome, gpu = train(args, prepared, keeper, held, stop)
+    record(args, prepared, outcome, gpu, held)
     keeper.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
-    say(f"{outcome.status}: {result}; trained {progress.clocks.train_seconds:.1f} s; see {args.output / 'metrics.json'}")
+    say(f"{outcome.status}: {result}; trained {outcome.progress.clocks.train_seconds:.1f} s; see {metrics}")
     return 0
 
 

@@ -6,7 +6,9 @@ other run is set aside.
 """
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +29,13 @@ class Clocks:
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
+
+    @contextmanager
+    def measure(self, phase: str) -> Iterator[None]:
+        """Add the seconds that the block takes to a phase, such as "train". The block's last call must wait for the device."""
+        name, started = f"{phase}_seconds", time.perf_counter()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter() - started)
 
 
 @dataclass

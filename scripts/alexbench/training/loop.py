@@ -24,7 +24,7 @@ from alexbench.experiment.datasets import Dataset
 from alexbench.experiment.recipe import Recipe
 from alexbench.files import write_json
 from alexbench.training import checkpoint
-from alexbench.training.checkpoint import Progress
+from alexbench.training.checkpoint import Clocks, Progress
 from alexbench.training.interruption import Interrupted, Stop
 from alexbench.training.tensorboard import Events
 
@@ -155,13 +155,12 @@ def train(
     With `budget_seconds`, the number of epochs is the one that comes closest to that much training time, whatever the recipe says.
     `runs_per_gpu` is recorded in the progress.
     """
-    now = time.perf_counter
     images = len(dataset.train_labels)
-    started = now()
-    _warm_up(backend, dataset, recipe, seed)
-    compile_seconds = now() - started
+    start = Clocks(setup_seconds=setup_seconds)
+    with start.measure("compile"):
+        _warm_up(backend, dataset, recipe, seed)
     length = f"{recipe.epochs} epochs" if budget_seconds is None else f"for {budget_seconds:.1f} s"
-    say(f"compiled in {compile_seconds:.1f} s; training on {images:,} images, {length}")
+    say(f"compiled in {start.compile_seconds:.1f} s; training on {images:,} images, {length}")
 
     progress = Progress()
     resumed = checkpoint.load(keeper.checkpoint, identity, say)
@@ -174,41 +173,37 @@ def train(
         progress.device_names.append(device_name)
     progress.runs_per_gpu = max(progress.runs_per_gpu, runs_per_gpu)
     clocks = progress.clocks
-    clocks.setup_seconds += setup_seconds
-    clocks.compile_seconds += compile_seconds
+    clocks.setup_seconds += start.setup_seconds
+    clocks.compile_seconds += start.compile_seconds
 
     def save(state: dict[str, np.ndarray]) -> None:
-        started = now()
-        checkpoint.save(keeper.checkpoint, identity, progress, state)
-        clocks.checkpoint_seconds += now() - started
+        with clocks.measure("checkpoint"):
+            checkpoint.save(keeper.checkpoint, identity, progress, state)
 
     steps_per_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
     steps_per_epoch = -(-images // recipe.batch_size)
     while progress.epochs_run < (epochs := _epochs(progress, recipe, budget_seconds)):
-        epoch = progress.epochs_run + 1
-        started = now()
-        with _Reporter(recipe, epochs, images, progress, keeper, say) as reporter:
-            plans = recipes.batches(recipe, images, seed, epoch, steps_per_call, progress.steps_run)
-            with closing(backend.train(plans)) as work:
-                for steps in work:
-                    progress.steps_run += steps
-                    reporter.update()
-                    if stop:
-                        break
-        # Both calls wait for the device. In an unfinished epoch the sums stay in the state, since reading them would clear them.
-        whole = progress.steps_run == steps_per_epoch
-        loss_sum, correct = backend.metrics() if whole else (0.0, 0)
-        state = {} if whole else backend.state()
-        seconds = now() - started
-        progress.epoch_seconds += seconds
-        clocks.train_seconds += seconds
+        epoch, before = progress.epochs_run + 1, clocks.train_seconds
+        with clocks.measure("train"):
+            with _Reporter(recipe, epochs, images, progress, keeper, say) as reporter:
+                plans = recipes.batches(recipe, images, seed, epoch, steps_per_call, progress.steps_run)
+                with closing(backend.train(plans)) as work:
+                    for steps in work:
+                        progress.steps_run += steps
+                        reporter.update()
+                        if stop:
+                            break
+            # Both calls wait for the device. In an unfinished epoch the sums stay in the state, since reading them would clear them.
+            whole = progress.steps_run == steps_per_epoch
+            loss_sum, correct = backend.metrics() if whole else (0.0, 0)
+            state = {} if whole else backend.state()
+        progress.epoch_seconds += clocks.train_seconds - before
         if not whole:
             save(state)
             raise Interrupted(f"{stop.signal.name}: saved after {progress.epochs_run} epochs and {progress.steps_run} steps")
 
-        started = now()
-        progress.logits = backend.predict(dataset.test_images)
-        clocks.evaluate_seconds += now() - started
+        with clocks.measure("evaluate"):
+            progress.logits = backend.predict(dataset.test_images)
 
         row = {"epoch": epoch, "train_loss": loss_sum / images, "train_accuracy": correct / images}
         finite = isfinite(loss_sum) and bool(np.isfinite(progress.logits).all())
