@@ -107,6 +107,7 @@ format: .venv/installed ## format Python and rules
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile rules
+	python scripts/publish.py
 
 clean-demo: ## delete what `make demo` made
 	rm -rf results/demo logs/demo benchmarks/demo

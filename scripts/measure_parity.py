@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from alexbench import backends, machine, numeric
-from alexbench.experiment import execution, recipe, weights
+from alexbench.experiment import recipe, weights
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError, replacing, run_program
+from alexbench.settings import add_options, from_options
 from alexbench.training import lease, options
 
 SEED = 1
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         default=1e-4,
         help="learning rate, small so that rounding grows slowly (%(default)s)",
     )
-    execution.add_options(p)
+    add_options(p, Execution)
     return p
 
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace) -> None:
     """Run the framework and write what it computes."""
-    how = Execution.from_options(args)
+    how = from_options(args, Execution)
     if args.output.suffix == ".safetensors":
         raise InputError(f"--output: {args.output} is where the weights go; end it in .npz")
     dataset, variant = options.load_network(args)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Publish the runs kept in docs/results/NAME/runs/: tables, figures, the article as PDF, and the tables in README.md and docs/results.md.
 
-Only reads runs; trains nothing. In the documents it replaces the text between `<!-- published: ... -->` and `<!-- end -->`.
+Only reads runs; trains nothing. In the documents it replaces the text between `<!-- published: ... -->` and `<!-- end -->`; in
+config/README.md these are the tables of settings.
 
+python scripts/publish.py                                                # only the documents
 python scripts/publish.py --data resources/data/cifar10.npz
 python scripts/publish.py --data resources/data/cifar10.npz --tables      # numbers only
 """
@@ -33,14 +35,17 @@ import plot_tradeoff
 import print_page
 import record_environment
 import write_study
+from alexbench import settings
 from alexbench.analysis import results, stats
 from alexbench.experiment import variants
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, replacing, run_program, write_json
 from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the study's networks with its recipe.
 STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
-DOCUMENTS = [Path("README.md"), Path("docs/results.md")]
+DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("config/README.md")]
 # Larger figures do not belong in a repository.
 FIGURE_BYTES = 400_000
 FIGURES_BYTES = 5_000_000
@@ -145,7 +150,12 @@ def precision_table(root: Path) -> str:
     return markdown(rows, ["Framework", "bf16", "fp32", "Difference", "95 % interval", "Seeds"])
 
 
-BLOCKS = {"study": study_table, "precision": precision_table}
+BLOCKS = {
+    "study": study_table,
+    "precision": precision_table,
+    "recipe": lambda _: settings.table(Recipe),
+    "execution": lambda _: settings.table(Execution),
+}
 
 
 def markdown(rows: list[dict], columns: list[str]) -> str:
@@ -187,15 +197,17 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         default=DOCUMENTS,
         metavar="MD",
-        help="documents with marked parts (README.md, docs/results.md)",
+        help="documents with marked parts (%(default)s)",
     )
-    p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set that the runs were trained on")
+    p.add_argument(
+        "--data", type=Path, metavar="NPZ", help="data set that the runs were trained on; without it, only the documents are filled"
+    )
     p.add_argument("--tables", action="store_true", help="make only tables: no figures, no PDF")
     args = p.parse_args(argv)
     folders = sorted(path.parent for path in args.results.glob("*/runs") if path.is_dir())
-    if not folders:
+    if args.data and not folders:
         raise InputError(f"publish: {args.results} holds no NAME/runs/; keep some with scripts/keep_runs.py")
-    for folder in folders:
+    for folder in folders if args.data else ():
         make_tables(folder, args.data)
         print(folder / "table.md", flush=True)
         if not args.tables:

@@ -21,9 +21,10 @@ import sys
 from pathlib import Path
 
 from alexbench import backends, machine, numeric
-from alexbench.experiment import execution, recipe, weights
+from alexbench.experiment import recipe, weights
 from alexbench.experiment.execution import Execution
 from alexbench.files import InputError, replacing, run_program
+from alexbench.settings import add_options, from_options
 from alexbench.training import lease, loop, options, speed
 
 SEED = 1
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --output: the round, which decides the order of the arms (%(default)s)",
     )
     p.add_argument("--arms", nargs="+", metavar="NAME", help="with --output: measure only these arms")
-    execution.add_options(p)
+    add_options(p, Execution)
     return p
 
 
@@ -149,7 +150,7 @@ def measure_all(args: argparse.Namespace, held: lease.Lease) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    given, usual = Execution.from_options(args), Execution()
+    given, usual = from_options(args, Execution), Execution()
     if args.output and given != usual:
         said = ", ".join(f"--{name} {value}" for name, value in vars(given).items() if value != getattr(usual, name))
         raise InputError(f"--output measures every arm, each executed its own way: leave out {said}, or say --alone and no --output")
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--alone measures the one arm that the execution options say: leave out --arms {' '.join(args.arms)}")
     with lease.one_gpu(args.device) as held:
         if args.alone:
-            print(json.dumps(measure(args, Execution.from_options(args), held)))
+            print(json.dumps(measure(args, from_options(args, Execution), held)))
         else:
             measure_all(args, held)
     return 0

@@ -28,8 +28,11 @@ import numpy as np
 from alexbench import backends, machine, numeric
 from alexbench.experiment import execution, layers, recipe, weights
 from alexbench.experiment.datasets import Dataset
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, raise_refusal, replacing, write_json
 from alexbench.metrics import FORMAT, upgraded
+from alexbench.settings import add_options, from_options
 from alexbench.training import lease, loop, options, tensorboard, trained_network
 from alexbench.training.interruption import Interrupted, Stop
 from alexbench.workflow import fingerprint
@@ -39,7 +42,6 @@ INTERRUPTED_STATUS = 75
 
 
 def parser() -> argparse.ArgumentParser:
-    defaults = recipe.Recipe()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder for the results; created if missing")
@@ -61,66 +63,8 @@ def parser() -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
     p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
     p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
-    group = p.add_argument_group("recipe")
-    group.add_argument(
-        "--epochs", type=numeric.positive(int), default=defaults.epochs, help="passes over the training images (%(default)s)"
-    )
-    group.add_argument("--batch-size", type=numeric.positive(int), default=defaults.batch_size, help="images per step (%(default)s)")
-    group.add_argument(
-        "--learning-rate", type=numeric.positive(float), default=defaults.learning_rate, help="Adam's learning rate (%(default)s)"
-    )
-    group.add_argument("--dropout", type=numeric.share, default=defaults.dropout, help="share of units dropped (%(default)s)")
-    group.add_argument(
-        "--initialisation",
-        choices=recipe.INITIALISATIONS,
-        default=defaults.initialisation,
-        help="whose default initialisation fresh layers get (%(default)s: each framework's own)",
-    )
-    group.add_argument(
-        "--adam-epsilon",
-        choices=recipe.ADAM_EPSILONS,
-        default=defaults.adam_epsilon,
-        help="whose size and position of Adam's epsilon (%(default)s: each framework's own)",
-    )
-    group.add_argument(
-        "--normalisation",
-        choices=recipe.NORMALISATIONS,
-        default=defaults.normalisation,
-        help="channel mean and standard deviation that scale the inputs (%(default)s: the variant's own)",
-    )
-    group.add_argument(
-        "--schedule", choices=recipe.SCHEDULES, default=defaults.schedule, help="learning rate after the warm-up (%(default)s)"
-    )
-    group.add_argument(
-        "--warm-up-epochs",
-        type=numeric.not_negative(float),
-        default=defaults.warm_up_epochs,
-        help="epochs of linear warm-up (%(default)s)",
-    )
-    group.add_argument(
-        "--weight-decay",
-        type=numeric.not_negative(float),
-        default=defaults.weight_decay,
-        help="decoupled weight decay, of kernels only (%(default)s)",
-    )
-    group.add_argument(
-        "--label-smoothing",
-        type=numeric.share,
-        default=defaults.label_smoothing,
-        help="share of the true class that is spread over all classes (%(default)s)",
-    )
-    group.add_argument("--flips", action=switch, default=defaults.flips, help="mirror half of the training images")
-    group.add_argument(
-        "--crop-padding",
-        type=numeric.few,
-        default=defaults.crop_padding,
-        metavar="PIXELS",
-        help="pad training images with black, then crop them at random (%(default)s)",
-    )
-    group.add_argument(
-        "--frozen-features", action=switch, default=defaults.frozen_features, help="keep the convolutions of a pretrained variant unchanged"
-    )
-    execution.add_options(p)
+    add_options(p, Recipe)
+    add_options(p, Execution)
     p.add_argument(
         "--runs-per-gpu",
         type=numeric.positive(int),
@@ -203,7 +147,7 @@ class Prepared:
     backend: backends.Backend
     variant: layers.Variant
     dataset: Dataset
-    recipe: recipe.Recipe
+    recipe: Recipe
     # Input scaling: channel means and standard deviations, float32 (3,) each.
     mean: np.ndarray
     std: np.ndarray
@@ -223,8 +167,7 @@ class Prepared:
 
 def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     """Load data and framework, and build the network with its initial weights on the GPU that is `held`."""
-    how = execution.Execution.from_options(args)
-    chosen = recipe.Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(recipe.Recipe)})
+    how, chosen = from_options(args, Execution), from_options(args, Recipe)
     for line in execution.contradictions(vars(how), args.device, recipe=chosen.as_dict(), as_long_as=args.as_long_as is not None):
         raise InputError(line)
     whole, variant = options.load_network(args)

@@ -6,12 +6,15 @@ import re
 import pytest
 import yaml
 
+from alexbench import settings
 from alexbench.backends import FRAMEWORKS
+from alexbench.experiment.execution import Execution
+from alexbench.experiment.recipe import Recipe
 from alexbench.workflow import configuration
 from conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
+SCHEMA = configuration.schema()
 
 
 def with_value(key: str, value) -> dict:
@@ -158,11 +161,8 @@ def test_configuration_schema_and_readme_have_the_same_keys():
     assert keys(DEFAULT) == schema_keys(SCHEMA) == documented
 
 
-def test_defaults_are_those_of_the_recipe_and_of_the_readme():
-    from alexbench.experiment.recipe import Recipe
-
-    assert DEFAULT["recipe"] == Recipe().as_dict()
-    readme = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
-    for key, value in DEFAULT["recipe"].items():
-        shown = yaml.safe_dump(value).split("\n")[0]
-        assert re.search(rf"^\| `recipe\.{key}` \| `?{shown}`? \|", readme, re.MULTILINE), key
+@pytest.mark.parametrize("declared", [Recipe, Execution])
+def test_defaults_and_tables_are_those_of_the_declaration(declared):
+    """`make format` writes the tables."""
+    assert DEFAULT[declared.__name__.lower()] == vars(declared())
+    assert f"\n{settings.table(declared)}\n<!-- end -->\n" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")

@@ -32,6 +32,7 @@ def project(tmp_path, monkeypatch):
         write_grid(tmp_path / "results" / name, accuracy, hostname="somebodys-laptop", dataset="cifar10")
         keep_runs.main(["--results", f"results/{name}", "--output", f"docs/results/{name}"])
     for document in publish.DOCUMENTS:
+        document.parent.mkdir(exist_ok=True)
         document.write_text(README, encoding="utf-8")
     return tmp_path
 
@@ -83,6 +84,7 @@ def test_every_published_number_can_be_computed_again(tmp_path, monkeypatch):
     for runs in PUBLISHED.glob("*/runs"):
         shutil.copytree(runs, tmp_path / runs.relative_to(ROOT))
     for document in publish.DOCUMENTS:
+        (tmp_path / document).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / document, tmp_path / document)
     monkeypatch.chdir(tmp_path)
     publish.main(["--data", "cifar10.npz", "--tables"])

@@ -1,14 +1,13 @@
 """How a recipe is carried out: settings that change the speed and, except for the precision, not what is computed."""
 
-import argparse
 import ctypes
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from alexbench import numeric
 from alexbench.files import InputError
+from alexbench.settings import setting
 
 INPUTS = ("resident", "per_image")
 RESIZES = ("framework", "image", "batch")
@@ -41,26 +40,55 @@ class Switch:
 
 @dataclass(frozen=True)
 class Execution:
-    """How training is carried out.
+    """How training is carried out."""
 
-    `input`: "resident" keeps the data set on the device as uint8 and gathers, scales and resizes there, one batch at a time; "per_image"
-    prepares one image after another on the host, as the frameworks' tutorials do.
-    `workers`: loader processes (PyTorch) or parallel calls (TensorFlow) of per_image, besides the training process; 0 for none.
-    `resize`: where per_image resizes: "image", one image at a time on the host; "batch", a whole batch in the network; "framework", as that
-    framework's tutorials do.
-    `step`: "fast", "plain" (as in the tutorials), or either with some of the framework's switches turned on: "plain+channels_last". "fast"
-    leaves out switches that the other settings exclude.
-    `precision`: of matrix products and convolutions. "fp32" is IEEE single precision; "tf32" (GPUs only) rounds their factors to 10 bits of
-    mantissa; "bf16" rounds them to 7 bits and stores activations that way. Weights, sums and Adam stay fp32.
-    `deterministic`: the same bits each time on a GPU too, by slower kernels; on a CPU they are the same anyway.
-    """
-
-    input: str = "resident"
-    workers: int = 0
-    resize: str = "framework"
-    step: str = "fast"
-    precision: str = "fp32"
-    deterministic: bool = False
+    input: str = setting(
+        "resident",
+        help="Data set on the device, or image by image on the host.",
+        about="`resident`: the data set is kept on the device as uint8, and each batch is gathered, scaled and resized there. `per_image`: "
+        "images are prepared one by one on the host, as in the frameworks' tutorials.",
+        enum=INPUTS,
+    )
+    workers: int = setting(
+        0,
+        help="Loader processes (PyTorch) or parallel calls (TensorFlow) for per_image.",
+        about="For `per_image`: loader processes (PyTorch) or parallel calls (TensorFlow) in addition to the training process.",
+        metavar="N",
+        minimum=0,
+        maximum=64,
+    )
+    resize: str = setting(
+        "framework",
+        help="Where per_image resizes.",
+        about="Where `per_image` resizes: `image`, one by one on the host, or `batch`, all at once in the network. `framework`: as in each "
+        "framework's tutorials (PyTorch `image`, TensorFlow `batch`).",
+        enum=RESIZES,
+    )
+    step: str = setting(
+        "fast",
+        help="fast: what was measured to help on that device; plain: as in each framework's tutorials.",
+        about="`fast`: what was measured to help on the device at hand. Nothing was measured on a GPU yet, so there `fast` only avoids "
+        "waiting and kernel launches ([the switches](../docs/benchmarks.md#switches)). `plain`: as in each framework's tutorials. Both do "
+        "the same mathematics. With `deterministic: true`, `fast` leaves out what has no deterministic form. The option of `train.py` also "
+        "takes single switches: `--step plain+channels_last`.",
+        metavar="fast|plain",
+        extensible=True,
+        enum=STEPS,
+    )
+    precision: str = setting(
+        "fp32",
+        help="Precision of matrix products and convolutions.",
+        about="Precision of matrix products and convolutions: `fp32` is IEEE's in both frameworks; `tf32` (GPUs only) rounds factors to 10 "
+        "bits of mantissa; `bf16` rounds them to 7 bits and stores activations that way. Weights, sums and Adam stay in fp32.",
+        enum=PRECISIONS,
+    )
+    deterministic: bool = setting(
+        False,
+        help="The same bits each time on a GPU too, with slower kernels.",
+        about="`true`: the same seed, machine and versions give identical bits on a GPU too, with slower kernels (PyTorch: "
+        "`use_deterministic_algorithms`, no autotuning; TensorFlow: `enable_op_determinism`, no XLA). On a CPU results are identical "
+        "anyway, given the same number of threads.",
+    )
 
     def switches(self, known: dict[str, Switch], device: str) -> dict[str, bool]:
         """Whether each of the framework's switches that `device` has is on. InputError if `step` names an unknown one, or if settings
@@ -86,11 +114,6 @@ class Execution:
         """What a switch may exclude besides other switches, each with the setting that asks for it, for messages."""
         conditions = {self.input: f"execution.input: {self.input}"}
         return conditions | ({"deterministic": "execution.deterministic: true"} if self.deterministic else {})
-
-    @classmethod
-    def from_options(cls, args: argparse.Namespace) -> "Execution":
-        """The Execution that the options of `add_options` describe."""
-        return cls(args.input, args.workers, args.resize, args.step, args.precision, args.deterministic)
 
     def as_options(self) -> list[str]:
         """The options that describe this Execution."""
@@ -154,25 +177,6 @@ def _reason(name: str, other: str, known: Mapping[str, Switch]) -> str | None:
     """Why a switch and something else exclude each other; None if they do not."""
     here, there = (known[key].excludes if key in known else {} for key in (name, other))
     return here.get(other) or there.get(name)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that describe an Execution to a program's parser."""
-    defaults = Execution()
-    group = parser.add_argument_group("execution")
-    group.add_argument("--input", choices=INPUTS, default=defaults.input, help="data set on the device, or image by image (%(default)s)")
-    group.add_argument(
-        "--workers",
-        type=numeric.few,
-        default=defaults.workers,
-        metavar="N",
-        help="of per_image, beside the training (%(default)s)",
-    )
-    group.add_argument("--resize", choices=RESIZES, default=defaults.resize, help="where per_image resizes (%(default)s)")
-    group.add_argument("--step", default=defaults.step, metavar="fast|plain", help="or with switches: plain+channels_last (%(default)s)")
-    switch = argparse.BooleanOptionalAction
-    group.add_argument("--deterministic", action=switch, default=defaults.deterministic, help="the same bits each time on a GPU too")
-    group.add_argument("--precision", choices=PRECISIONS, default=defaults.precision, help="of products and convolutions (%(default)s)")
 
 
 # malloc.h

@@ -17,9 +17,10 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from alexbench import backends
+from alexbench import backends, settings
 from alexbench.experiment import execution, variants
 from alexbench.experiment.download import is_url
+from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, cause, raise_refusal
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
@@ -45,7 +46,7 @@ def load(*overlays: Path | str) -> dict:
             raise InputError(f"config: {path} cannot be read ({' '.join(str(error).split())})") from None
         if not isinstance(overlay, dict):
             raise InputError(f"config: {path} holds no keys; config/config.yaml shows them")
-        _update(config, _read_text(overlay, _schema()))
+        _update(config, _read_text(overlay, schema()))
     mistakes = errors(config)
     if mistakes:
         raise InputError("\n".join(mistakes))
@@ -63,7 +64,7 @@ def paths(given: Iterable[Path | str]) -> list[Path]:
 def complete(config: dict) -> None:
     """Fill in missing keys from config/config.yaml and convert text to what it means (`_read_text`), in place."""
     whole = _defaults()
-    _update(whole, _read_text(config, _schema()))
+    _update(whole, _read_text(config, schema()))
     config.update(whole)
 
 
@@ -80,8 +81,11 @@ def _update(config: dict, changes: dict) -> None:
 
 
 @cache
-def _schema() -> dict:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+def schema() -> dict:
+    """config/schema.yaml, with the sections whose settings are declared as dataclasses."""
+    found = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    found["properties"] |= {"recipe": settings.schema(Recipe), "execution": settings.schema(execution.Execution)}
+    return found
 
 
 def _read_text(value: object, schema: dict) -> object:
@@ -135,7 +139,7 @@ def errors(config: dict) -> list[str]:
 
 @cache
 def _validator() -> Validator:
-    return extend(Draft202012Validator, type_checker=_KINDS)(_schema())
+    return extend(Draft202012Validator, type_checker=_KINDS)(schema())
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -192,7 +196,7 @@ def _meant_key(name: str, value: object, known: list[str]) -> str:
         return _meant(name, known)
     if value is None and name.partition(":")[0] in known:
         return f" (a space belongs after the colon: {name.replace(':', ': ', 1)})"
-    places = dict(_places(_schema()))
+    places = dict(_places(schema()))
     exact = [dotted for dotted in places if name in (dotted, places[dotted])]
     if not exact and difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return _meant(name, known)

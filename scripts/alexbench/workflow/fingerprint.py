@@ -36,14 +36,14 @@ TIMING = (
 
 
 def of_source(source: str) -> str:
-    """A hash of Python `source` that ignores comments, docstrings, options' help texts and layout."""
+    """A hash of Python `source` that ignores comments, docstrings, help texts and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))] or [ast.Pass()]
         elif isinstance(node, ast.Call):
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "help"]
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in ("help", "about")]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
 
 
