@@ -14,6 +14,8 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/analysis.smk"
+include: "rules/figures.smk"
+include: "rules/plots.smk"
 include: "rules/timing.smk"
 include: "rules/parity.smk"
 include: "rules/equal_time.smk"
@@ -24,8 +26,7 @@ rule all:
     default_target: True
     input:
         TABLES,
-        FIGURES,
-        REPORT_FIGURES,
+        every_figure(),
         REPORT_PAGES,
         CARDS,
 

@@ -213,6 +213,35 @@ def every_run(file):
     return expand(f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])
 
 
+def every_seed(file):
+    """`file` of every run of a cell."""
+    return expand(f"{RESULTS}/{CELL}/{file}", seed=config["seeds"], allow_missing=True)
+
+
+def figure_path(name, suffix):
+    """Where a figure of figures.smk is: one file, or one for each cell."""
+    place = f"{RESULTS}/figures/{name}"
+    return f"{place}/{{framework}}-{{variant}}.{suffix}" if FIGURES[name].get("per_cell") else f"{place}.{suffix}"
+
+
+def figure_options(figure):
+    """For `params`: the options of a figure's program."""
+
+    def options(wildcards, input):
+        files = [f"--{name}={input[name]}" for name in figure["inputs"]]
+        cell = [f"--{name}={value}" for name, value in wildcards.items()]
+        language = [f"--language={config['language']}"] if figure.get("language") else []
+        return [*files, *cell, *language, *figure.get("options", [])]
+
+    return options
+
+
+def every_figure():
+    """All files of all figures."""
+    paths = [figure_path(name, suffix) for name in FIGURES for suffix in ("png", "svg")]
+    return [expand(path, framework=config["frameworks"], variant=config["variants"]) for path in paths]
+
+
 def measurement_before(wildcards):
     """The measurement before this one, so that no two run at the same time; [] for the first."""
     place = MEASUREMENTS.index(MEASUREMENT.format(**wildcards))

@@ -1,7 +1,5 @@
 # The article as a page, and what else Snakemake's report shows: tables as pages, the code, a front page.
 
-STUDY_FIGURES = ["samples", "architectures", "intervals", "learning", "clocks"]
-REPORT_FIGURES = expand(f"{RESULTS}/figures/{{figure}}.{{suffix}}", figure=["intervals", "clocks"], suffix=["png", "svg"])
 REPORT_PAGES = expand(
     f"{RESULTS}/{{page}}.html",
     page=["study", *(f"pages/{name}" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))],
@@ -19,60 +17,13 @@ rule study:
     localrule: True
 
 
-rule plot_intervals:
-    input:
-        runs=rules.collect.output.runs,
-        table=rules.collect.output.table,
-    output:
-        png=report(
-            f"{RESULTS}/figures/intervals.png",
-            caption="captions/intervals.rst",
-            category="Results",
-            labels={"what": "Accuracy with its intervals"},
-        ),
-        svg=f"{RESULTS}/figures/intervals.svg",
-    log:
-        f"{LOGS}/figures/intervals.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("plot_intervals.py"),
-        language=config["language"],
-    shell:
-        "{params.script:q} --runs {input.runs:q} --table {input.table:q} --language {params.language} --output {output.png:q} 2> {log:q}"
-
-
-rule plot_clocks:
-    input:
-        runs=rules.collect.output.runs,
-    output:
-        png=report(
-            f"{RESULTS}/figures/clocks.png",
-            caption="captions/clocks.rst",
-            category="Time",
-            labels={"what": "What a run's seconds are spent on"},
-        ),
-        svg=f"{RESULTS}/figures/clocks.svg",
-    log:
-        f"{LOGS}/figures/clocks.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("plot_clocks.py"),
-        language=config["language"],
-    shell:
-        "{params.script:q} --runs {input.runs:q} --language {params.language} --output {output.png:q} 2> {log:q}"
-
-
 rule write_study:
     input:
         runs=rules.collect.output.runs,
         table=rules.collect.output.table,
         comparisons=rules.compare.output.table,
         history=every_run("history.csv"),
-        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=STUDY_FIGURES),
+        figures=[figure_path(name, "png") for name, figure in FIGURES.items() if figure.get("article")],
         data=DATA,
     output:
         page=report(

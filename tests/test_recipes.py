@@ -92,9 +92,9 @@ def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):
     folder = tmp_path / "extended"
     shutil.copytree(finished, folder)
     follow(ROOT / "CONTRIBUTING.md", "## A new figure", folder)
-    assert all((folder / f"results/small/figures/runs.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
+    assert all((folder / f"results/small/figures/scatter.{suffix}").stat().st_size > 1000 for suffix in ("png", "svg"))
     jobs = planned(snakemake(folder, "-n", config=SMALL))
-    assert "plot_runs" not in jobs and "train" not in jobs
+    assert "plot_scatter" not in jobs and "train" not in jobs
     rules = [
         f"test_workflow.py::{name}" for name in ("test_lint_has_nothing_to_say", "test_only_what_trains_or_measures_is_a_job_of_a_cluster")
     ]
