@@ -14,7 +14,7 @@ SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from alexbench import files
-from alexbench.experiment import execution, variants
+from alexbench.experiment import datasets, execution, variants
 from alexbench.workflow import configuration, fingerprint, patience, presence
 from alexbench.experiment.download import is_url
 
@@ -122,7 +122,7 @@ def local_path(source):
 
 def local_archive(dataset):
     """The archive that a data set is read from, if it is a local path; otherwise []."""
-    return local_path(config["data"]["archive"]) if dataset == "cifar10" else []
+    return local_path(config["data"]["archive"]) if datasets.source(dataset).ARCHIVE else []
 
 
 def starting_weights(wildcards):

@@ -15,14 +15,9 @@ import pandas as pd
 
 from alexbench import backends
 from alexbench.analysis import results, stats
-from alexbench.experiment import variants
+from alexbench.experiment import datasets, variants
 from alexbench.files import InputError, replacing, run_program
 
-DATA = {
-    "cifar10": "CIFAR-10 (A. Krizhevsky, *Learning multiple layers of features from tiny images*, 2009), which comes without a licence "
-    "and is in use for research; its images were collected from the web",
-    "digits": "the handwritten digits of the UCI repository (E. Alpaydin and C. Kaynak, 1998; CC BY 4.0), as scikit-learn ships them",
-}
 START = {"random": "random weights"}
 IMAGENET = (
     "Its start is torchvision's AlexNet, whose weights come under a BSD licence and were trained on ImageNet, whose terms allow "
@@ -66,7 +61,8 @@ def accuracy(metrics: dict, table: pd.DataFrame) -> str:
 def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
     """The card, in Markdown."""
     recipe = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics["recipe"].items())
-    data = DATA.get(metrics["dataset"], metrics["dataset"])
+    known = datasets.source(metrics["dataset"])
+    data = known.CREDIT if known else metrics["dataset"]
     pretrained = metrics["start"] != "random"
     other = next(name for name in backends.FRAMEWORKS if name != metrics["framework"])
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from alexbench.experiment import layers, variants
+from alexbench.experiment import datasets, layers, variants
 from alexbench.experiment.download import is_url
 from alexbench.files import run_program
 from alexbench.workflow import composing, configuration, slurm
@@ -138,7 +138,9 @@ def frameworks(config: dict) -> Iterator[Finding]:
 def inputs(config: dict) -> Iterator[Finding]:
     for line in configuration.missing_files(config):
         yield Finding(FAILURE, *line.removeprefix("config: ").split(": ", 1))
-    wanted = {"data": (Path(f"resources/data/{config['data']['dataset']}.npz"), config["data"]["archive"])}
+    dataset = config["data"]["dataset"]
+    archive = config["data"]["archive"] if datasets.source(dataset).ARCHIVE else ""
+    wanted = {"data": (Path(f"resources/data/{dataset}.npz"), archive)}
     for name in config["variants"]:
         if variants.get(name).pretrained:
             path = Path(f"resources/weights/{name}-{config['weights']['classifier']}.safetensors")
@@ -151,7 +153,7 @@ def inputs(config: dict) -> Iterator[Finding]:
             continue
         if there:
             yield Finding(OK, check, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
-        elif is_url(source) and not (check == "data" and config["data"]["dataset"] != "cifar10"):
+        elif is_url(source):
             yield Finding(WARNING, check, f"{path} is not there yet", f"it will be fetched from {source}, where the workflow is started")
         else:
             yield Finding(OK, check, f"{path} is not there yet; it will be made first")

@@ -13,26 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench.experiment import datasets, sources
+from alexbench.experiment import datasets
 from alexbench.experiment.download import local_copy
 from alexbench.files import run_program
 from alexbench.workflow import fingerprint
 
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("dataset", choices=("cifar10", *sources.READERS))
+    p.add_argument("dataset", choices=datasets.NAMES)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
-    p.add_argument("--archive", default=CIFAR10_URL, help="CIFAR-10's archive: a URL, a .tar.gz or the extracted folder (%(default)s)")
+    p.add_argument("--archive", help="a URL, or a local archive or its extracted folder (default: where it is published)")
     p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="folder that keeps downloads (%(default)s)")
     args = p.parse_args(argv)
-    if args.dataset in sources.READERS:
-        dataset = sources.READERS[args.dataset]()
+    source = datasets.source(args.dataset)
+    if source.ARCHIVE:
+        with local_copy(args.archive or source.URL, args.downloads, key="data.archive") as path:
+            dataset = source.read(path)
     else:
-        with local_copy(args.archive, args.downloads, key="data.archive") as path:
-            dataset = datasets.cifar10(path)
+        dataset = source.read()
     datasets.save(dataset, args.output)
     fingerprint.note(args.output)
     mean, std = dataset.channel_statistics()

@@ -55,11 +55,12 @@ def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     limits = results.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
-    titles = {"cifar10": "CIFAR-10", "digits": _("scikit-learn’s digits")}
+    known = datasets.source(dataset.name)
     whole = {"whole_train": len(dataset.train_labels), "whole_test": len(dataset.test_labels)}
     return whole | {
         "name": dataset.name,
-        "title": titles.get(dataset.name, dataset.name),
+        "title": _(known.TITLE) if known else dataset.name,
+        "about": _(known.ABOUT) if known and known.ABOUT else "",
         "train": len(used.train_labels),
         "test": len(used.test_labels),
         "is_subset": limits != (None, None),

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from alexbench.experiment import datasets, download, layers  # noqa: E402
+from alexbench.experiment.datasets import digits as digits_source  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
 # Small enough to train in milliseconds, with every kind of layer in the study.
@@ -76,14 +77,14 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def digits() -> datasets.Dataset:
     """100 training and 50 test images of handwritten digits."""
-    return datasets.digits().limited(100, 50)
+    return digits_source.read().limited(100, 50)
 
 
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory) -> Path:
     """All digits, as prepare_data.py writes them."""
     path = tmp_path_factory.mktemp("data") / "digits.npz"
-    datasets.save(datasets.digits(), path)
+    datasets.save(digits_source.read(), path)
     return path
 
 

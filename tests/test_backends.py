@@ -11,6 +11,7 @@ import pytest
 from alexbench import backends
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment.datasets import digits as digits_source
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
 from alexbench.files import InputError
@@ -393,7 +394,7 @@ def test_frozen_features_stay_and_the_classifier_learns(framework, digits):
 
 
 def test_data_sets_have_ten_classes():
-    assert len(datasets.digits().classes) == 10
+    assert len(digits_source.read().classes) == 10
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

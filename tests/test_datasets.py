@@ -16,6 +16,8 @@ import pytest
 import prepare_data
 import train
 from alexbench.experiment import datasets, recipe
+from alexbench.experiment.datasets import cifar10
+from alexbench.experiment.datasets import digits as digits_source
 from alexbench.files import InputError
 
 PER_CLASS = {"train": 10, "test": 2}
@@ -36,13 +38,13 @@ def members(monkeypatch) -> dict[str, bytes]:
     """A small data set in CIFAR-10's format; its hashes replace the published ones."""
     files = {f"data_batch_{i}": batch(20, i) for i in range(1, 6)} | {"test_batch": batch(20, 6)}
     files["batches.meta"] = pickle.dumps({b"label_names": [f"class{i}".encode() for i in range(10)]}, protocol=3)
-    monkeypatch.setattr(datasets, "CIFAR10_PER_CLASS", PER_CLASS)
+    monkeypatch.setattr(cifar10, "PER_CLASS", PER_CLASS)
     publish(monkeypatch, files)
     return files
 
 
 def publish(monkeypatch, files: dict[str, bytes]) -> None:
-    monkeypatch.setattr(datasets, "CIFAR10_MEMBERS", {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(cifar10, "MEMBERS", {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
 def pack(path, files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = ()):
@@ -50,30 +52,30 @@ def pack(path, files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = ())
         for info in extra:
             archive.addfile(info)
         for name, content in files.items():
-            info = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/{name}")
+            info = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
 
 
 def unpack(folder, files: dict[str, bytes]):
-    (folder / datasets.CIFAR10_FOLDER).mkdir(parents=True)
+    (folder / cifar10.FOLDER).mkdir(parents=True)
     for name, content in files.items():
-        (folder / datasets.CIFAR10_FOLDER / name).write_bytes(content)
+        (folder / cifar10.FOLDER / name).write_bytes(content)
     return folder
 
 
 def test_archive_and_folder_give_the_same_images(members, tmp_path):
-    archive = datasets.cifar10(pack(tmp_path / "cifar.tar.gz", members))
-    outer = datasets.cifar10(unpack(tmp_path / "folder", members))
-    inner = datasets.cifar10(tmp_path / "folder" / datasets.CIFAR10_FOLDER)
+    archive = cifar10.read(pack(tmp_path / "cifar.tar.gz", members))
+    outer = cifar10.read(unpack(tmp_path / "folder", members))
+    inner = cifar10.read(tmp_path / "folder" / cifar10.FOLDER)
     assert archive.sha256() == outer.sha256() == inner.sha256()
     assert archive.train_images.shape == (100, 32, 32, 3) and archive.test_images.shape == (20, 32, 32, 3)
     assert archive.classes[3] == "class3"
 
 
 def test_rows_become_images_channel_by_channel(members, tmp_path):
-    dataset = datasets.cifar10(unpack(tmp_path, members))
+    dataset = cifar10.read(unpack(tmp_path, members))
     row = pickle.loads(members["data_batch_1"].replace(b"numpy.core.", b"numpy._core."), encoding="bytes")[b"data"][7]
     assert dataset.train_images[7, 5, 9].tolist() == [row[5 * 32 + 9], row[1024 + 5 * 32 + 9], row[2048 + 5 * 32 + 9]]
 
@@ -121,17 +123,15 @@ def test_a_spoilt_archive_is_named_and_leaves_nothing_behind(members, tmp_path, 
 
 def test_a_flipped_byte_in_a_folder_names_the_member_and_both_hashes(members, tmp_path):
     folder = unpack(tmp_path, members)
-    spoil_flip(folder / datasets.CIFAR10_FOLDER / "data_batch_3")
-    with pytest.raises(
-        InputError, match=f"data_batch_3 in .* has SHA-256 [0-9a-f]{{64}}, expected {datasets.CIFAR10_MEMBERS['data_batch_3']}"
-    ):
-        datasets.cifar10(folder)
+    spoil_flip(folder / cifar10.FOLDER / "data_batch_3")
+    with pytest.raises(InputError, match=f"data_batch_3 in .* has SHA-256 [0-9a-f]{{64}}, expected {cifar10.MEMBERS['data_batch_3']}"):
+        cifar10.read(folder)
 
 
 def test_a_missing_member_is_named(members, tmp_path):
     del members["data_batch_4"]
     with pytest.raises(InputError, match=r"lacks cifar-10-batches-py/data_batch_4"):
-        datasets.cifar10(pack(tmp_path / "a.tar.gz", members))
+        cifar10.read(pack(tmp_path / "a.tar.gz", members))
 
 
 def test_a_missing_archive_is_named(tmp_path):
@@ -140,9 +140,9 @@ def test_a_missing_archive_is_named(tmp_path):
 
 
 def test_wrong_class_counts_are_refused(members, monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "CIFAR10_PER_CLASS", {"train": 5000, "test": 1000})
+    monkeypatch.setattr(cifar10, "PER_CLASS", {"train": 5000, "test": 1000})
     with pytest.raises(InputError, match=r"train images a class, expected 5000 each"):
-        datasets.cifar10(unpack(tmp_path, members))
+        cifar10.read(unpack(tmp_path, members))
 
 
 class Attack:
@@ -155,21 +155,21 @@ def test_no_code_in_a_pickle_is_run(members, monkeypatch, tmp_path):
     members["data_batch_1"] = pickle.dumps(Attack(), protocol=3)
     archive = pack(tmp_path / "a.tar.gz", members)
     with pytest.raises(InputError, match="SHA-256"):
-        datasets.cifar10(archive)
+        cifar10.read(archive)
     # Even with the right hash, to see that the unpickler's own guard holds.
     publish(monkeypatch, members)
     with pytest.raises(InputError, match=r"asks for (posix|nt)\.system"):
-        datasets.cifar10(archive)
+        cifar10.read(archive)
     assert not (tmp_path / "pickled_code_was_run").exists()
 
 
 def test_links_and_paths_in_an_archive_are_passed_over(members, tmp_path):
-    link = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/data_batch_1")
+    link = tarfile.TarInfo(f"{cifar10.FOLDER}/data_batch_1")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     outside = tarfile.TarInfo("../../outside")
-    device = tarfile.TarInfo(f"{datasets.CIFAR10_FOLDER}/test_batch")
+    device = tarfile.TarInfo(f"{cifar10.FOLDER}/test_batch")
     device.type = tarfile.CHRTYPE
-    dataset = datasets.cifar10(pack(tmp_path / "a.tar.gz", members, (link, outside, device)))
+    dataset = cifar10.read(pack(tmp_path / "a.tar.gz", members, (link, outside, device)))
     assert len(dataset.train_labels) == 100
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
@@ -177,27 +177,27 @@ def test_links_and_paths_in_an_archive_are_passed_over(members, tmp_path):
 def test_a_member_far_too_large_is_not_read(members, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "_MEMBER_LIMIT_BYTES", 1000)
     with pytest.raises(InputError, match=r"data_batch_1 in .* bytes, far more than in the genuine archive"):
-        datasets.cifar10(pack(tmp_path / "a.tar.gz", members))
+        cifar10.read(pack(tmp_path / "a.tar.gz", members))
 
 
 def test_an_archive_that_unpacks_without_end_is_given_up(members, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "_ARCHIVE_LIMIT_BYTES", 500_000)
     bomb = pack(tmp_path / "a.tar.gz", {**members, "zeros": bytes(3_000_000)})
     with pytest.raises(InputError, match=r"the content in .* far more"):
-        datasets.cifar10(bomb)
+        cifar10.read(bomb)
 
 
 def test_digits_are_real_balanced_and_split_the_same_way_each_time():
-    digits = datasets.digits()
+    digits = digits_source.read()
     assert digits.train_images.shape == (1437, 32, 32, 3) and digits.test_images.shape == (360, 32, 32, 3)
-    assert digits.sha256() == datasets.digits().sha256()
+    assert digits.sha256() == digits_source.read().sha256()
     assert np.bincount(digits.test_labels).min() >= 34
     assert digits.train_images.max() == 255
 
 
 @pytest.mark.parametrize("limit", [10, 37, 100])
 def test_a_subset_is_balanced_and_holds_the_smaller_ones(limit):
-    digits = datasets.digits()
+    digits = digits_source.read()
     subset = digits.limited(limit, None)
     counts = np.bincount(subset.train_labels, minlength=10)
     assert counts.sum() == limit and counts.max() - counts.min() <= 1
@@ -209,7 +209,7 @@ def test_a_subset_is_balanced_and_holds_the_smaller_ones(limit):
 @pytest.mark.parametrize("limit", [0, 9, 100_000])
 def test_a_subset_that_cannot_be_is_refused(limit):
     with pytest.raises(InputError, match=rf"train_limit is {limit}; digits allows 10 \(one a class\) to 1437"):
-        datasets.digits().limited(limit, None)
+        digits_source.read().limited(limit, None)
 
 
 def test_what_is_saved_is_loaded(digits, tmp_path):
@@ -233,8 +233,8 @@ def test_a_damaged_data_file_is_named(digits, tmp_path):
 
 
 def test_channel_statistics_are_numpys(digits):
-    mean, std = datasets.digits().channel_statistics()
-    pixels = datasets.digits().train_images.reshape(-1, 3) / 255
+    mean, std = digits_source.read().channel_statistics()
+    pixels = digits_source.read().train_images.reshape(-1, 3) / 255
     assert mean == pytest.approx(pixels.mean(0), abs=1e-6) and std == pytest.approx(pixels.std(0), abs=1e-6)
 
 
@@ -348,7 +348,7 @@ def test_any_byte_of_a_data_file_may_be_wrong(digits, tmp_path):
 @pytest.mark.parametrize("folder", ["", "cifar-10-python/", "./a/b/cifar-10-batches-py/", "./"])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, folder):
-    expected = datasets.cifar10(pack(tmp_path / "usual.tar.gz", members)).sha256()
+    expected = cifar10.read(pack(tmp_path / "usual.tar.gz", members)).sha256()
     path = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(path, mode) as archive:
         for name, content in members.items():
@@ -357,7 +357,7 @@ def test_an_archive_may_be_unpacked_and_its_folder_any(members, tmp_path, mode, 
                 info = tarfile.TarInfo(name_there)
                 info.size = len(content_there)
                 archive.addfile(info, io.BytesIO(content_there))
-    assert datasets.cifar10(path).sha256() == expected
+    assert cifar10.read(path).sha256() == expected
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -365,12 +365,12 @@ def test_of_two_members_of_a_name_the_right_one_counts(members, tmp_path, first)
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
         for name, content in members.items():
-            right, wrong = (f"{datasets.CIFAR10_FOLDER}/{name}", content), (f"old/{name}", b"old")
+            right, wrong = (f"{cifar10.FOLDER}/{name}", content), (f"old/{name}", b"old")
             for name_there, content_there in (right, wrong) if first else (wrong, right):
                 info = tarfile.TarInfo(name_there)
                 info.size = len(content_there)
                 archive.addfile(info, io.BytesIO(content_there))
-    assert len(datasets.cifar10(path).train_labels) == 100
+    assert len(cifar10.read(path).train_labels) == 100
 
 
 def test_what_lies_there_instead_is_named(tmp_path):
@@ -380,11 +380,11 @@ def test_what_lies_there_instead_is_named(tmp_path):
         (tmp_path / "folder" / name).write_bytes(b"x")
     says = "cifar10: .* lacks cifar-10-batches-py/data_batch_1 \\(it holds {}\\); expected the seven files"
     with pytest.raises(InputError, match=says.format("'file.txt~', 'meta', 'test', 'train'")):
-        datasets.cifar10(tmp_path / "folder")
+        cifar10.read(tmp_path / "folder")
     with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "folder", "cifar-100-python")
     with pytest.raises(InputError, match=says.format("'cifar-100-python/.*")):
-        datasets.cifar10(tmp_path / "cifar-100-python.tar.gz")
+        cifar10.read(tmp_path / "cifar-100-python.tar.gz")
 
 
 def test_a_changed_url_fetches_another_archive(members, server, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ UNREADABLE = {
 }
 READERS = {
     "datasets": "from alexbench.experiment import datasets; datasets.load(path)",
-    "archive": "from alexbench.experiment import datasets; datasets.cifar10(path)",
+    "archive": "from alexbench.experiment.datasets import cifar10; cifar10.read(path)",
     "weights": "from alexbench.experiment import weights; weights.read(path)",
     "checkpoint": "from alexbench.training import checkpoint; checkpoint.load(Path(path), {}, print)",
     "configuration": "from alexbench.workflow import configuration; configuration.load(path)",

@@ -14,6 +14,7 @@ import predict
 from alexbench.analysis import results, stats
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import datasets
+from alexbench.experiment.datasets import digits as digits_source
 from alexbench.files import InputError
 from alexbench.training import trained_network
 from conftest import ROOT
@@ -34,7 +35,7 @@ def run(digits_file, tmp_path_factory):
 def pictures(tmp_path_factory):
     """Two digits as pictures of another shape and mode, and two files that are not pictures."""
     folder = tmp_path_factory.mktemp("pictures")
-    images = datasets.digits().test_images
+    images = digits_source.read().test_images
     Image.fromarray(images[0]).resize((96, 64)).save(folder / "wide.jpg")
     Image.fromarray(images[1]).convert("RGBA").save(folder / "clear.png")
     (folder / "text.jpg").write_text("not a picture", encoding="utf-8")

@@ -75,14 +75,14 @@ def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
     assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
 
 
-def test_a_data_set_is_a_function_and_a_word(finished, tmp_path):
+def test_a_data_set_is_one_module(finished, tmp_path):
     """Follows CONTRIBUTING.md to the letter; trainings on other data are kept."""
     folder = tmp_path / "extended"
     shutil.copytree(finished, folder)
     follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
     runs = pd.read_csv(folder / "results/stripes/runs.csv")
     assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
-    assert "stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
+    assert "Stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
     assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
     assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
 

@@ -230,7 +230,10 @@ def messages() -> set[str]:
     methods = [("**.py", "python"), ("**.j2", "jinja2")]
     found = extract_from_dir(str(ROOT / "scripts"), methods, options, keywords={"_": None, "gettext": None})
     starts = {"random", "ImageNet", "ImageNet convolutions, fresh classifier"}
-    return {message for _, _, message, _, _ in found} | {variant.description for variant in variants.VARIANTS.values()} | starts
+    declared = {variant.description for variant in variants.VARIANTS.values()}
+    for source in map(datasets.source, datasets.NAMES):
+        declared |= {source.TITLE, source.ABOUT} - {""}
+    return {message for _, _, message, _, _ in found} | declared | starts
 
 
 def test_the_spanish_catalogue_has_every_message_and_no_other():

@@ -21,7 +21,7 @@ import pytest
 import stand_in
 import yaml
 
-from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment import layers, variants, weights
 from conftest import ROOT
 
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
@@ -177,7 +177,7 @@ def pack(cifar10: Path, archive: Path) -> None:
         shutil.copy(cifar10, archive)
         return
     with tarfile.open(archive, "w:gz", compresslevel=0) as packed:
-        packed.add(next(cifar10.rglob("data_batch_1")).parent, datasets.CIFAR10_FOLDER)
+        packed.add(next(cifar10.rglob("data_batch_1")).parent, cifar10.FOLDER)
 
 
 def test_the_recipe_for_a_machine_without_internet(place, environment, served):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexbench.experiment import datasets
+from alexbench.experiment.datasets import cifar10
 from alexbench.files import InputError
 from conftest import ROOT
 from test_datasets import batch
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fault
 PER_CLASS = {"train": 5, "test": 1}
 MEMBERS = {f"data_batch_{i}": batch(10, i) for i in range(1, 6)} | {"test_batch": batch(10, 6)}
 MEMBERS["batches.meta"] = pickle.dumps({b"label_names": [f"class{i}".encode() for i in range(10)]}, protocol=3)
-NAMES = [f"{datasets.CIFAR10_FOLDER}/{name}" for name in MEMBERS]
+NAMES = [f"{cifar10.FOLDER}/{name}" for name in MEMBERS]
 FOREVER = {"max_examples": 2000, "deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
@@ -45,9 +45,9 @@ PACKED = gzip.compress(GENUINE, 1)
 def small_cifar10():
     """Use the small data set's hashes instead of the published ones."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(datasets, "CIFAR10_PER_CLASS", PER_CLASS)
+        patched.setattr(cifar10, "PER_CLASS", PER_CLASS)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in MEMBERS.items()}
-        patched.setattr(datasets, "CIFAR10_MEMBERS", hashes)
+        patched.setattr(cifar10, "MEMBERS", hashes)
         yield
 
 
@@ -55,7 +55,7 @@ def genuine_or_refused(folder: Path, content: bytes, right: str) -> None:
     path = folder / "cifar-10-python.tar.gz"
     path.write_bytes(content)
     try:
-        found = datasets.cifar10(path).sha256()
+        found = cifar10.read(path).sha256()
     except InputError as error:
         assert str(error).splitlines() == [str(error)]
     else:
@@ -67,7 +67,7 @@ def genuine_or_refused(folder: Path, content: bytes, right: str) -> None:
 def right(small_cifar10, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("genuine") / "a.tar.gz"
     path.write_bytes(PACKED)
-    return datasets.cifar10(path).sha256()
+    return cifar10.read(path).sha256()
 
 
 # Cuts, flips and insertions, in the compressed bytes or in the tar archive inside, where they also hit its headers.

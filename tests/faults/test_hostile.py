@@ -21,7 +21,8 @@ import plot_classes
 import plot_learning
 import prepare_weights
 import train
-from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment import layers, variants, weights
+from alexbench.experiment.datasets import cifar10
 from alexbench.experiment.download import local_copy
 from alexbench.files import InputError
 from alexbench.workflow import configuration
@@ -119,7 +120,7 @@ def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
         info.type, info.linkname = kind, link
         return info
 
-    inside = datasets.CIFAR10_FOLDER
+    inside = cifar10.FOLDER
     entries = (
         entry("../../pwned", tarfile.REGTYPE),
         entry("/tmp/pwned", tarfile.REGTYPE),
@@ -129,7 +130,7 @@ def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
         entry(f"{inside}/test_batch", tarfile.CHRTYPE),
         entry(f"{inside}/batches.meta", tarfile.FIFOTYPE),
     )
-    pack(study / ARCHIVE, dict.fromkeys(datasets.CIFAR10_MEMBERS, pickle.dumps(Attack())), entries)
+    pack(study / ARCHIVE, dict.fromkeys(cifar10.MEMBERS, pickle.dumps(Attack())), entries)
     configure(study, STUDY | {"data": {"dataset": "cifar10", "archive": ARCHIVE}})
     assert run(study).returncode == 1
     log = (study / "logs/data/cifar10.log").read_text(encoding="utf-8")

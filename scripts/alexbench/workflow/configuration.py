@@ -18,7 +18,7 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
 from alexbench import backends, settings
-from alexbench.experiment import execution, variants
+from alexbench.experiment import datasets, execution, variants
 from alexbench.experiment.download import is_url
 from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, cause, raise_refusal
@@ -84,6 +84,7 @@ def _update(config: dict, changes: dict) -> None:
 def schema() -> dict:
     """config/schema.yaml, with the sections whose settings are declared as dataclasses."""
     found = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    found["properties"]["data"]["properties"]["dataset"]["enum"] = list(datasets.NAMES)
     found["properties"] |= {"recipe": settings.schema(Recipe), "execution": settings.schema(execution.Execution)}
     return found
 
@@ -240,8 +241,8 @@ def _example(value: object, schema: dict, path: list[str]) -> str:
 def missing_files(config: dict) -> list[str]:
     """One line for each local file that the grid needs but that does not exist or cannot be used as an input."""
     needed = []
-    if config["data"]["dataset"] == "cifar10":
-        needed.append(("data.archive", config["data"]["archive"], "cifar-10-python.tar.gz, its extracted folder"))
+    if archive := datasets.source(config["data"]["dataset"]).ARCHIVE:
+        needed.append(("data.archive", config["data"]["archive"], archive))
     if any(variants.VARIANTS[name].pretrained for name in config["variants"]):
         needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
     lines = []

@@ -14,7 +14,7 @@ TRAINING = (
     "../train.py",
     "experiment/layers.py",
     "experiment/weights.py",
-    "experiment/datasets.py",
+    "experiment/datasets/__init__.py",
     "experiment/recipe.py",
     "experiment/streams.py",
     "training/loop.py",
