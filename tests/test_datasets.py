@@ -175,13 +175,13 @@ def test_links_and_paths_in_an_archive_are_passed_over(members, tmp_path):
 
 
 def test_a_member_far_too_large_is_not_read(members, monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "_MEMBER_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(cifar10, "_MEMBER_LIMIT_BYTES", 1000)
     with pytest.raises(InputError, match=r"data_batch_1 in .* bytes, far more than in the genuine archive"):
         cifar10.read(pack(tmp_path / "a.tar.gz", members))
 
 
 def test_an_archive_that_unpacks_without_end_is_given_up(members, monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "_ARCHIVE_LIMIT_BYTES", 500_000)
+    monkeypatch.setattr(cifar10, "_ARCHIVE_LIMIT_BYTES", 500_000)
     bomb = pack(tmp_path / "a.tar.gz", {**members, "zeros": bytes(3_000_000)})
     with pytest.raises(InputError, match=r"the content in .* far more"):
         cifar10.read(bomb)
