@@ -45,6 +45,7 @@ from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the study's networks with its recipe.
 STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
+STUDY_FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow"}
 DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("config/README.md")]
 # Larger figures do not belong in a repository.
 FIGURE_BYTES = 400_000
@@ -106,11 +107,12 @@ def print_study(folder: Path, data: Path, language: str) -> None:
 def study_table(root: Path) -> str:
     """The study's five results beside ours, with the difference and whether a further run of ours could match the study's."""
     cells = [results.read_cells(path) for name in STUDY_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
-    ours = pd.concat(cells) if cells else pd.DataFrame(columns=["framework", "variant"])
-    titles = dict(zip(ours.framework, ours.get("framework_title", ours.framework), strict=True))
+    if not cells:
+        return "No complete run is published yet."
+    ours = pd.concat(cells)
     rows = []
     for theirs in results.read_study(collect.STUDY).itertuples():
-        known = {"Framework": titles.get(theirs.framework, theirs.framework), "Network": variants.get(theirs.variant).title}
+        known = {"Framework": STUDY_FRAMEWORKS[theirs.framework], "Network": variants.get(theirs.variant).title}
         known |= {"Study": f"{theirs.accuracy:.4f}"}
         found = ours[(ours.framework == theirs.framework) & (ours.variant == theirs.variant)]
         if found.empty:
@@ -171,7 +173,8 @@ def fill(document: Path, root: Path) -> None:
     def part(found: re.Match) -> str:
         if found["name"] not in BLOCKS:
             raise InputError(f"publish: {document} marks {found['name']!r}; there are {', '.join(BLOCKS)}")
-        return f"{found[1]}{BLOCKS[found['name']](root)}\n{found[3]}"
+        # Without the blank lines, some readers of Markdown take the marks for rows.
+        return f"{found[1]}\n{BLOCKS[found['name']](root)}\n\n{found[3]}"
 
     text = MARKED.sub(part, document.read_text(encoding="utf-8"))
     with replacing(document) as temporary:

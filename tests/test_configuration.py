@@ -165,4 +165,4 @@ def test_configuration_schema_and_readme_have_the_same_keys():
 def test_defaults_and_tables_are_those_of_the_declaration(declared):
     """`make format` writes the tables."""
     assert DEFAULT[declared.__name__.lower()] == vars(declared())
-    assert f"\n{settings.table(declared)}\n<!-- end -->\n" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert f"\n{settings.table(declared)}\n\n<!-- end -->\n" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
