@@ -133,7 +133,7 @@ def test_the_report_has_every_category_and_shows_every_entry(browser, report):
     opened(browser, report)
     until(browser, lambda b: "How to read it" in b.find_element(By.ID, "app").text)
     front = browser.find_element(By.ID, "app").text
-    assert "2 trainings on digits: 2 frameworks (pytorch, tensorflow), 1 network (alexnet_mod), n = 1 seed a cell" in front
+    assert "2 trainings on digits: 2 frameworks (pytorch, tensorflow), 1 network (alexnet_mod), n = 1 seed per cell" in front
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#rulegraph canvas, #rulegraph svg"))
     assert set(browser.execute_script("return Object.keys(categories)")) == CATEGORIES
     entries = browser.execute_script("return Object.entries(results)")

@@ -168,7 +168,7 @@ def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
         grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"]
         assert collect.main(["--results", str(tmp_path), *grid]) == 0
         assert results.read_table(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
-        assert ("Runs of a cell are of different commits" in (tmp_path / "table.md").read_text(encoding="utf-8")) == named
+        assert ("Runs of a cell come from different commits" in (tmp_path / "table.md").read_text(encoding="utf-8")) == named
 
 
 @pytest.mark.parametrize(

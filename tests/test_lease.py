@@ -331,7 +331,7 @@ def test_a_training_says_which_gpu_it_had_and_does_not_count_the_wait(digits_fil
     take = lease._take
 
     def much_later(*arguments: object) -> lease.Lease:
-        return replace(take(*arguments), waited_seconds=1000.0)
+        return replace(take(*arguments), waited_seconds=1e6)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv(lease.FOLDER, str(tmp_path / "locks"))

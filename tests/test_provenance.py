@@ -133,7 +133,7 @@ def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
         return subprocess.run(command, cwd=code, env=settings, check=True, capture_output=True, text=True).stdout.strip()
 
     def recorded() -> tuple[str, str]:
-        command = [sys.executable, "-c", "import environment; print(machine.git_commit())"]
+        command = [sys.executable, "-c", "import machine; print(machine.git_commit())"]
         others = settings | {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
         done = subprocess.run(command, cwd=code, env=others, check=True, capture_output=True, text=True)
         return done.stdout.strip(), done.stderr
