@@ -171,13 +171,13 @@ def convolutions(path: Path) -> None:
     )
 
 
-def pack(cifar10: Path, archive: Path) -> None:
+def pack(source: Path, archive: Path) -> None:
     """Write CIFAR-10's archive: copy it, or make it from its folder."""
     if cifar10.is_file():
         shutil.copy(cifar10, archive)
         return
     with tarfile.open(archive, "w:gz", compresslevel=0) as packed:
-        packed.add(next(cifar10.rglob("data_batch_1")).parent, cifar10.FOLDER)
+        packed.add(next(source.rglob("data_batch_1")).parent, cifar10.FOLDER)
 
 
 def test_the_recipe_for_a_machine_without_internet(place, environment, served):
