@@ -173,8 +173,8 @@ def convolutions(path: Path) -> None:
 
 def pack(source: Path, archive: Path) -> None:
     """Write CIFAR-10's archive: copy it, or make it from its folder."""
-    if cifar10.is_file():
-        shutil.copy(cifar10, archive)
+    if source.is_file():
+        shutil.copy(source, archive)
         return
     with tarfile.open(archive, "w:gz", compresslevel=0) as packed:
         packed.add(next(source.rglob("data_batch_1")).parent, cifar10.FOLDER)
