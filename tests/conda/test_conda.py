@@ -22,6 +22,7 @@ import stand_in
 import yaml
 
 from alexbench.experiment import layers, variants, weights
+from alexbench.experiment.datasets import cifar10
 from conftest import ROOT
 
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
