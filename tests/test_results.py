@@ -201,7 +201,7 @@ def test_a_file_that_holds_no_metrics_is_refused(grid_folder, content):
     ("ours", "theirs", "says"),
     [
         ("torch", "keras", "own defaults: PyTorch with the start of torch and the Adam of torch, TensorFlow with the start of keras"),
-        ("he", "he", "Every framework started as he does, with he's Adam: this compares only the frameworks."),
+        ("he", "he", "All frameworks used the same initialisation (he) and Adam (he): this compares only the frameworks."),
     ],
 )
 def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):

@@ -450,6 +450,6 @@ def comparison(table: pd.DataFrame) -> str:
         return ""
     if len(ways.drop_duplicates()) == 1:
         initialisation, adam = ways.iloc[0]
-        return f"Every framework started as {initialisation} does, with {adam}'s Adam: this compares only the frameworks."
+        return f"All frameworks used the same initialisation ({initialisation}) and Adam ({adam}): this compares only the frameworks."
     own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
     return f"Frameworks were left to their own defaults: {own}."
