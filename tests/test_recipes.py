@@ -15,6 +15,10 @@ from conftest import CONDA, ROOT, SMALL, SNAKEMAKE, planned, snakemake
 MODULE_PAGE = (ROOT / "docs/module.md").read_text(encoding="utf-8")
 
 
+# What is new is told in Spanish too.
+CATALOGUE = "test_study.py::test_the_spanish_catalogue_has_every_message_and_no_other"
+
+
 def follow(document: Path, heading: str, folder: Path) -> None:
     """Carry out a section's code blocks in `folder`: Python and YAML go into the file named before them, shell is run."""
     section = document.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n## ")[0]
@@ -73,6 +77,7 @@ def test_a_variant_is_one_entry_and_one_word(finished, tmp_path):
     done = snakemake(folder, "-n", config=SMALL | {"variants": ["alexnet_mod", "lenet"]})
     trained = re.findall(r"rule train:.*?wildcards: ([^\n]*)", done.stdout, re.DOTALL)
     assert planned(done)["train"] == len(trained) == 2 and all("variant=lenet" in wildcards for wildcards in trained)
+    assert_tests_pass(folder, CATALOGUE)
 
 
 def test_a_data_set_is_one_module(finished, tmp_path):
@@ -84,7 +89,7 @@ def test_a_data_set_is_one_module(finished, tmp_path):
     assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
     assert "Stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
     assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
-    assert_tests_pass(folder, "test_configuration.py", "test_environments.py")
+    assert_tests_pass(folder, "test_configuration.py", "test_environments.py", CATALOGUE)
 
 
 def test_a_figure_is_a_program_and_a_rule(finished, tmp_path):

@@ -18,13 +18,13 @@ sys.path[:0] = [str(ROOT / "tests" / "cluster"), str(ROOT / "tests")]
 
 import slurm  # noqa: E402
 from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, copy_of_project  # noqa: E402
-from test_packed import FOUR, IN_TURN, SHARED, uncommented  # noqa: E402
+from test_packed import IN_TURN, SHARED, SMALLER, uncommented  # noqa: E402
 
 
 def measured(runs: int, together: int, runs_per_gpu: int, changes: list[tuple[str, str]]) -> str:
     """One row of the table: the number of jobs, and the seconds until the last run's results."""
     with tempfile.TemporaryDirectory() as folder, slurm.Cluster():
-        config = FOUR | {"seeds": list(range(1, runs + 1)), "runs_per_gpu": runs_per_gpu}
+        config = SMALLER | {"seeds": list(range(1, runs + 1)), "runs_per_gpu": runs_per_gpu}
         project = copy_of_project(Path(folder) / "project", config)
         if changes:
             uncommented(project, *changes, together=together)

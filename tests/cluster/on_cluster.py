@@ -20,6 +20,19 @@ FAST_SNAKEMAKE = [sys.executable, str(ROOT / "tests" / "cluster" / "fast_snakema
 ON_CLUSTER = ["--profile", "profiles/slurm", "--config", "device=auto", "--configfile", "mine.yaml"]
 
 
+# Four small runs, for a queue that has room for two.
+FOUR = {
+    "results": "results/four",
+    "frameworks": ["pytorch"],
+    "variants": ["alexnet_mod"],
+    "seeds": [1, 2, 3, 4],
+    "data": {"dataset": "digits", "train_limit": 200, "test_limit": 50},
+    "recipe": {"epochs": 4, "batch_size": 32},
+    "device": "auto",
+    "threads": 1,
+}
+
+
 def bring_up(accounting: bool = False, **options: object) -> Iterator[slurm.Cluster]:
     """Start a real SLURM of one node with two stand-in GPUs, or as `options` say. For use in a fixture."""
     reason = slurm.obstacle(accounting)

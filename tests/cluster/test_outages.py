@@ -12,21 +12,10 @@ from pathlib import Path
 import pytest
 import slurm
 import yaml
-from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_of_project
+from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, FOUR, ON_CLUSTER, bring_up, copy_of_project
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-# Two jobs at a time on two GPUs, and two more to submit later.
-FOUR = {
-    "results": "results/four",
-    "frameworks": ["pytorch"],
-    "variants": ["alexnet_mod"],
-    "seeds": [1, 2, 3, 4],
-    "data": {"dataset": "digits", "train_limit": 200, "test_limit": 50},
-    "recipe": {"epochs": 4, "batch_size": 32},
-    "device": "auto",
-    "threads": 1,
-}
 TABLE = "results/four/table.md"
 # Length of each outage in seconds. `OUTAGES=5,30,120 make cluster-test` tries more, and everything with accounting too.
 OUTAGES = [int(seconds) for seconds in os.environ.get("OUTAGES", "30").split(",")]

@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 import slurm
-from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_of_project, doctors_failures
+from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, FOUR, ON_CLUSTER, bring_up, copy_of_project, doctors_failures
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-FOUR = {
-    "results": "results/four",
-    "frameworks": ["pytorch"],
-    "variants": ["alexnet_mod"],
-    "seeds": [1, 2, 3, 4],
-    "data": {"dataset": "digits", "train_limit": 40, "test_limit": 20},
+SMALLER = FOUR | {
+    "data": FOUR["data"] | {"train_limit": 40, "test_limit": 20},
     "recipe": {"epochs": 1, "batch_size": 16},
     "outputs": {"model": False, "tensorboard": False},
     "equal_time": {"variant": "alexnet_mod", "as_long_as": "alexnet"},
-    "device": "auto",
-    "threads": 1,
 }
 
 
@@ -58,7 +52,7 @@ IN_TURN = [
     ids=["on one GPU at once", "one after the other"],
 )
 def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_gpu, asked):
-    project = copy_of_project(tmp_path / "project", FOUR | {"runs_per_gpu": runs_per_gpu})
+    project = copy_of_project(tmp_path / "project", SMALLER | {"runs_per_gpu": runs_per_gpu})
     uncommented(project, *changes)
     before = {job.id for job in slurm.jobs()}
     command = [*FAST_SNAKEMAKE, "results/four/table.md", "--retries", "0", *ON_CLUSTER]
@@ -75,7 +69,7 @@ def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_
         costs = list(csv.DictReader(file))
     assert [row["rule"] for row in costs] == ["train", "train"] and {row["job"] for row in costs} == {str(job.id) for job in jobs}
     cells = [cell for row in costs for cell in row["cell"].split()]
-    assert sorted(cells) == [f"pytorch/alexnet_mod/{seed}" for seed in FOUR["seeds"]]
+    assert sorted(cells) == [f"pytorch/alexnet_mod/{seed}" for seed in SMALLER["seeds"]]
     by_job = {str(run["slurm_job_id"]): set() for run in runs}
     for run in runs:
         by_job[str(run["slurm_job_id"])].add(f"pytorch/alexnet_mod/{run['seed']}")

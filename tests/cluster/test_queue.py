@@ -10,20 +10,12 @@ from pathlib import Path
 import pytest
 import slurm
 import yaml
-from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_of_project
+from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, FOUR, ON_CLUSTER, bring_up, copy_of_project
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-FOUR = {
-    "results": "results/four",
-    "frameworks": ["pytorch"],
-    "variants": ["alexnet_mod"],
-    "seeds": [1, 2, 3, 4],
-    "data": {"dataset": "digits", "train_limit": 400, "test_limit": 50},
-    "recipe": {"epochs": 4, "batch_size": 32},
-    "device": "auto",
-    "threads": 1,
-}
+# Long enough to be looked at.
+LONGER = FOUR | {"data": FOUR["data"] | {"train_limit": 400}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +33,7 @@ def status(project: Path, **environment: str) -> list[str]:
 
 
 def test_a_busy_queue_in_words(tmp_path):
-    project = copy_of_project(tmp_path / "project", FOUR)
+    project = copy_of_project(tmp_path / "project", LONGER)
     with (project / "snakemake.out").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*FAST_SNAKEMAKE, "results/four/table.md", *ON_CLUSTER],
@@ -75,7 +67,7 @@ def test_a_busy_queue_in_words(tmp_path):
 
 
 def test_a_job_that_can_never_start_says_so(tmp_path):
-    project = copy_of_project(tmp_path / "project", FOUR | {"seeds": [1]})
+    project = copy_of_project(tmp_path / "project", LONGER | {"seeds": [1]})
     profile = project / "profiles/slurm/config.yaml"
     settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
     settings["set-resources"]["train"]["runtime"] = 20000
