@@ -320,7 +320,8 @@ def cancel_jobs_left():
 def show_failed_logs(snakemake_logs):
     """Print the last lines of each failed job's log, found through Snakemake's own logs: in a notebook, the user sees no other."""
     said = "\n".join(Path(name).read_text(encoding="utf-8", errors="replace") for name in snakemake_logs)
-    for name in dict.fromkeys(re.findall(r"^ +log: (.+?) \(check log file", said, re.MULTILINE)):
-        path = Path(name)
-        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if path.is_file() else []
-        print(f"{path} ends:", *(f"    {line}" for line in lines[-5:] or ["(it says nothing)"]), sep="\n", file=sys.stderr)
+    for names in dict.fromkeys(re.findall(r"^ +log: (.+?) \(check log file", said, re.MULTILINE)):
+        # On SLURM there are two: the rule's own, and all that the job printed.
+        for path in map(Path, names.split(", ")):
+            lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if path.is_file() else []
+            print(f"{path} ends:", *(f"    {line}" for line in lines[-5:] or ["(it says nothing)"]), sep="\n", file=sys.stderr)

@@ -285,6 +285,8 @@ def test_a_promised_gpu_that_is_not_there_ends_the_job_in_seconds(project):
     for framework in FRAMEWORKS:
         log = (project / f"logs/pair/runs/{framework}/alexnet_mod/seed1.log").read_text(encoding="utf-8")
         assert "device: cuda was asked for, but" in log and "sees no GPU" in log
+        # Of its two logs, the one of its own is not hidden by the one that SLURM kept.
+        assert f"seed1.log ends:\n    {log.splitlines()[0]}" in done.stderr and "(it says nothing)" not in done.stderr
         assert not (run_folder(project, framework) / "metrics.json").exists()
 
 

@@ -1,6 +1,7 @@
 """SLURM's controller goes away and comes back: every job runs exactly once, and the results are the same."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -53,6 +54,25 @@ def said(project: Path) -> str:
     return (project / "snakemake.out").read_text(encoding="utf-8")
 
 
+def hold_two_runs(project: Path) -> list[int]:
+    """Stop the processes of the first two runs as soon as each trains, and return their ids.
+
+    A job that has only just begun needs the controller for its `srun`: if it went away then, the job would fail.
+    """
+    held: list[int] = []
+
+    def both() -> bool:
+        for path in project.glob("results/four/runs/pytorch/alexnet_mod/seed*/progress.json"):
+            pid = json.loads(path.read_text(encoding="utf-8"))["pid"]
+            if pid not in held:
+                os.kill(pid, signal.SIGSTOP)
+                held.append(pid)
+        return len(held) == 2
+
+    assert slurm.wait_until(both, seconds=120), said(project)
+    return held
+
+
 def assert_each_ran_once(process: subprocess.Popen, project: Path, before: set[int]) -> None:
     assert process.wait(timeout=400) == 0, said(project)[-4000:]
     jobs = [job for job in slurm.jobs() if job.id not in before]
@@ -73,10 +93,10 @@ def test_the_controller_goes_away(cluster, accounting, project, seconds):
         pytest.skip(ONCE)
     before = {job.id for job in slurm.jobs()}
     process = start(project)
-    assert slurm.wait_until(lambda: list(project.glob("results/four/runs/pytorch/alexnet_mod/seed*/progress.json")), seconds=90), said(
-        project
-    )
+    held = hold_two_runs(project)
     cluster.stop_controller()
+    for pid in held:
+        os.kill(pid, signal.SIGCONT)
     time.sleep(seconds)
     cluster.start_controller()
     assert_each_ran_once(process, project, before)
