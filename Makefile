@@ -15,7 +15,7 @@ EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
 # Tests run in parallel; each process may load both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard study report publish lint format clean-demo
+.PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard article report publish lint format clean-demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -45,7 +45,7 @@ lock: ## rewrite requirements.lock after a change to requirements.txt: every pac
 demo: .venv/installed ## run the whole workflow on handwritten digits, in minutes: results/demo/
 	snakemake --cores "$$CORES" --resources gpu=2 --rerun-incomplete --configfile config/demo.yaml
 	@cat results/demo/table.md
-	@echo "Open results/demo/study.html in a browser; everything else lies beside it."
+	@echo "Open results/demo/article.html in a browser; everything else lies beside it."
 
 test: .venv/installed ## run all tests except the long ones: a real SLURM, conda, faults
 	$(PYTEST) --dist loadfile -m "not cluster and not conda and not fault"
@@ -73,9 +73,9 @@ site: .venv/installed ## write a SLURM profile for this cluster, profiles/site/,
 status: .venv/installed ## show the state of each run: waiting, running, interrupted, failed, done
 	@python scripts/status.py --config "$$CONFIG"
 
-bench: .venv/installed ## measure the workflow's own cost as the grid grows, then which framework is faster and why (snakemake timing)
+bench: .venv/installed ## measure the workflow's own cost as the grid grows, then which framework is faster and why (snakemake speed)
 	python tests/benchmarks/scale.py
-	$(EXPERIMENT) timing
+	$(EXPERIMENT) speed
 
 # Without .venv, this uses the machine's own Python and frameworks: a borrowed GPU may have no network to make .venv.
 gpu-check: ## first check of a GPU: what works, where it runs, what is faster; PART=tests|checks|switches|aims runs one part, up to 9 minutes
@@ -87,10 +87,10 @@ dag: .venv/installed ## draw the jobs and the rules: dag and rulegraph, as .mmd 
 tensorboard: .venv/installed ## show the learning curves of every run in the browser, also during training
 	$(EXPERIMENT) tensorboard
 
-study: .venv/installed ## write the article, study.html and study.pdf; trains first what is missing
-	$(EXPERIMENT) study
+article: .venv/installed ## write the article, article.html and article.pdf; trains first what is missing
+	$(EXPERIMENT) article
 
-report: .venv/installed ## after a run, put all tables, figures and code into one HTML file; with timing, parity and equal_time if they were run
+report: .venv/installed ## after a run, put all tables, figures and code into one HTML file; with speed, parity and equal_time if they were run
 	$(EXPERIMENT) report
 
 publish: .venv/installed ## make tables, figures and PDFs of the runs kept in docs/results/, and README's tables; trains nothing

@@ -20,7 +20,7 @@ rule collect:
     input:
         metrics=every_run("metrics.json"),
         predictions=every_run("predictions.npz"),
-        study=STUDY,
+        original=ORIGINAL,
     output:
         runs=f"{RESULTS}/runs.csv",
         table=f"{RESULTS}/table.csv",
@@ -39,7 +39,7 @@ rule collect:
         seeds=config["seeds"],
     shell:
         "{params.script:q} --results {params.folder:q} --frameworks {params.frameworks:q} --variants {params.variants:q}"
-        " --seeds {params.seeds} --study {input.study:q} 2>&1 | tee {log:q}"
+        " --seeds {params.seeds} --original {input.original:q} 2>&1 | tee {log:q}"
 
 
 rule compare:

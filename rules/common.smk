@@ -68,24 +68,24 @@ SNAKEMAKE_VERSION = version("snakemake")
 # Applies the `prefix` of a workflow that uses this one as a module. (Snakemake applies it to paths in rules, unless they are `local`.)
 placed = workflow.modifier.path_modifier.replace_prefix
 
-# The results of the study that is reproduced.
-STUDY = local(os.path.relpath(SCRIPTS.parent / "config" / "study.csv"))
+# The results of the original study, which is reproduced.
+ORIGINAL = local(os.path.relpath(SCRIPTS.parent / "config" / "original.csv"))
 
 DATA = f"resources/data/{config['data']['dataset']}.npz"
 DATA_SHA256 = f"{DATA}.sha256"
 WEIGHTS = "resources/weights/{variant}-{classifier}.safetensors"
 
 
-# Devices of the timing experiment; "auto" stands for the configured device.
-TIMED_DEVICES = list(dict.fromkeys(config["device"] if device == "auto" else device for device in config["timing"]["devices"]))
+# Devices of the experiment on speed; "auto" stands for the configured device.
+TIMED_DEVICES = list(dict.fromkeys(config["device"] if device == "auto" else device for device in config["speed"]["devices"]))
 # One of its measurements: every arm of one framework for one network, once.
-MEASUREMENT = f"{RESULTS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.csv"
+MEASUREMENT = f"{RESULTS}/speed/{{device}}/{{variant}}/round{{round}}/{{framework}}.csv"
 # All measurements, in the order in which they run, one at a time. Frameworks take turns, so that a disturbance affects all of them.
 MEASUREMENTS = [
     MEASUREMENT.format(device=device, variant=variant, round=number + 1, framework=framework)
     for device in TIMED_DEVICES
     for variant in config["variants"]
-    for number in range(config["timing"]["rounds"])
+    for number in range(config["speed"]["rounds"])
     for framework in config["frameworks"]
 ]
 
@@ -249,11 +249,11 @@ def measurement_before(wildcards):
 
 
 def experiments_besides():
-    """The results of experiments outside the grid (timing, parity) and other texts among the results, as far as they exist, with hashes."""
+    """The results of experiments outside the grid (speed, parity) and other texts among the results, as far as they exist, with hashes."""
     results = Path(placed(RESULTS))
     found = [
         path
-        for pattern in ("*.md", "*/table.md", "timing_ratios.csv", "parity/*.md", "figures/timing/*/ratio.png")
+        for pattern in ("*.md", "*/table.md", "speed_ratios.csv", "parity/*.md", "figures/speed/*/ratio.png")
         for path in results.glob(pattern)
     ]
     besides = sorted(path for path in found if path not in (results / "table.md", results / "comparisons.md"))
@@ -272,8 +272,8 @@ def what_was_made():
     made = {str(file) for job in workflow.dag.finished_jobs for file in job.output}
     parity = [f"parity/{variant}.md" for variant in config["variants"]]
     kinds = {
-        "The study": ["study.html", "study.pdf"],
-        "Tables": ["table.md", "equal_time/table.md", "timing.md", *parity],
+        "The article": ["article.html", "article.pdf"],
+        "Tables": ["table.md", "equal_time/table.md", "speed.md", *parity],
         "Every run": ["runs.csv"],
     }
     found = {kind: [f"{RESULTS}/{name}" for name in names if f"{RESULTS}/{name}" in made] for kind, names in kinds.items()}

@@ -13,7 +13,7 @@ FIGURES = {
     "tradeoff": {
         "category": "Results",
         "title": "Accuracy, parameters, training time",
-        "inputs": {"runs": RUNS, "study": STUDY},
+        "inputs": {"runs": RUNS, "original": ORIGINAL},
     },
     "intervals": {
         "category": "Results",

@@ -2,22 +2,22 @@
 
 REPORT_PAGES = expand(
     f"{RESULTS}/{{page}}.html",
-    page=["study", *(f"pages/{name}" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))],
+    page=["article", *(f"pages/{name}" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))],
 )
 
 
 report: "captions/workflow.rst"
 
 
-# `snakemake study`: the page and also its PDF, which needs the system library Pango.
-rule study:
+# `snakemake article`: the page and also its PDF, which needs the system library Pango.
+rule article:
     input:
-        f"{RESULTS}/study.html",
-        f"{RESULTS}/study.pdf",
+        f"{RESULTS}/article.html",
+        f"{RESULTS}/article.pdf",
     localrule: True
 
 
-rule write_study:
+rule write_article:
     input:
         runs=rules.collect.output.runs,
         table=rules.collect.output.table,
@@ -27,18 +27,18 @@ rule write_study:
         data=DATA,
     output:
         page=report(
-            f"{RESULTS}/study.html",
-            caption="captions/study.rst",
+            f"{RESULTS}/article.html",
+            caption="captions/article.rst",
             category="Results",
-            labels={"what": "The study, as a page"},
+            labels={"what": "The article, as a page"},
         ),
     log:
-        f"{LOGS}/study.log",
+        f"{LOGS}/article.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        **program("write_study.py"),
+        **program("write_article.py"),
         folder=subpath(output.page, parent=True),
         language=config["language"],
         # Not used in the command; the page is rewritten when these results appear or change, but does not cause them to be made.
@@ -49,13 +49,13 @@ rule write_study:
         " --output {output.page:q} 2> {log:q}"
 
 
-rule print_study:
+rule print_article:
     input:
-        page=rules.write_study.output.page,
+        page=rules.write_article.output.page,
     output:
-        pdf=f"{RESULTS}/study.pdf",
+        pdf=f"{RESULTS}/article.pdf",
     log:
-        f"{LOGS}/study_pdf.log",
+        f"{LOGS}/article_pdf.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
@@ -178,31 +178,31 @@ use rule show_results as show_equal_time with:
         title="Equal training time",
 
 
-use rule show_results as show_timing with:
+use rule show_results as show_speed with:
     input:
-        files=rules.collect_timing.output.text,
+        files=rules.collect_speed.output.text,
     output:
         page=report(
-            f"{RESULTS}/pages/timing.html",
-            caption="captions/timing.rst",
+            f"{RESULTS}/pages/speed.html",
+            caption="captions/speed.rst",
             category="Time",
             labels={"what": "Which is faster, and why"},
         ),
     log:
-        f"{LOGS}/pages/timing.log",
+        f"{LOGS}/pages/speed.log",
     localrule: True
     params:
         **program("write_page.py"),
-        title="Timing",
+        title="Speed",
 
 
 use rule show_results as show_arms with:
     input:
-        files=rules.collect_timing.output.arms,
+        files=rules.collect_speed.output.arms,
     output:
         page=report(
             f"{RESULTS}/pages/arms.html",
-            caption="captions/timing.rst",
+            caption="captions/speed.rst",
             category="Time",
             labels={"what": "Every arm"},
         ),
@@ -211,7 +211,7 @@ use rule show_results as show_arms with:
     localrule: True
     params:
         **program("write_page.py"),
-        title="Every arm of the timing experiment",
+        title="Every arm of the experiment on speed",
 
 
 use rule show_results as show_parity with:

@@ -13,7 +13,7 @@ from alexbench import numeric
 from alexbench.analysis import results
 from alexbench.files import replacing, run_program
 
-STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
+ORIGINAL = Path(__file__).resolve().parents[1] / "config" / "original.csv"
 
 
 def aligned(table: pd.DataFrame) -> list[str]:
@@ -34,12 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
     p.add_argument("--variants", required=True, nargs="+", metavar="NAME")
     p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
-    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="results of the original study, to compare with (%(default)s)")
+    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
     p.add_argument("--partial", action="store_true", help="make tables from the runs that exist; the tables say how many are missing")
     args = p.parse_args(argv)
     wanted = results.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
     runs = results.runs_table(wanted, partial=args.partial)
-    table = results.results_table(runs, results.read_study(args.study))
+    table = results.results_table(runs, results.read_original(args.original))
     about = results.conditions(table, runs, missing=len(wanted) - len(runs))
 
     with replacing(args.results / "runs.csv") as temporary:

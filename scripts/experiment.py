@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Run Snakemake for one configuration from the project's folder; `make study`, `make report` and others call this.
+"""Run Snakemake for one configuration from the project's folder; `make article`, `make report` and others call this.
 
-python scripts/experiment.py study --config config/demo.yaml --cores 2
+python scripts/experiment.py article --config config/demo.yaml --cores 2
 python scripts/experiment.py report --config config/demo.yaml
 
-dag draws the graphs of jobs and rules; report writes one HTML file, with timing, parity and equal_time if they were run; tensorboard
+dag draws the graphs of jobs and rules; report writes one HTML file, with speed, parity and equal_time if they were run; tensorboard
 shows learning curves; anything else is passed to Snakemake as a target.
 """
 
@@ -21,7 +21,7 @@ from alexbench.workflow import configuration
 
 STYLE = "rules/captions/report.css"
 # Targets that the report includes if they were made.
-PAGES = ("timing", "parity", "equal_time")
+PAGES = ("speed", "parity", "equal_time")
 NO_GRAPHVIZ = "needs Graphviz (apt-get install graphviz); {} shows on mermaid.live and in Markdown on many sites"
 
 
@@ -66,7 +66,7 @@ def draw(results: Path, *snakemake: str | Path) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", metavar="WHAT", help="dag, report, tensorboard, or a target such as study, prefetch, timing, all")
+    p.add_argument("what", metavar="WHAT", help="dag, report, tensorboard, or a target such as article, prefetch, speed, all")
     p.add_argument("--config", nargs="*", default=[], metavar="YAML", help="configuration files, as for snakemake --configfile")
     p.add_argument("--cores", default="all", metavar="N", help="CPU cores for Snakemake (%(default)s)")
     args = p.parse_args(argv)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot each cell's test accuracy: runs, mean, its 95 % interval and, beside the study's result, the prediction interval of a further run.
+"""Plot each cell's test accuracy: runs, mean and its 95 % interval; beside the original's result, the prediction interval of a further run.
 
 python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
 """
@@ -28,9 +28,9 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
         axes.plot(row.accuracy, place, "o", color=colour, markersize=7)
         if row.n == 0:
             axes.text(0.5, place, _("no completed run"), transform=axes.get_yaxis_transform(), ha="center", va="center", color=figures.GREY)
-        if pd.notna(row.accuracy_minus_study):
+        if pd.notna(row.accuracy_minus_original):
             axes.plot([row.accuracy_run_low, row.accuracy_run_high], [place, place], color=colour, linewidth=0.8)
-            axes.plot(row.study_accuracy, place, "D", color="none", markeredgecolor="#333333", markersize=7, markeredgewidth=1.3)
+            axes.plot(row.original_accuracy, place, "D", color="none", markeredgecolor="#333333", markersize=7, markeredgewidth=1.3)
     axes.set_yticks(range(len(table)), [article.title(row) for _index, row in table.iterrows()])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -39,9 +39,9 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> plt.Figure:
     axes.plot([], [], "o", markersize=7, label=_("mean"), **grey)
     axes.plot([], [], color=figures.GREY, linewidth=2, label=_("95 %% interval"))
     axes.plot([], [], "|", markersize=13, label=_("one run"), **grey)
-    if table.accuracy_minus_study.notna().any():
-        axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the study of 2025"))
-    if (table.accuracy_minus_study.notna() & table.accuracy_run_low.notna()).any():
+    if table.accuracy_minus_original.notna().any():
+        axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="#333333", linestyle="none", label=_("the original study of 2025"))
+    if (table.accuracy_minus_original.notna() & table.accuracy_run_low.notna()).any():
         axes.plot([], [], color=figures.GREY, linewidth=0.8, label=_("95 %% prediction interval for one more run"))
     figure.legend(loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
     counts = _.either([str(n) for n in sorted(table.n.unique())])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot accuracy, training time and parameters in pairs: one point per run, the mean over seeds, and the study's results (hollow).
+"""Plot accuracy, training time and parameters in pairs: one point per run, the mean over seeds, and the original study's results (hollow).
 
 python scripts/plot_tradeoff.py --runs results/runs.csv --output results/figures/tradeoff.png
 """
@@ -17,12 +17,12 @@ from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
 
-STUDY = Path(__file__).resolve().parents[1] / "config" / "study.csv"
+ORIGINAL = Path(__file__).resolve().parents[1] / "config" / "original.csv"
 AXES = {"train_seconds": "Training time (s)", "accuracy": "Test accuracy", "parameters": "Parameters"}
 
 
-def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFrame, colours: dict, markers: dict) -> None:
-    """Draw one pair of quantities: runs small, means large with a bar of one standard deviation, the study's results hollow."""
+def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, original: pd.DataFrame, colours: dict, markers: dict) -> None:
+    """Draw one pair of quantities: runs small, means large with a bar of one standard deviation, the original study's results hollow."""
     order = sorted(runs.framework_title.unique())
     for (framework, variant, _), cell in runs.groupby(["framework_title", "variant_title", "group"], sort=False):
         # All frameworks have the same number of parameters, so move their points apart.
@@ -43,7 +43,7 @@ def panel(axes: plt.Axes, x: str, y: str, runs: pd.DataFrame, study: pd.DataFram
             **spread,
             **look,
         )
-        theirs = study[(study.framework_title == framework) & (study.variant_title == variant)]
+        theirs = original[(original.framework_title == framework) & (original.variant_title == variant)]
         axes.plot(
             theirs[x] * nudge[x],
             theirs[y] * nudge[y],
@@ -76,27 +76,27 @@ def _short(value: float, _: object = None) -> str:
     return f"{value:g}"
 
 
-def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
+def draw(runs: pd.DataFrame, original: pd.DataFrame) -> plt.Figure:
     """The three pairs of the three quantities, side by side."""
     completed = runs[runs.status == "completed"]
     titles = runs[["framework", "framework_title", "variant", "variant_title"]].drop_duplicates()
-    study = study.merge(titles, on=["framework", "variant"])
-    if set(runs.dataset) != {results.STUDY_DATASET}:
-        study = study.iloc[:0]
+    original = original.merge(titles, on=["framework", "variant"])
+    if set(runs.dataset) != {results.ORIGINAL_DATASET}:
+        original = original.iloc[:0]
     colours, markers = figures.colours(runs.framework_title), figures.markers(runs.variant_title)
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")
     for axes, (x, y) in zip(
         panels, (("train_seconds", "accuracy"), ("parameters", "accuracy"), ("parameters", "train_seconds")), strict=True
     ):
-        panel(axes, x, y, completed, study, colours, markers)
+        panel(axes, x, y, completed, original, colours, markers)
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     handles += [
         Line2D([], [], color=figures.GREY, marker=marker, linestyle="none", markersize=7, label=name) for name, marker in markers.items()
     ]
     handles.append(Line2D([], [], color=figures.GREY, marker="o", alpha=0.45, linestyle="none", markersize=4, label="one run"))
-    if len(study):
+    if len(original):
         hollow = {"markerfacecolor": "none", "markeredgecolor": figures.GREY}
-        handles.append(Line2D([], [], marker="o", linestyle="none", markersize=7, label="the study of 2025 (15 epochs)", **hollow))
+        handles.append(Line2D([], [], marker="o", linestyle="none", markersize=7, label="the original study of 2025 (15 epochs)", **hollow))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2, handletextpad=0.4, columnspacing=1.3)
     seeds = completed.groupby(["framework", "variant", "group"]).size()
     n = " or ".join(map(str, sorted(seeds.unique()))) if len(seeds) else "0"
@@ -109,11 +109,11 @@ def draw(runs: pd.DataFrame, study: pd.DataFrame) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__)
-    p.add_argument("--study", type=Path, default=STUDY, metavar="CSV", help="results of the original study, to compare with (%(default)s)")
+    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
     runs = results.read_runs(args.runs)
-    figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_study(args.study)), args.output)
+    figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_original(args.original)), args.output)
     return 0
 
 

@@ -3,7 +3,7 @@
 
 Uses WeasyPrint, which needs the system library Pango.
 
-python scripts/print_page.py results/study.html --output results/study.pdf
+python scripts/print_page.py results/article.html --output results/article.pdf
 """
 
 import argparse
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from alexbench.files import InputError, replacing, run_program
 
-# Fonts that matplotlib ships, so that a page looks the same on every machine; style.css calls the first three "Study".
+# Fonts that matplotlib ships, so that a page looks the same on every machine; style.css calls the first three "Article".
 FACES = {
-    "STIXGeneral.ttf": ("Study", "normal", "normal"),
-    "STIXGeneralBol.ttf": ("Study", "bold", "normal"),
-    "STIXGeneralItalic.ttf": ("Study", "normal", "italic"),
+    "STIXGeneral.ttf": ("Article", "normal", "normal"),
+    "STIXGeneralBol.ttf": ("Article", "bold", "normal"),
+    "STIXGeneralItalic.ttf": ("Article", "normal", "italic"),
     "DejaVuSans.ttf": ("DejaVu Sans", "normal", "normal"),
     "DejaVuSans-Bold.ttf": ("DejaVu Sans", "bold", "normal"),
 }
@@ -23,7 +23,7 @@ FACES = {
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("page", type=Path, metavar="HTML", help="made by write_study.py")
+    p.add_argument("page", type=Path, metavar="HTML", help="made by write_article.py")
     p.add_argument("--output", required=True, type=Path, metavar="PDF")
     args = p.parse_args(argv)
     import matplotlib  # after alexbench, which keeps it from using a notebook's backend

@@ -34,7 +34,7 @@ import plot_time_to_accuracy
 import plot_tradeoff
 import print_page
 import record_environment
-import write_study
+import write_article
 from alexbench import settings
 from alexbench.analysis import results, stats
 from alexbench.experiment import variants
@@ -43,9 +43,9 @@ from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, replacing, run_program, write_json
 from alexbench.writing.language import LANGUAGES
 
-# The campaigns that train the study's networks with its recipe.
-STUDY_CAMPAIGNS = ("mod", "large", "pretrained")
-STUDY_FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow"}
+# The campaigns that train the original study's networks with its recipe.
+ORIGINAL_CAMPAIGNS = ("mod", "large", "pretrained")
+ORIGINAL_FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow"}
 DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("config/README.md")]
 # Larger figures do not belong in a repository.
 FIGURE_BYTES = 400_000
@@ -88,32 +88,32 @@ def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
         (figures / f"{name}.svg").unlink()
 
 
-def print_study(folder: Path, data: Path, language: str) -> None:
-    """Write the article in one language and print it as study.LANGUAGE.pdf; the English figures are also kept as files."""
+def print_article(folder: Path, data: Path, language: str) -> None:
+    """Write the article in one language and print it as article.LANGUAGE.pdf; the English figures are also kept as files."""
     with tempfile.TemporaryDirectory() as temporary:
         pages = Path(temporary)
         for table in ("runs.csv", "table.csv", "comparisons.csv"):
             shutil.copy(folder / table, pages)
         (pages / "figures").mkdir()
         draw(folder, data, pages / "figures", language)
-        quietly(write_study.main, "--results", pages, "--data", data, "--language", language, "--output", pages / "study.html")
-        quietly(print_page.main, pages / "study.html", "--output", folder / f"study.{language}.pdf")
+        quietly(write_article.main, "--results", pages, "--data", data, "--language", language, "--output", pages / "article.html")
+        quietly(print_page.main, pages / "article.html", "--output", folder / f"article.{language}.pdf")
         if language == "en":
             shutil.rmtree(folder / "figures", ignore_errors=True)
             # Sample images do not depend on the runs.
             shutil.copytree(pages / "figures", folder / "figures", ignore=shutil.ignore_patterns("samples.png"))
 
 
-def study_table(root: Path) -> str:
-    """The study's five results beside ours, with the difference and whether a further run of ours could match the study's."""
-    cells = [results.read_cells(path) for name in STUDY_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
+def original_table(root: Path) -> str:
+    """The original study's five results beside ours, with the difference and whether a further run of ours could match the original."""
+    cells = [results.read_cells(path) for name in ORIGINAL_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
     if not cells:
         return "No complete run is published yet."
     ours = pd.concat(cells)
     rows = []
-    for theirs in results.read_study(collect.STUDY).itertuples():
-        known = {"Framework": STUDY_FRAMEWORKS[theirs.framework], "Network": variants.get(theirs.variant).title}
-        known |= {"Study": f"{theirs.accuracy:.4f}"}
+    for theirs in results.read_original(collect.ORIGINAL).itertuples():
+        known = {"Framework": ORIGINAL_FRAMEWORKS[theirs.framework], "Network": variants.get(theirs.variant).title}
+        known |= {"Original": f"{theirs.accuracy:.4f}"}
         found = ours[(ours.framework == theirs.framework) & (ours.variant == theirs.variant)]
         if found.empty:
             rows.append(known | {"Ours": "not run yet"})
@@ -121,12 +121,12 @@ def study_table(root: Path) -> str:
             of_runs = {"Runs": results.counted(row).removeprefix("n = ")}
             if row.n:
                 spread = "" if pd.isna(row.accuracy_sd) else f" ± {row.accuracy_sd:.4f}"
-                of_runs |= {"Ours": f"{row.accuracy:.4f}{spread}", "Difference": f"{row.accuracy_minus_study:+.4f}"}
+                of_runs |= {"Ours": f"{row.accuracy:.4f}{spread}", "Difference": f"{row.accuracy_minus_original:+.4f}"}
             if row.n > 1:
-                where = "within" if row.accuracy_study_within else "outside"
-                of_runs |= {"Next run, 95 %": f"{row.accuracy_run_low:.4f} to {row.accuracy_run_high:.4f}", "Study's lies": where}
+                where = "within" if row.accuracy_original_within else "outside"
+                of_runs |= {"Next run, 95 %": f"{row.accuracy_run_low:.4f} to {row.accuracy_run_high:.4f}", "Original lies": where}
             rows.append(known | of_runs)
-    return markdown(rows, ["Framework", "Network", "Study", "Ours", "Runs", "Difference", "Next run, 95 %", "Study's lies"])
+    return markdown(rows, ["Framework", "Network", "Original", "Ours", "Runs", "Difference", "Next run, 95 %", "Original lies"])
 
 
 def precision_table(root: Path) -> str:
@@ -153,7 +153,7 @@ def precision_table(root: Path) -> str:
 
 
 BLOCKS = {
-    "study": study_table,
+    "original": original_table,
     "precision": precision_table,
     "recipe": lambda _: settings.table(Recipe),
     "execution": lambda _: settings.table(Execution),
@@ -218,8 +218,8 @@ def main(argv: list[str] | None = None) -> int:
             found = json.loads((folder / "environment.json").read_bytes())
             write_json(folder / "environment.json", {key: value for key, value in found.items() if key not in keep_runs.PRIVATE})
             for language in LANGUAGES:
-                print_study(folder, args.data, language)
-                print(folder / f"study.{language}.pdf", flush=True)
+                print_article(folder, args.data, language)
+                print(folder / f"article.{language}.pdf", flush=True)
     check_sizes(args.results)
     for document in args.documents:
         fill(document, args.results)

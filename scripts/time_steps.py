@@ -2,7 +2,7 @@
 """Time a framework's ways (arms) of training one network, from what its tutorials do to the fast path: one row per arm in a CSV file.
 
 Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, call this
-again with another --round. collect_timing.py combines all rounds.
+again with another --round. collect_speed.py combines all rounds.
 
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output try.csv
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --alone --step plain

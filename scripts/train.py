@@ -100,7 +100,7 @@ def starting_weights(variant: layers.Variant, scheme: str, seed: int, file: Path
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    keeper = loop.Keeper(args.output)
+    keeper = loop.RunFolder(args.output)
 
     def waiting(line: str) -> None:
         keeper.tell(stage="waiting for a GPU")
@@ -211,7 +211,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     return Prepared(backend, variant, dataset, settings, mean, std, described, host, start_note, identity, threads, budget)
 
 
-def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.Keeper, held: lease.Lease, stop: Stop) -> tuple[loop.Outcome, dict]:
+def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, held: lease.Lease, stop: Stop) -> tuple[loop.Outcome, dict]:
     """Train and evaluate; also give what the GPU was seen to do. If its memory does not suffice, say so for retries too."""
     backend, dataset = prepared.backend, prepared.dataset
     try:
@@ -230,7 +230,7 @@ def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.Keeper, hel
             f"the memory of the GPU ({prepared.described['device_name']}) does not suffice for {prepared.variant.name} with batches of "
             f"{prepared.recipe.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
-        keeper.hopeless.write_text(reason, encoding="utf-8")
+        keeper.do_not_retry.write_text(reason, encoding="utf-8")
         raise InputError(reason) from None
     return outcome, gpu.summary()
 
@@ -303,13 +303,13 @@ def record(args: argparse.Namespace, prepared: Prepared, outcome: loop.Outcome, 
     write_json(args.output / "metrics.json", metrics)
 
 
-def run(args: argparse.Namespace, keeper: loop.Keeper, held: lease.Lease) -> int:
+def run(args: argparse.Namespace, keeper: loop.RunFolder, held: lease.Lease) -> int:
     """Do one run on the GPU that is `held`: prepare, train, record."""
     stop = Stop().listen()
     # A retry brings more host memory, which does not help on the GPU.
-    if args.attempt > 1 and keeper.hopeless.exists():
-        raise InputError(f"not tried again: {keeper.hopeless.read_text(encoding='utf-8')}")
-    keeper.hopeless.unlink(missing_ok=True)
+    if args.attempt > 1 and keeper.do_not_retry.exists():
+        raise InputError(f"not tried again: {keeper.do_not_retry.read_text(encoding='utf-8')}")
+    keeper.do_not_retry.unlink(missing_ok=True)
     keeper.tell(stage="starting")
     prepared = prepare(args, held)
     metrics = args.output / "metrics.json"

@@ -26,7 +26,7 @@ from alexbench.experiment import datasets, download, layers  # noqa: E402
 from alexbench.experiment.datasets import digits as digits_source  # noqa: E402
 from alexbench.files import write_json  # noqa: E402
 
-# Small enough to train in milliseconds, with every kind of layer in the study.
+# Small enough to train in milliseconds, with every kind of layer in the original study.
 TINY = layers.Variant(
     name="tiny",
     title="Tiny",

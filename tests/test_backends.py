@@ -169,7 +169,7 @@ def assert_same_steps(found: list[float], expected: list[float]) -> None:
     assert found == pytest.approx(expected, abs=2e-4)
 
 
-# Larger than the images, so that they are enlarged as in the study: PIL smooths when it makes images smaller.
+# Larger than the images, so that they are enlarged as in the original study: PIL smooths when it makes images smaller.
 LARGER = replace(TINY, name="larger", input_size=48)
 PLAIN = Execution(step="plain")
 WAYS = {
@@ -311,7 +311,7 @@ def test_the_rest_of_an_epoch_is_what_was_not_done():
         assert steps(2, done) == steps(1, 0)[done:]
 
 
-def test_the_studys_last_batch_of_sixteen_is_trained_on():
+def test_the_originals_last_batch_of_sixteen_is_trained_on():
     found = shapes(Recipe(), 50_000, loop.GPU_STEPS_PER_CALL)
     assert sum(steps for steps, _ in found) == 782 and found[-1] == (1, 16)
 
@@ -327,7 +327,7 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero_in_one_cycle
     assert (learning_rates(Recipe(), 100, 7) == np.float32(0.001)).all()
 
 
-# Each part of the recipe that the study leaves out, alone and all together; the values are large so that each has an effect.
+# Each part of the recipe that the original study leaves out, alone and all together; the values are large so that each has an effect.
 BETTER = {
     "weight_decay": {"weight_decay": 5.0},
     "label_smoothing": {"label_smoothing": 0.3},

@@ -1,4 +1,4 @@
-"""The study's page and Snakemake's report in a real Chromium without a network: they load without errors and work as promised."""
+"""The article and Snakemake's report in a real Chromium without a network: they load without errors and work as promised."""
 
 import shutil
 import time
@@ -6,7 +6,7 @@ import time
 import pytest
 
 from conftest import ROOT, SMALL, snakemake
-from test_study import page, slower_tensorflow, write_grid
+from test_article import page, slower_tensorflow, write_grid
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
@@ -40,11 +40,11 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def study_page(tmp_path_factory, images_file):
+def article_page(tmp_path_factory, images_file):
     """The page of a grid of two frameworks, two networks and three seeds."""
-    folder = tmp_path_factory.mktemp("study")
+    folder = tmp_path_factory.mktemp("article")
     page(folder, images_file, write_grid(folder, slower_tensorflow))
-    return folder / "study.html"
+    return folder / "article.html"
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def column(browser, table: str, number: int) -> list[str]:
     return [row.find_elements(By.TAG_NAME, "td")[number].text for row in rows]
 
 
-def test_the_page_opens_without_complaint_and_its_chart_can_be_turned_about(browser, study_page):
-    opened(browser, study_page)
+def test_the_page_opens_without_complaint_and_its_chart_can_be_turned_about(browser, article_page):
+    opened(browser, article_page)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#tradeoff-chart.vega-embed svg"))
     chart = browser.find_element(By.ID, "tradeoff-chart")
     assert "Training time (s)" in chart.text and "Test accuracy" in chart.text
@@ -89,8 +89,8 @@ def test_the_page_opens_without_complaint_and_its_chart_can_be_turned_about(brow
     assert complaints(browser) == []
 
 
-def test_a_mark_tells_its_run(browser, study_page):
-    opened(browser, study_page)
+def test_a_mark_tells_its_run(browser, article_page):
+    opened(browser, article_page)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#tradeoff-chart.vega-embed svg"))
     marks = browser.find_elements(By.CSS_SELECTOR, "#tradeoff-chart .mark-symbol.role-mark path")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", marks[-1])
@@ -100,8 +100,8 @@ def test_a_mark_tells_its_run(browser, study_page):
         assert text in tooltip.text
 
 
-def test_the_results_table_sorts(browser, study_page):
-    opened(browser, study_page)
+def test_the_results_table_sorts(browser, article_page):
+    opened(browser, article_page)
     button = browser.find_element(By.CSS_SELECTOR, "#results-table th button")
     assert column(browser, "#results-table", 0) == ["PyTorch"] * 2 + ["TensorFlow"] * 2
     button.click()
@@ -111,8 +111,8 @@ def test_the_results_table_sorts(browser, study_page):
 
 
 @pytest.mark.parametrize("width", [390, 1300])
-def test_nothing_is_wider_than_the_page(browser, study_page, width):
-    opened(browser, study_page)
+def test_nothing_is_wider_than_the_page(browser, article_page, width):
+    opened(browser, article_page)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#tradeoff-chart.vega-embed svg"))
@@ -122,8 +122,8 @@ def test_nothing_is_wider_than_the_page(browser, study_page, width):
     assert wide <= width
 
 
-def test_every_figure_of_the_page_shows(browser, study_page):
-    opened(browser, study_page)
+def test_every_figure_of_the_page_shows(browser, article_page):
+    opened(browser, article_page)
     widths = browser.execute_script("return [...document.images].map(image => image.complete && image.naturalWidth)")
     assert len(widths) == 5 and all(widths)
 

@@ -153,7 +153,7 @@ def test_an_empty_fast_step_is_measured_all_the_same(framework, device):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_timing_experiment_tries_on_a_gpu_what_the_fast_step_there_leaves_out(framework):
+def test_the_experiment_on_speed_tries_on_a_gpu_what_the_fast_step_there_leaves_out(framework):
     backend = backends.load(framework)
     tried = {name for arm in speed.arms(backend, "cuda", resized=True) for name in arm.execution.step.split("+")}
     left_out = {name for name, on in Execution().switches(backend.switches, "cuda").items() if not on}
@@ -161,7 +161,7 @@ def test_the_timing_experiment_tries_on_a_gpu_what_the_fast_step_there_leaves_ou
 
 
 def rows() -> list[str]:
-    """The table of switches in docs/benchmarks.md, built from the code, for the frameworks that the study compares."""
+    """The table of switches in docs/benchmarks.md, built from the code, for the frameworks that are compared."""
     found = []
     for framework in configuration.load()["frameworks"]:
         backend = backends.load(framework)

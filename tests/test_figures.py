@@ -66,17 +66,17 @@ def test_tradeoff(runs, tmp_path):
         "PyTorch",
         "TensorFlow",
         "AlexNet (224)",
-        "the study of 2025",
+        "the original study of 2025",
         "n = 2",
     ):
         assert text in svg
 
 
-def test_tradeoff_leaves_the_study_out_beside_another_data_set(grid_folder, tmp_path):
+def test_tradeoff_leaves_the_original_out_beside_another_data_set(grid_folder, tmp_path):
     write_run(grid_folder / "runs/pytorch/alexnet_mod/seed1", dataset="digits")
     collect.main(["--results", str(grid_folder), "--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1"])
     plot_tradeoff.main(["--runs", str(grid_folder / "runs.csv"), "--output", str(tmp_path / "t.png")])
-    assert "the study of 2025" not in drawn(tmp_path / "t.png")
+    assert "the original study of 2025" not in drawn(tmp_path / "t.png")
 
 
 @pytest.mark.parametrize("status", ["collapsed", "diverged"])

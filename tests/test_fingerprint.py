@@ -20,7 +20,7 @@ from alexbench import backends
 from alexbench.experiment import variants
 from alexbench.workflow import fingerprint
 found = {path.name: fingerprint.of_program(path) for path in sorted(Path(sys.argv[1]).glob("*.py"))}
-found |= {name: [fingerprint.of_training(name), fingerprint.of_timing(name)] for name in backends.FRAMEWORKS}
+found |= {name: [fingerprint.of_training(name), fingerprint.of_speed(name)] for name in backends.FRAMEWORKS}
 found |= {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
 print(json.dumps([locale.getpreferredencoding(False), found]))
 """
@@ -28,7 +28,7 @@ print(json.dumps([locale.getpreferredencoding(False), found]))
 
 def here() -> dict:
     found = {path.name: fingerprint.of_program(path) for path in (ROOT / "scripts").glob("*.py")}
-    found |= {name: [fingerprint.of_training(name), fingerprint.of_timing(name)] for name in backends.FRAMEWORKS}
+    found |= {name: [fingerprint.of_training(name), fingerprint.of_speed(name)] for name in backends.FRAMEWORKS}
     return found | {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
 
 

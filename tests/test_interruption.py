@@ -47,7 +47,7 @@ def piece(
     backend = backends.load(framework)(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
     backend.set_weights(weights.initialise(variant, "torch", 1))
     backend.set_data(digits.train_images, digits.train_labels)
-    keeper, identity = loop.Keeper(folder), identity or {"seed": 1}
+    keeper, identity = loop.RunFolder(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
     say = print if said is None else said.append
     outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, say, runs_per_gpu=runs_per_gpu)

@@ -307,7 +307,7 @@ def test_every_program_that_uses_a_gpu_waits_for_one(machine, hold, digits_file,
 
 
 def test_a_process_that_was_started_by_the_holder_shares_its_gpu(machine):
-    """The timing experiment starts its arms this way. The lock then lasts until the last of them has ended."""
+    """The experiment on speed starts its arms this way. The lock then lasts until the last of them has ended."""
     child = "import os; from alexbench.training import lease\nwith lease.one_gpu('cuda', print) as held: print('child has', held.gpu)"
     parent = (
         "import subprocess, sys; from alexbench.training import lease\n"

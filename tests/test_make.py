@@ -52,7 +52,7 @@ def test_status_finds_a_configuration_wherever_it_lies(project, name):
     assert done.returncode == 0 and "6 cells: 6 waiting" in done.stdout and not done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("target", ["dag", "report", "status", "study", "tensorboard", "doctor", "prefetch"])
+@pytest.mark.parametrize("target", ["dag", "report", "status", "article", "tensorboard", "doctor", "prefetch"])
 def test_a_configuration_that_is_not_to_be_had_ends_a_target_in_one_line(project, target):
     (project / "invalid.yaml").write_text("results: results/x\nseeds: no\n", encoding="utf-8")
     for config, says in (("no such.yaml", "no such.yaml cannot be read (No such file or directory)"), ("invalid.yaml", "config: seeds: ")):
@@ -92,4 +92,6 @@ def test_the_demo_trains_two_at_a_time_and_ends_with_its_table_and_the_file_to_o
     makefile = (project / "Makefile").read_text(encoding="utf-8").replace("\tsnakemake --cores", "\t: --cores")
     (project / "Makefile").write_text(makefile, encoding="utf-8")
     done = make(project, "-s", "demo")
-    assert done.returncode == 0 and done.stdout == "the table\nOpen results/demo/study.html in a browser; everything else lies beside it.\n"
+    assert (
+        done.returncode == 0 and done.stdout == "the table\nOpen results/demo/article.html in a browser; everything else lies beside it.\n"
+    )

@@ -40,7 +40,7 @@ def test_a_senseless_number_is_refused_by_name(program, others, option, value, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("program", ["collect", "compare_equal_time", "plot_mistakes", "plot_samples", "plot_tradeoff", "write_study"])
+@pytest.mark.parametrize("program", ["collect", "compare_equal_time", "plot_mistakes", "plot_samples", "plot_tradeoff", "write_article"])
 def test_a_program_that_takes_numbers_depends_on_no_backend(program):
     """Otherwise every edit of a backend would make tables and figures again."""
     found, waiting = set(), [ROOT / "scripts" / f"{program}.py"]

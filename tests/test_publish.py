@@ -13,10 +13,10 @@ import publish
 from alexbench.experiment import datasets
 from alexbench.files import InputError
 from conftest import IMAGES, ROOT
-from test_study import write_grid
+from test_article import write_grid
 
 PUBLISHED = ROOT / "docs" / "results"
-README = "before\n<!-- published: study -->\nold\n<!-- end -->\nbetween\n<!-- published: precision -->\n<!-- end -->\nafter\n"
+README = "before\n<!-- published: original -->\nold\n<!-- end -->\nbetween\n<!-- published: precision -->\n<!-- end -->\nafter\n"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_readme_shows_what_the_runs_say(project):
 
 def test_a_mark_that_nothing_is_made_for_is_named(project):
     Path("README.md").write_text("<!-- published: weather -->\n<!-- end -->\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"README\.md marks 'weather'; there are study, precision"):
+    with pytest.raises(InputError, match=r"README\.md marks 'weather'; there are original, precision"):
         publish.main(["--data", "cifar10.npz", "--tables"])
 
 
@@ -71,7 +71,7 @@ def test_figures_and_pages_in_both_languages_are_made_of_the_kept_runs(project):
     publish.main(["--data", "cifar10.npz"])
     made = {str(path.relative_to("docs/results/mod")) for path in Path("docs/results/mod").rglob("*") if path.suffix in (".png", ".pdf")}
     figures = ("architectures", "calibration", "clocks", "intervals", "learning", "time_to_accuracy", "tradeoff")
-    assert made == {"study.en.pdf", "study.es.pdf", *(f"figures/{name}.png" for name in figures)}
+    assert made == {"article.en.pdf", "article.es.pdf", *(f"figures/{name}.png" for name in figures)}
     assert "hostname" not in Path("docs/results/mod/environment.json").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ MODULE_PAGE = (ROOT / "docs/module.md").read_text(encoding="utf-8")
 
 
 # What is new is told in Spanish too.
-CATALOGUE = "test_study.py::test_the_spanish_catalogue_has_every_message_and_no_other"
+CATALOGUE = "test_article.py::test_the_spanish_catalogue_has_every_message_and_no_other"
 
 
 def follow(document: Path, heading: str, folder: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_data_set_is_one_module(finished, tmp_path):
     follow(ROOT / "CONTRIBUTING.md", "## A new data set", folder)
     runs = pd.read_csv(folder / "results/stripes/runs.csv")
     assert runs.dataset.tolist() == ["stripes"] and runs.train_images.tolist() == [200]
-    assert "Stripes" in (folder / "results/stripes/study.html").read_text(encoding="utf-8")
+    assert "Stripes" in (folder / "results/stripes/article.html").read_text(encoding="utf-8")
     assert "train" not in planned(snakemake(folder, "-n", "results/small/table.md", config=SMALL))
     assert_tests_pass(folder, "test_configuration.py", "test_environments.py", CATALOGUE)
 
@@ -190,7 +190,7 @@ def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
     project.rename(outer / "alexnet")
     for name, text in (("Snakefile", MODULES), ("cifar.tar.gz", "archive"), ("alexnet.pth", "weights")):
         (outer / name).write_text(text, encoding="utf-8")
-    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "timing")]
+    extra = [f"{name}_{target}" for name in ("first", "second", "third") for target in ("all", "parity", "speed")]
     done = snakemake(outer, "-n", "-p", *extra)
     jobs = planned(done)
     assert (jobs["first_train"], jobs["second_train"], jobs["third_train"]) == (1, 1, 1)
@@ -205,7 +205,7 @@ def test_one_workflow_uses_several_modules_and_a_prefix(project, tmp_path):
     assert "--archive cifar.tar.gz" in told["elsewhere/resources/data/cifar10.npz"]
     assert "--source=alexnet.pth" in told[f"elsewhere/{fresh}"]
     # Rules are left out by their own names; what the others ask for then comes from another module, or exists already.
-    for rules in ("all", "collect", "equal_time, train_as_long", "write_study, print_study"):
+    for rules in ("all", "collect", "equal_time, train_as_long", "write_article, print_article"):
         code = MODULES.replace("from third as", f"from third exclude {rules} as")
         (outer / "Snakefile").write_text(code, encoding="utf-8")
         assert planned(snakemake(outer, "-n", "third_parity"))["third_measure_parity"] == 1

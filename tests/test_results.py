@@ -25,49 +25,49 @@ def run_folder(root, framework="pytorch", variant="alexnet_mod", seed=1):
     return root / "runs" / framework / variant / f"seed{seed}"
 
 
-def test_a_cell_is_mean_spread_and_n_beside_the_study(grid_folder):
+def test_a_cell_is_mean_spread_and_n_beside_the_original(grid_folder):
     table = collected(grid_folder)
     assert table.index.tolist() == [(f, v) for f in ("pytorch", "tensorflow") for v in ("alexnet_mod", "alexnet")]
     row = table.loc["pytorch", "alexnet_mod"]
     assert row.accuracy == pytest.approx(0.63) and row.accuracy_sd == pytest.approx(np.std([0.62, 0.64], ddof=1))
     assert (row.n, row.collapsed, row.diverged, row.parameters) == (2, 0, 0, 4539786)
-    assert (row.study_accuracy, row.study_train_seconds, row.study_loss) == (0.6370, 471.11, 1.052892)
+    assert (row.original_accuracy, row.original_train_seconds, row.original_loss) == (0.6370, 471.11, 1.052892)
 
 
-def test_a_cell_has_its_interval_and_its_distance_from_the_study(grid_folder):
+def test_a_cell_has_its_interval_and_its_distance_from_the_original(grid_folder):
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
     # Student's t for one degree of freedom is 12.706.
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx((0.63 - 12.706 * 0.01, 0.63 + 12.706 * 0.01), abs=1e-5)
-    assert row.accuracy_interval == "t" and row.accuracy_minus_study == pytest.approx(-0.007) and row.accuracy_study_within
+    assert row.accuracy_interval == "t" and row.accuracy_minus_original == pytest.approx(-0.007) and row.accuracy_original_within
     write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.99, train_seconds=1.0)
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
     assert (row.accuracy_low, row.accuracy_high, row.train_seconds_low) == (0, 1, 0) and row.train_seconds_high > 100
     write_run(run_folder(grid_folder, seed=2), seed=2, accuracy=0.6201, train_seconds=101.0)
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
-    assert not row.accuracy_study_within and not row.train_seconds_study_within
+    assert not row.accuracy_original_within and not row.train_seconds_original_within
     markdown = (grid_folder / "table.md").read_text(encoding="utf-8")
     assert "0.6370 (-0.0170, outside)" in markdown and "471 (-371, outside)" in markdown
-    # These runs have 2 epochs, the study's 15.
+    # These runs have 2 epochs, the original study's 15.
     assert "which does not test it: this is only a part of its experiment" in markdown
 
 
-def test_the_studys_single_run_is_held_against_a_further_run_of_ours(grid_folder):
+def test_the_originals_single_run_is_held_against_a_further_run_of_ours(grid_folder):
     for seed, accuracy in ((1, 0.6201), (2, 0.6199)):
         write_run(run_folder(grid_folder, seed=seed), seed=seed, accuracy=accuracy)
     # The mean's interval is 12.706 standard errors, 0.0013, to each side; that of a further run sqrt(3) times as much.
     for theirs, within in ((0.6221, True), (0.6224, False)):
-        study = results.read_study(ROOT / "config" / "study.csv")
-        study.loc[(study.framework == "pytorch") & (study.variant == "alexnet_mod"), "accuracy"] = theirs
-        study.to_csv(grid_folder / "study.csv", index=False)
-        row = collected(grid_folder, "--study", str(grid_folder / "study.csv")).loc["pytorch", "alexnet_mod"]
-        assert row.accuracy_high < theirs and row.accuracy_study_within == within
+        original = results.read_original(ROOT / "config" / "original.csv")
+        original.loc[(original.framework == "pytorch") & (original.variant == "alexnet_mod"), "accuracy"] = theirs
+        original.to_csv(grid_folder / "original.csv", index=False)
+        row = collected(grid_folder, "--original", str(grid_folder / "original.csv")).loc["pytorch", "alexnet_mod"]
+        assert row.accuracy_high < theirs and row.accuracy_original_within == within
         assert row.accuracy_run_high == pytest.approx(0.62 + 12.706 * 1e-4 * 3**0.5, abs=1e-5)
     assert collect.main(["--results", str(grid_folder), *GRID[:-1]]) == 0
-    assert pd.read_csv(grid_folder / "table.csv").accuracy_study_within.isna().all()
+    assert pd.read_csv(grid_folder / "table.csv").accuracy_original_within.isna().all()
     assert ", within" not in (text := (grid_folder / "table.md").read_text(encoding="utf-8")) and ", outside" not in text
 
 
-def test_the_study_is_no_measure_of_another_data_set(grid_folder):
+def test_the_original_is_no_measure_of_another_data_set(grid_folder):
     for framework in ("pytorch", "tensorflow"):
         for variant in ("alexnet_mod", "alexnet"):
             for seed in (1, 2):
@@ -75,11 +75,11 @@ def test_the_study_is_no_measure_of_another_data_set(grid_folder):
                     run_folder(grid_folder, framework, variant, seed), framework=framework, variant=variant, seed=seed, dataset="digits"
                 )
     table = collected(grid_folder)
-    assert table.accuracy_minus_study.isna().all() and table.accuracy_study_within.isna().all()
+    assert table.accuracy_minus_original.isna().all() and table.accuracy_original_within.isna().all()
     assert "within" not in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
-def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_folder):
+def test_runs_whose_recipe_was_lost_are_not_called_the_originals_experiment(grid_folder):
     for framework in ("pytorch", "tensorflow"):
         for variant in ("alexnet_mod", "alexnet"):
             for seed in (1, 2):
@@ -88,12 +88,17 @@ def test_runs_whose_recipe_was_lost_are_not_called_the_studys_experiment(grid_fo
     assert "this is only a part of its experiment" in (grid_folder / "table.md").read_text(encoding="utf-8")
 
 
-def test_where_the_study_has_no_figures_it_is_left_out(grid_folder):
+def test_where_the_original_has_no_figures_it_is_left_out(grid_folder):
     runs = results.runs_table(results.grid(grid_folder / "runs", ["pytorch"], ["alexnet"], [1, 2]))
-    with_study, without = results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), results.results_table(runs)
-    assert without.columns.tolist() == with_study.columns.tolist() and without.accuracy_minus_study.isna().all()
-    assert "Study: accuracy" in results.readable(with_study) and "Study" in results.conditions(with_study, runs)
-    assert not [name for name in results.readable(without) if name.startswith("Study")] and "Study" not in results.conditions(without, runs)
+    with_original, without = (
+        results.results_table(runs, results.read_original(ROOT / "config" / "original.csv")),
+        results.results_table(runs),
+    )
+    assert without.columns.tolist() == with_original.columns.tolist() and without.accuracy_minus_original.isna().all()
+    assert "Original: accuracy" in results.readable(with_original) and "Original" in results.conditions(with_original, runs)
+    assert not [name for name in results.readable(without) if name.startswith("Original")] and "Original" not in results.conditions(
+        without, runs
+    )
 
 
 def test_calibration_is_of_the_predictions(grid_folder):
@@ -116,11 +121,11 @@ def test_every_class_has_its_accuracy_and_interval(grid_folder):
     assert single.n == 1 and single.accuracy_low == pytest.approx(stats.wilson(round(10 * single.accuracy), 10).low)
 
 
-def test_the_studys_figures_are_those_that_it_published():
-    study = results.read_study(ROOT / "config" / "study.csv").set_index(["framework", "variant"])
-    assert study.loc["tensorflow", "alexnet"].tolist() == [58322314, 1152.28, 0.6651, 1.019877]
-    assert study.loc["pytorch", "alexnet_pretrained"].tolist() == [57044810, 2651.97, 0.7809, 0.689839]
-    assert ("tensorflow", "alexnet_pretrained") not in study.index
+def test_the_originals_figures_are_those_that_it_published():
+    original = results.read_original(ROOT / "config" / "original.csv").set_index(["framework", "variant"])
+    assert original.loc["tensorflow", "alexnet"].tolist() == [58322314, 1152.28, 0.6651, 1.019877]
+    assert original.loc["pytorch", "alexnet_pretrained"].tolist() == [57044810, 2651.97, 0.7809, 0.689839]
+    assert ("tensorflow", "alexnet_pretrained") not in original.index
 
 
 def test_runs_that_failed_are_counted_and_not_averaged(grid_folder):
@@ -210,7 +215,7 @@ def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
         recipe = {"epochs": 2, "initialisation": way, "adam_epsilon": way}
         write_run(folder, framework=framework, framework_title=title, recipe=recipe)
     runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
-    assert says in results.conditions(results.results_table(runs, results.read_study(ROOT / "config" / "study.csv")), runs)
+    assert says in results.conditions(results.results_table(runs, results.read_original(ROOT / "config" / "original.csv")), runs)
 
 
 def test_runs_of_earlier_versions_are_read_and_of_later_ones_refused(tmp_path):

@@ -11,20 +11,20 @@ import compare_equal_time
 import compare_parity
 import plot_classes
 import plot_mistakes
-import write_study
+import write_article
 from alexbench.analysis import results
 from alexbench.experiment import datasets, variants, weights
 from alexbench.files import InputError
 from conftest import IMAGES, write_run
 from test_train import run_cell
 
-PROGRAMS = {"compare": compare, "classes": plot_classes, "mistakes": plot_mistakes, "study": write_study}
+PROGRAMS = {"compare": compare, "classes": plot_classes, "mistakes": plot_mistakes, "article": write_article}
 CELL = ["--framework", "pytorch", "--variant", "alexnet_mod"]
 
 
 def made(name: str, folder, data) -> int:
     """Run a program on a folder's runs and a data file, writing into the folder's made/."""
-    runs = ["--results", str(folder)] if name == "study" else ["--runs", f"{folder}/runs.csv"]
+    runs = ["--results", str(folder)] if name == "article" else ["--runs", f"{folder}/runs.csv"]
     cell = CELL if name in ("classes", "mistakes") else []
     return PROGRAMS[name].main([*runs, *cell, "--data", str(data), "--output", f"{folder}/made/{name}.png"])
 

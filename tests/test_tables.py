@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import collect
-import collect_timing
+import collect_speed
 import compare
 import describe_model
 import plot_calibration
@@ -22,19 +22,19 @@ import plot_clocks
 import plot_intervals
 import plot_learning
 import plot_mistakes
+import plot_speed
 import plot_time_to_accuracy
-import plot_timing
 import plot_tradeoff
 import record_environment
+import write_article
 import write_page
-import write_study
 from alexbench import tables
 from alexbench.analysis import comparisons, results, speed_tables
 from alexbench.experiment import datasets
 from alexbench.files import InputError
 from alexbench.tables import Column
 from conftest import IMAGES, write_run
-from test_timing import write_round
+from test_speed import write_round
 
 RUN = Path("runs/pytorch/alexnet_mod/seed1")
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "--seeds", "1", "2"]
@@ -147,23 +147,23 @@ def made(tmp_path_factory) -> Path:
             write_run(root / "runs" / framework / "alexnet_mod" / f"seed{seed}", seed=seed, accuracy=0.5 + 0.1 * seed, **of_framework)
         for number in (1, 2):
             arms = {"notebook": ("ladder", 0.01), "resident": ("ladder", 0.004), "fast": ("ladder", 0.002 * number)}
-            write_round(root / f"timing/{framework}/round{number}.csv", framework, number, arms)
+            write_round(root / f"speed/{framework}/round{number}.csv", framework, number, arms)
     datasets.save(IMAGES, root / "data.npz")
     assert collect.main(["--results", str(root), *GRID]) == 0
     assert compare.main(["--runs", str(root / "runs.csv"), "--data", str(root / "data.npz"), "--output", str(root)]) == 0
-    assert collect_timing.main([*rounds_of(root), "--output", str(root)]) == 0
-    shutil.copy(collect.STUDY, root / "study.csv")
+    assert collect_speed.main([*rounds_of(root), "--output", str(root)]) == 0
+    shutil.copy(collect.ORIGINAL, root / "original.csv")
     return root
 
 
 READERS = {
-    "study.csv": results.read_study,
+    "original.csv": results.read_original,
     "runs.csv": results.read_runs,
     "table.csv": results.read_cells,
     "comparisons.csv": comparisons.read,
-    "timing.csv": speed_tables.read_arms,
-    "timing_ratios.csv": speed_tables.read_ratios,
-    "timing/pytorch/round1.csv": lambda path: speed_tables.read([path]),
+    "speed.csv": speed_tables.read_arms,
+    "speed_ratios.csv": speed_tables.read_ratios,
+    "speed/pytorch/round1.csv": lambda path: speed_tables.read([path]),
     str(RUN / "history.csv"): lambda path: results.read_history(path.parent),
 }
 
@@ -192,11 +192,11 @@ def card(root: Path) -> list[str]:
 
 
 def timed(root: Path) -> list[str]:
-    return options(root, f"--arms={root / 'timing.csv'}", f"--ratios={root / 'timing_ratios.csv'}", runs=False)
+    return options(root, f"--arms={root / 'speed.csv'}", f"--ratios={root / 'speed_ratios.csv'}", runs=False)
 
 
 def rounds_of(root: Path) -> list[str]:
-    return [str(path) for path in sorted(root.glob("timing/*/*.csv"))]
+    return [str(path) for path in sorted(root.glob("speed/*/*.csv"))]
 
 
 def page(root: Path) -> list[str]:
@@ -205,10 +205,10 @@ def page(root: Path) -> list[str]:
 
 # For each program: the table to damage, a column of numbers in it, and the options.
 PROGRAMS = {
-    "collect": (collect, "study.csv", "parameters", lambda r: ["--results", str(r), *GRID, "--study", str(r / "study.csv")]),
+    "collect": (collect, "original.csv", "parameters", lambda r: ["--results", str(r), *GRID, "--original", str(r / "original.csv")]),
     "compare": (compare, "runs.csv", "seed", lambda r: ["--runs", str(r / "runs.csv"), "--data", str(r / "data.npz"), "--output", str(r)]),
     "plot_tradeoff": (plot_tradeoff, "runs.csv", "parameters", options),
-    "plot_tradeoff, study": (plot_tradeoff, "study.csv", "parameters", lambda r: options(r, "--study", str(r / "study.csv"))),
+    "plot_tradeoff, original": (plot_tradeoff, "original.csv", "parameters", lambda r: options(r, "--original", str(r / "original.csv"))),
     "plot_intervals": (plot_intervals, "runs.csv", "test_images", lambda r: options(r, "--table", str(r / "table.csv"))),
     "plot_intervals, table": (plot_intervals, "table.csv", "n", lambda r: options(r, "--table", str(r / "table.csv"))),
     "plot_calibration": (plot_calibration, "runs.csv", "epochs", options),
@@ -221,13 +221,13 @@ PROGRAMS = {
     "plot_mistakes": (plot_mistakes, "runs.csv", "test_images", cell),
     "record_environment": (record_environment, "runs.csv", "threads", options),
     "describe_model": (describe_model, "table.csv", "n", lambda r: options(r, *card(r), runs=False)),
-    "write_study, runs": (write_study, "runs.csv", "setup_seconds", page),
-    "write_study, table": (write_study, "table.csv", "n", page),
-    "write_study, comparisons": (write_study, "comparisons.csv", "a_n", page),
-    "write_study, ratios": (write_study, "timing_ratios.csv", "ratio", page),
-    "collect_timing": (collect_timing, "timing/pytorch/round1.csv", "round", lambda r: [*rounds_of(r), "--output", str(r)]),
-    "plot_timing": (plot_timing, "timing.csv", "epoch_seconds", lambda r: ["roofline", *timed(r)]),
-    "plot_timing, ratios": (plot_timing, "timing_ratios.csv", "ratio", lambda r: ["ratio", *timed(r)]),
+    "write_article, runs": (write_article, "runs.csv", "setup_seconds", page),
+    "write_article, table": (write_article, "table.csv", "n", page),
+    "write_article, comparisons": (write_article, "comparisons.csv", "a_n", page),
+    "write_article, ratios": (write_article, "speed_ratios.csv", "ratio", page),
+    "collect_speed": (collect_speed, "speed/pytorch/round1.csv", "round", lambda r: [*rounds_of(r), "--output", str(r)]),
+    "plot_speed": (plot_speed, "speed.csv", "epoch_seconds", lambda r: ["roofline", *timed(r)]),
+    "plot_speed, ratios": (plot_speed, "speed_ratios.csv", "ratio", lambda r: ["ratio", *timed(r)]),
 }
 
 
@@ -265,9 +265,9 @@ def without_tensorflow(rows: list[list[str]]) -> None:
 @pytest.mark.parametrize(
     ("module", "name", "arguments", "says"),
     [
-        (write_study, "runs.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
-        (write_study, "table.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
-        (plot_timing, "timing.csv", lambda r: ["ratio", *timed(r)], r"timing_ratios\.csv has tensorflow, which .*timing\.csv lacks"),
+        (write_article, "runs.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
+        (write_article, "table.csv", page, r"runs\.csv and .*table\.csv are not of the same runs \(tensorflow alexnet_mod\)"),
+        (plot_speed, "speed.csv", lambda r: ["ratio", *timed(r)], r"speed_ratios\.csv has tensorflow, which .*speed\.csv lacks"),
     ],
 )
 def test_tables_of_different_runs_do_not_go_together(made, module, name, arguments, says):
@@ -283,13 +283,13 @@ def test_tables_of_different_runs_do_not_go_together(made, module, name, argumen
 def test_a_round_that_is_given_twice_is_named(made):
     paths = rounds_of(made)
     with pytest.raises(InputError, match="round 1 has pytorch alexnet_mod notebook more than once"):
-        collect_timing.main([*paths, paths[0], "--output", str(made)])
+        collect_speed.main([*paths, paths[0], "--output", str(made)])
 
 
 def test_measured_arms_need_their_measures(made, tmp_path):
     """An arm that failed has a reason instead."""
     failed = tmp_path / "failed.csv"
-    shutil.copy(made / "timing/pytorch/round1.csv", failed)
+    shutil.copy(made / "speed/pytorch/round1.csv", failed)
     text = failed.read_text(encoding="utf-8")
     failed.write_text(edited(text, partial(with_field, "step_seconds", "")), encoding="utf-8")
     with pytest.raises(InputError, match=r"failed\.csv lacks step_seconds of arms that were measured"):
@@ -299,12 +299,12 @@ def test_measured_arms_need_their_measures(made, tmp_path):
     assert speed_tables.read([failed]).error.notna().tolist() == [True, False, False]
 
 
-def test_a_study_without_a_row_stands_beside_nothing(made, tmp_path):
-    header = collect.STUDY.read_text(encoding="utf-8").partition("\n")[0]
-    (tmp_path / "study.csv").write_text(header + "\n", encoding="utf-8")
+def test_an_original_without_a_row_stands_beside_nothing(made, tmp_path):
+    header = collect.ORIGINAL.read_text(encoding="utf-8").partition("\n")[0]
+    (tmp_path / "original.csv").write_text(header + "\n", encoding="utf-8")
     shutil.copytree(made / "runs", tmp_path / "runs")
-    assert collect.main(["--results", str(tmp_path), *GRID, "--study", str(tmp_path / "study.csv")]) == 0
-    assert "Study" not in (tmp_path / "table.md").read_text(encoding="utf-8").partition("\n")[0]
+    assert collect.main(["--results", str(tmp_path), *GRID, "--original", str(tmp_path / "original.csv")]) == 0
+    assert "Original" not in (tmp_path / "table.md").read_text(encoding="utf-8").partition("\n")[0]
 
 
 def test_a_data_set_of_ones_own_has_a_card(made):
@@ -341,14 +341,14 @@ def test_a_card_of_damaged_metrics_is_refused_in_a_line(made, tmp_path, content,
 
 
 @pytest.mark.parametrize("name", ["mine.md", "parity/alexnet.md", "equal_time/table.md"])
-def test_a_study_names_the_text_that_is_not_utf_8_and_the_figure_that_is_missing(made, tmp_path, name):
+def test_an_article_names_the_text_that_is_not_utf_8_and_the_figure_that_is_missing(made, tmp_path, name):
     root = tmp_path / "results"
     shutil.copytree(made, root)
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).write_bytes("# Überschrift".encode("latin-1"))
     with pytest.raises(InputError, match=f"page: {root / name} is not UTF-8 .byte 2.; save it as UTF-8"):
-        write_study.main(page(root))
+        write_article.main(page(root))
     (root / name).unlink()
     (root / "figures/clocks.png").unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"page: \S+/figures/\w+\.png does not exist; the workflow makes it"):
-        write_study.main(page(root))
+        write_article.main(page(root))

@@ -1,4 +1,4 @@
-"""The networks are the study's, layer by layer: as declared, and as each framework builds them."""
+"""The networks are the original study's, layer by layer: as declared, and as each framework builds them."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from alexbench.experiment import layers, variants
 # Building a network starts TensorFlow, which fixes its number of threads for the rest of the process.
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# The layer tables printed in the study: output shape and parameters.
+# The layer tables printed in the original study: output shape and parameters.
 MOD = {
     "conv1": ((22, 22, 96), 34_944),
     "pad1": ((26, 26, 96), 0),
@@ -45,7 +45,7 @@ ORIGINAL = {
     "dropout2": ((4096,), 0),
     "dense3": ((10,), 40_970),
 }
-# torchvision's alexnet; the study prints only its total.
+# torchvision's alexnet; the original study prints only its total.
 PRETRAINED = {
     "conv1": ((55, 55, 64), 23_296),
     "maxpool1": ((27, 27, 64), 0),
@@ -68,7 +68,7 @@ MILLION_MULTIPLY_ADDS = {"alexnet_mod": 183.55, "alexnet": 1161.19, "alexnet_pre
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_declaration_gives_the_studys_layer_table(name):
+def test_declaration_gives_the_originals_layer_table(name):
     variant = variants.get(name)
     assert {i.name: (i.output_shape, i.parameters) for i in layers.describe(variant)} == TABLES[name]
     assert layers.parameters(variant) == TOTALS[name]

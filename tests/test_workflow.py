@@ -108,8 +108,8 @@ def test_a_mistake_ends_the_run_before_any_job_with_one_line(project, config, sa
 )
 def test_a_program_is_told_the_threads_that_its_rule_has(project, options, threads):
     config = SMALL | {"threads": 4, "frameworks": ["pytorch"], "execution": {"input": "per_image", "workers": 2}}
-    config["timing"] = {"rounds": 1}
-    done = snakemake(project, "-n", "-p", "all", "parity", "timing", *options, config=config)
+    config["speed"] = {"rounds": 1}
+    done = snakemake(project, "-n", "-p", "all", "parity", "speed", *options, config=config)
     assert done.returncode == 0, done.stderr[-2000:]
     told = {name: int(count) for name, count in re.findall(r"scripts/(\w+)\.py .*--threads[= ](\d+)", done.stdout)}
     assert told == threads
@@ -168,7 +168,7 @@ def test_one_command_makes_everything(finished):
         f"{run}/{file}" for run in runs for file in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors", "model_card.md")
     }
     expected |= {"runs.csv", "table.csv", "table.md", "table.tex", "comparisons.csv", "comparisons.md", "classes.csv", "environment.json"}
-    expected |= {"study.html", *(f"pages/{name}.html" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))}
+    expected |= {"article.html", *(f"pages/{name}.html" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))}
     figures = ["tradeoff", "learning", "time_to_accuracy", "calibration", "samples", "architectures", "intervals", "clocks"]
     figures += [f"{kind}/{framework}-alexnet_mod" for kind in ("classes", "mistakes") for framework in ("pytorch", "tensorflow")]
     # Another test makes the report.
@@ -189,8 +189,8 @@ def test_the_smallest_campaign_comes_to_its_end(project):
     compared = pd.read_csv(project / "results/small/comparisons.csv")
     assert compared.empty and "words" in compared
     assert "nothing to compare" in (project / "results/small/pages/comparisons.html").read_text(encoding="utf-8")
-    assert (project / "results/small/study.html").stat().st_size > 0
-    told = "The study: results/small/study.html  Tables: results/small/table.md  Every run: results/small/runs.csv  Figures: results/small/"
+    assert (project / "results/small/article.html").stat().st_size > 0
+    told = "The article: results/small/article.html  Tables: results/small/table.md  Every run: results/small/runs.csv  Figures: results/"
     assert told in done.stdout
 
 
@@ -248,9 +248,9 @@ LEARNING = "scripts/plot_learning.py"
     ("changed", "again", "not_again"),
     [
         ({LEARNING: ('"""', '"""Another text. ')}, set(), {"plot_learning"}),
-        ({LEARNING: ("import", "import math\nimport")}, {"plot_learning", "write_study"}, {"train", "collect", "plot_tradeoff"}),
+        ({LEARNING: ("import", "import math\nimport")}, {"plot_learning", "write_article"}, {"train", "collect", "plot_tradeoff"}),
         ({"scripts/alexbench/analysis/stats.py": ("0.95", "0.90")}, {"collect", "compare"}, {"train", "dataset", "plot_samples"}),
-        ({"scripts/alexbench/writing/pages/style.css": ("color", "colour")}, {"write_study", "show_results"}, {"train", "plot_tradeoff"}),
+        ({"scripts/alexbench/writing/pages/style.css": ("color", "colour")}, {"write_article", "show_results"}, {"train", "plot_tradeoff"}),
     ],
     ids=["docstring", "figure", "statistics", "style"],
 )
@@ -308,7 +308,7 @@ def test_purged_data_train_nothing_again(finished, tmp_path):
     assert "Nothing to be done" in snakemake(purged, "-n", config=SMALL).stdout
     # Prepared again on their own, the files are as before, also for a further seed. (In the same run as that, all seeds would be trained.)
     done = snakemake(purged, "-c1", "prefetch", config=SMALL)
-    assert done.returncode == 0 and "study.html" not in done.stdout + done.stderr, "names a page that this run did not make"
+    assert done.returncode == 0 and "article.html" not in done.stdout + done.stderr, "names a page that this run did not make"
     assert planned(snakemake(purged, "-n", config=SMALL | {"seeds": [1, 2]}))["train"] == 2
 
 

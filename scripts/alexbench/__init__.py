@@ -1,4 +1,4 @@
-"""The study's library: variants, data, recipe, training loop, backends, results. Only `workflow` knows of Snakemake."""
+"""The workflow's library: variants, data, recipe, training loop, backends, results. Only `workflow` knows of Snakemake."""
 
 import os
 

@@ -6,7 +6,7 @@ Run `make gpu-check`, or one part: `make gpu-check PART=switches`. A part stops 
 tests     tests/test_gpu.py
 checks    where operations run, compilers, precisions, the CUDA graph, NVML, two processes on one GPU
 switches  step times of the plain step, of each switch added to it, and of each switch added to the fast step, in each precision
-aims      the study's networks trained for 15 epochs, compared with the targets in docs/benchmarks.md; needs --data
+aims      the original study's networks trained for 15 epochs, compared with the targets in docs/benchmarks.md; needs --data
 
 Writes report.md, report.json and timings.csv into --output. The report names each framework that it skips: not installed, or sees no GPU.
 Exit status: 0 everything passed, 1 something failed or there is no GPU, 75 some items are left for another call.

@@ -244,16 +244,16 @@ def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed
     assert_same_results(project, undisturbed)
 
 
-def test_the_timing_experiment_is_one_job_on_one_machine(project):
+def test_the_experiment_on_speed_is_one_job_on_one_machine(project):
     """Times can only be compared on one machine, and must not be measured at the same time."""
-    small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "timing": {"rounds": 2, "seconds": 0.05}}
+    small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "speed": {"rounds": 2, "seconds": 0.05}}
     (project / "mine.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
     before = {job.id for job in slurm.jobs()}
-    finish(start(project, "timing"), project)
+    finish(start(project, "speed"), project)
     jobs = [job for job in slurm.jobs() if job.id not in before]
     assert [(job.state, job.gpu_count, job.partition) for job in jobs] == [("COMPLETED", 1, "gpu")]
-    assert "## AlexNet mod. (32), cpu" in (project / "results/pair/timing.md").read_text(encoding="utf-8")
-    rounds = sorted((project / "results/pair/timing/auto/alexnet_mod").glob("round*/pytorch.csv"))
+    assert "## AlexNet mod. (32), cpu" in (project / "results/pair/speed.md").read_text(encoding="utf-8")
+    rounds = sorted((project / "results/pair/speed/auto/alexnet_mod").glob("round*/pytorch.csv"))
     assert len(rounds) == 2 and rounds[0].stat().st_mtime < rounds[1].stat().st_mtime
 
 

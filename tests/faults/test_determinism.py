@@ -3,16 +3,16 @@
 import shutil
 
 import pytest
-from small_study import STUDY, copy_of_workflow, outcome, run, said
+from small_experiment import SMALL, copy_of_workflow, outcome, run, said
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
 # Two threads per training: if Snakemake scaled them to its cores, the bits would differ.
-CONFIG = STUDY | {"threads": 2, "seeds": [1, 2], "recipe": {"epochs": 2, "batch_size": 16}}
+CONFIG = SMALL | {"threads": 2, "seeds": [1, 2], "recipe": {"epochs": 2, "batch_size": 16}}
 
 
 def test_the_same_bits_twice_in_a_row_and_on_one_core(tmp_path):
-    folder = copy_of_workflow(tmp_path / "study", CONFIG)
+    folder = copy_of_workflow(tmp_path / "project", CONFIG)
     runs = []
     for cores in ("-c2", "-c2", "-c1"):
         shutil.rmtree(folder / "results", ignore_errors=True)

@@ -93,7 +93,7 @@ def strings(value: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
 @example({("recipe", "epochs"): 3.0})
 @example({("recipe", "learning_rate"): float("nan")})
 @example({("recipe", "dropout"): float("nan")})
-@example({("timing", "seconds"): float("inf")})
+@example({("speed", "seconds"): float("inf")})
 @example({("recipe", "learning_rate"): 10**400})
 def test_a_configuration_is_refused_in_lines_or_is_harmless(changes):
     config = with_values(changes)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from small_study import ENVIRONMENT, STUDY, configure, copy_of_workflow, run
+from small_experiment import ENVIRONMENT, SMALL, configure, copy_of_workflow, run
 
 import collect
 import plot_classes
@@ -37,9 +37,9 @@ WORKFLOW = ("config", "rules", "scripts", "envs", "Snakefile", "Makefile", "mine
 
 
 @pytest.fixture
-def study(tmp_path) -> Path:
+def project(tmp_path) -> Path:
     (tmp_path / "around").mkdir()
-    return copy_of_workflow(tmp_path / "around" / "study")
+    return copy_of_workflow(tmp_path / "around" / "project")
 
 
 def nothing_happened(folder: Path) -> None:
@@ -62,19 +62,19 @@ def strings(section: dict, value: str) -> dict:
     return {key: changed(old) for key, old in section.items()}
 
 
-def test_a_shell_in_every_string_key_is_refused_in_lines(study):
+def test_a_shell_in_every_string_key_is_refused_in_lines(project):
     hostile = strings(configuration.load(), ATTACK) | {"seeds": [1]}
-    configure(study, hostile)
-    done = run(study)
+    configure(project, hostile)
+    done = run(project)
     lines = [line for line in done.stderr.splitlines() if line.startswith("config:")]
     # All string keys except two that may be any text; those are checked once the others are right.
     assert done.returncode == 1 and len(lines) >= 13 and "Traceback" not in done.stderr
-    nothing_happened(study)
+    nothing_happened(project)
     for target in ("dag", "report", "status", "doctor"):
         make = ["make", "-o", ".venv/installed", target, "CONFIG=mine.yaml"]
-        done = subprocess.run(make, cwd=study, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
+        done = subprocess.run(make, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
         assert done.returncode != 0, target
-        nothing_happened(study)
+        nothing_happened(project)
 
 
 # A valid file name.
@@ -84,19 +84,19 @@ ARCHIVE = "$(touch pwned);touch pwned`touch pwned`&& 'touch' \"pwned\" --output=
 @pytest.mark.parametrize(
     "name", [ARCHIVE, "a{dataset}.tar.gz", "http://127.0.0.1:9/{dataset}/%2e%2e", "~nobody-of-this-name/x", "http://[", "x" * 5000]
 )
-def test_an_archives_name_is_a_name_and_no_command(study, name):
+def test_an_archives_name_is_a_name_and_no_command(project, name):
     if len(name) < 255 and "/" not in name:
-        (study / name).write_bytes(b"no archive")
-    configure(study, STUDY | {"data": {"dataset": "cifar10", "archive": name}})
-    done = run(study)
-    log = study / "logs/data/cifar10.log"
+        (project / name).write_bytes(b"no archive")
+    configure(project, SMALL | {"data": {"dataset": "cifar10", "archive": name}})
+    done = run(project)
+    log = project / "logs/data/cifar10.log"
     told = done.stderr + (log.read_text(encoding="utf-8") if log.exists() else "")
     assert done.returncode == 1 and "Traceback" not in told, told
     refusals = ("is no gzip file", "does not exist", "does not end in a file's name", "has braces", "cannot be read (File name too long)")
     assert any(refusal in told for refusal in refusals), told
     if "/" not in name and name != ARCHIVE and len(name) < 255:
-        (study / name).unlink()
-    nothing_happened(study)
+        (project / name).unlink()
+    nothing_happened(project)
 
 
 @pytest.mark.parametrize("path", ["%2e%2e%2f%2e%2e%2fpwned", "a%2f..%2f..%2f..%2fpwned", "%2ftmp%2fpwned", "..", "a%00b", "%2e"])
@@ -112,7 +112,7 @@ class Attack:
         return os.system, ("touch pwned",)
 
 
-def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
+def test_an_archive_of_attacks_is_refused_by_the_workflow(project):
     """Path traversal, links, a device, and a batch that is a program, all with the right names in the right places."""
 
     def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
@@ -130,13 +130,13 @@ def test_an_archive_of_attacks_is_refused_by_the_workflow(study):
         entry(f"{inside}/test_batch", tarfile.CHRTYPE),
         entry(f"{inside}/batches.meta", tarfile.FIFOTYPE),
     )
-    pack(study / ARCHIVE, dict.fromkeys(cifar10.MEMBERS, pickle.dumps(Attack())), entries)
-    configure(study, STUDY | {"data": {"dataset": "cifar10", "archive": ARCHIVE}})
-    assert run(study).returncode == 1
-    log = (study / "logs/data/cifar10.log").read_text(encoding="utf-8")
+    pack(project / ARCHIVE, dict.fromkeys(cifar10.MEMBERS, pickle.dumps(Attack())), entries)
+    configure(project, SMALL | {"data": {"dataset": "cifar10", "archive": ARCHIVE}})
+    assert run(project).returncode == 1
+    log = (project / "logs/data/cifar10.log").read_text(encoding="utf-8")
     assert "has SHA-256" in log and "expected" in log and "Traceback" not in log
-    assert not (study / "resources/data/cifar10.npz").exists()
-    nothing_happened(study)
+    assert not (project / "resources/data/cifar10.npz").exists()
+    nothing_happened(project)
 
 
 def trained_weights(**changes: np.ndarray | None) -> weights.Weights:

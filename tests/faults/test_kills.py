@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a complete study, then the same command again: the results are those of an undisturbed run."""
+"""kill -9 at random moments of a complete experiment, then the same command again: the results are those of an undisturbed run."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_study import ENVIRONMENT, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
+from small_experiment import ENVIRONMENT, command, copy_of_workflow, finished_files, outcome, run, said, succeed, whole
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -69,7 +69,7 @@ def nobody_left(folder: Path) -> None:
 # In halves, so that they can run in parallel.
 @pytest.mark.parametrize(("kills_wanted", "seed"), [(KILLS // 2, SEED), (KILLS - KILLS // 2, SEED + 1)])
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, kills_wanted, seed):
-    folder = copy_of_workflow(tmp_path / "study")
+    folder = copy_of_workflow(tmp_path / "project")
     started = time.monotonic()
     succeed(folder, *TARGETS)
     length = time.monotonic() - started

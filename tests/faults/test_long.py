@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from small_study import ENVIRONMENT, copy_of_workflow
+from small_experiment import ENVIRONMENT, copy_of_workflow
 
 from alexbench.backends import FRAMEWORKS
 
@@ -25,7 +25,7 @@ def sample(process: subprocess.Popen) -> tuple[int, int]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_memory_and_descriptors_are_flat(framework, digits_file, tmp_path):
-    folder = copy_of_workflow(tmp_path / "study")
+    folder = copy_of_workflow(tmp_path / "project")
     size = [f"--epochs={EPOCHS}", "--train-limit=60", "--test-limit=20", "--batch-size=16", "--threads=1", "--device=cpu"]
     cell = [f"--framework={framework}", "--variant=tiny", f"--data={digits_file}", "--output=run"]
     command = [sys.executable, "scripts/train.py", *cell, *size]

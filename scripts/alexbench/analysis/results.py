@@ -19,12 +19,12 @@ from alexbench.tables import Column
 STATUSES = ("completed", "collapsed", "diverged")
 # Settings whose defaults differ between frameworks.
 CONVENTIONS = ("initialisation", "adam_epsilon")
-# Averaged over seeds, and reported by the study too.
+# Averaged over seeds, and reported by the original study too.
 MEASURES = ("train_seconds", "accuracy", "loss")
 # Averaged too, but computed from a run's predictions.
 CALIBRATION = "calibration_error"
-# The study's experiment: its figures are comparable only on the same data set.
-STUDY_DATASET, STUDY_EPOCHS, STUDY_TRAIN_IMAGES = "cifar10", 15, 50_000
+# The original study's experiment: its figures are comparable only on the same data set.
+ORIGINAL_DATASET, ORIGINAL_EPOCHS, ORIGINAL_TRAIN_IMAGES = "cifar10", 15, 50_000
 
 _NUMBER = (int, float)
 # Metrics that a table needs: type, smallest and largest value (None: no limit).
@@ -82,10 +82,10 @@ _CELLS = _columns({key: _EXPECTED[key] for key in _OF_BOTH}) | _MADE_WITH
 _CELLS |= {f"{name}{part}": column for name, column in _MEASURED.items() for part in ("", "_low", "_high")}
 _CELLS |= {f"{name}_sd": Column(float, 0, gaps=True) for name in MEASURES}
 _CELLS |= {"n": Column(int, 0)} | dict.fromkeys(STATUSES[1:], Column(int, 0))
-_CELLS |= {f"study_{name}": column for name, column in _MEASURED.items()}
-_CELLS |= {f"{name}_minus_study": Column(float, gaps=True) for name in MEASURES}
-_CELLS |= {f"{name}_study_within": Column(bool, gaps=True) for name in MEASURES}
-_STUDY = {"framework": Column(), "variant": Column(), "parameters": Column(int, 1)} | _MEASURED
+_CELLS |= {f"original_{name}": column for name, column in _MEASURED.items()}
+_CELLS |= {f"{name}_minus_original": Column(float, gaps=True) for name in MEASURES}
+_CELLS |= {f"{name}_original_within": Column(bool, gaps=True) for name in MEASURES}
+_ORIGINAL = {"framework": Column(), "variant": Column(), "parameters": Column(int, 1)} | _MEASURED
 _COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 
@@ -233,15 +233,15 @@ def _possible(measure: str, found: stats.Interval) -> stats.Interval:
     return stats.Interval(found.value, float(low), float(high))
 
 
-def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row per framework, variant and group of runs that may be averaged, with the study's figures if `study` is given.
+def results_table(runs: pd.DataFrame, original: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per framework, variant and group of runs that may be averaged, with the original study's figures if `original` is given.
 
     For each measure: the mean over the `n` completed runs, their standard deviation (`_sd`, n - 1), and the 95 % interval of the mean
     (`_low`, `_high`), clipped to possible values (times are not negative). `accuracy_interval` names the method: "t" over the runs or, for
     a single run, "Wilson" over its test images.
-    `_minus_study`: our mean minus the study's figure, on the study's data set only. `_study_within`: whether the study's figure, which is
-    from a single run, lies within the 95 % prediction interval of one further run (`_run_low`, `_run_high`); None where there is no such
-    interval, as for a single run.
+    `_minus_original`: our mean minus the original's figure, on its data set only. `_original_within`: whether that figure, which is from a
+    single run, lies within the 95 % prediction interval of one further run (`_run_low`, `_run_high`); None where there is no such interval,
+    as for a single run.
     Runs that collapsed or diverged are counted but not averaged; a cell without a completed run has no figures.
     """
     rows = []
@@ -266,15 +266,15 @@ def results_table(runs: pd.DataFrame, study: pd.DataFrame | None = None) -> pd.D
         # Older runs have no hash of their code, only their commits.
         row |= {key: " or ".join(cell[key].dropna().unique()) for key in ("code", "git_commit") if key in cell}
         rows.append(row)
-    if study is None:
-        study = pd.DataFrame(columns=[*comparability.CELL, "parameters", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
-    theirs = study.rename(columns={column: f"study_{column}" for column in study if column not in comparability.CELL})
+    if original is None:
+        original = pd.DataFrame(columns=[*comparability.CELL, "parameters", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+    theirs = original.rename(columns={column: f"original_{column}" for column in original if column not in comparability.CELL})
     table = pd.DataFrame(rows).merge(theirs, how="left", on=comparability.CELL)
     for measure in MEASURES:
-        reference = table[f"study_{measure}"].where(table.dataset == STUDY_DATASET)
+        reference = table[f"original_{measure}"].where(table.dataset == ORIGINAL_DATASET)
         low, high = table[f"{measure}_run_low"], table[f"{measure}_run_high"]
-        table[f"{measure}_minus_study"] = table[measure] - reference
-        table[f"{measure}_study_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
+        table[f"{measure}_minus_original"] = table[measure] - reference
+        table[f"{measure}_original_within"] = reference.between(low, high).astype(object).where(reference.notna() & low.notna(), None)
     return table
 
 
@@ -358,13 +358,13 @@ def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
     return dataset
 
 
-def read_study(path: Path | str) -> pd.DataFrame:
-    """Read the figures of the reproduced study: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return tables.read(path, _STUDY, "mend it, or fetch the study's own again (git checkout config/study.csv)", comparability.CELL)
+def read_original(path: Path | str) -> pd.DataFrame:
+    """Read the original study's figures: framework, variant, parameters, train_seconds, accuracy, loss."""
+    return tables.read(path, _ORIGINAL, "mend it, or fetch the original's again (git checkout config/original.csv)", comparability.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
-    """`results_table` for readers: titles instead of names, `mean ± sd [low, high]` with meaningful digits, the study's figures."""
+    """`results_table` for readers: titles instead of names, `mean ± sd [low, high]` with meaningful digits, the original's figures."""
 
     def measured(row: pd.Series, measure: str) -> str:
         mean, sd, low, high = (row[f"{measure}{part}"] for part in ("", "_sd", "_low", "_high"))
@@ -375,7 +375,7 @@ def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") 
         return f"{mean:,.{digits[measure]}f}{spread}{interval}"
 
     def theirs(row: pd.Series, measure: str) -> str:
-        value, difference, within = row[f"study_{measure}"], row[f"{measure}_minus_study"], row[f"{measure}_study_within"]
+        value, difference, within = row[f"original_{measure}"], row[f"{measure}_minus_original"], row[f"{measure}_original_within"]
         places = {"train_seconds": 0}.get(measure, 4)
         if np.isnan(value):
             return missing
@@ -393,9 +393,9 @@ def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") 
     for measure, title in columns.items():
         out[title] = [measured(row, measure) for _, row in table.iterrows()]
     out["Runs"] = [counted(row) for _, row in table.iterrows()]
-    if table.study_accuracy.notna().any():
+    if table.original_accuracy.notna().any():
         for measure, title in (("train_seconds", "time (s)"), ("accuracy", "accuracy"), ("loss", "loss")):
-            out[f"Study: {title}"] = [theirs(row, measure) for _, row in table.iterrows()]
+            out[f"Original: {title}"] = [theirs(row, measure) for _, row in table.iterrows()]
     return out
 
 
@@ -406,11 +406,11 @@ def counted(row: pd.Series) -> str:
     return f"n = {row.n}" + (of if lost else "")
 
 
-def is_the_studys_experiment(runs: pd.DataFrame) -> bool:
-    """Whether the runs have the study's data set, number of training images and number of epochs."""
+def is_the_originals_experiment(runs: pd.DataFrame) -> bool:
+    """Whether the runs have the original study's data set, number of training images and number of epochs."""
     # Compare as text: in files edited by hand these columns may hold anything, or be missing.
     found = [set(runs[key].astype(str)) if key in runs else set() for key in ("dataset", "recipe.epochs", "train_images")]
-    return found == [{STUDY_DATASET}, {str(STUDY_EPOCHS)}, {str(STUDY_TRAIN_IMAGES)}]
+    return found == [{ORIGINAL_DATASET}, {str(ORIGINAL_EPOCHS)}, {str(ORIGINAL_TRAIN_IMAGES)}]
 
 
 def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
@@ -425,12 +425,12 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. A single run "
         "gets an interval for accuracy only (Wilson's, over the test images), and no standard deviation."
     )
-    if table.study_accuracy.notna().any():
-        text += " Study: F. A. Castillo, AlexNet challenge (2025), one run per cell on CIFAR-10, 15 epochs, GPU not named"
-        if any(table[f"{measure}_minus_study"].notna().any() for measure in MEASURES):
-            text += "; in parentheses ours minus the study's and, where n > 1, whether the study's lies within the 95 % prediction "
+    if table.original_accuracy.notna().any():
+        text += " Original: F. A. Castillo, AlexNet challenge (2025), one run per cell on CIFAR-10, 15 epochs, GPU not named"
+        if any(table[f"{measure}_minus_original"].notna().any() for measure in MEASURES):
+            text += "; in parentheses ours minus the original's and, where n > 1, whether the original's lies within the 95 % prediction "
             text += "interval of one further run of ours"
-            text += "" if is_the_studys_experiment(runs) else ", which does not test it: this is only a part of its experiment"
+            text += "" if is_the_originals_experiment(runs) else ", which does not test it: this is only a part of its experiment"
         text += "."
     if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
         at_a_time = " or ".join(map(str, packed))

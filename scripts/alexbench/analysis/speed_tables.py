@@ -1,4 +1,4 @@
-"""Tables, ratios and text from the rounds of the timing experiment. Needs no framework."""
+"""Tables, ratios and text from the rounds of the experiment on speed. Needs no framework."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from alexbench.files import InputError
 from alexbench.tables import Column
 
 PLACE = ["device", "variant", "framework"]
-_AGAIN = "delete it and make it again with scripts/collect_timing.py"
+_AGAIN = "delete it and make it again with scripts/collect_speed.py"
 _NAME, _VARIANT, _POSITIVE = Column(), Column(choices=tuple(variants.VARIANTS)), Column(float, 1e-12)
 _KIND, _DEVICE = Column(choices=("ladder", "precision", "extra")), Column(choices=("cpu", "cuda"))
 _ARM = {"framework": _NAME, "variant": _VARIANT, "arm": _NAME, "kind": _KIND, "change": _NAME}
@@ -42,8 +42,8 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     if len(twice):
         first = twice.iloc[0]
         raise InputError(
-            f"timing: round {first['round']} has {first.framework} {first.variant} {first.arm} more than once; "
-            "give each round's file once, or delete the folder timing in the results and measure again"
+            f"speed: round {first['round']} has {first.framework} {first.variant} {first.arm} more than once; "
+            "give each round's file once, or delete the folder speed in the results and measure again"
         )
     for column in ("hostname", "dataset", "images", "batch_size"):
         # Each value, with the first file that has it.
@@ -54,8 +54,8 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
         if len(found) > 1:
             which = ", ".join(f"{value} in {path}" for value, path in found.items())
             raise InputError(
-                f"timing: rounds differ in {column} ({which}) and do not compare; "
-                "delete their folder, timing, in the results and measure again"
+                f"speed: rounds differ in {column} ({which}) and do not compare; "
+                "delete their folder, speed, in the results and measure again"
             )
     return rows
 
@@ -71,12 +71,12 @@ def _read_round(path: Path) -> pd.DataFrame:
 
 
 def read_arms(path: Path) -> pd.DataFrame:
-    """Read timing.csv, which is `table` as written by `collect_timing.py`; InputError if it is damaged."""
+    """Read speed.csv, which is `table` as written by `collect_speed.py`; InputError if it is damaged."""
     return tables.read(path, _ARMS, _AGAIN, (*PLACE, "arm"))
 
 
 def read_ratios(path: Path) -> pd.DataFrame:
-    """Read timing_ratios.csv, which is `ratios` as written by `collect_timing.py`, possibly empty; InputError if it is damaged."""
+    """Read speed_ratios.csv, which is `ratios` as written by `collect_speed.py`, possibly empty; InputError if it is damaged."""
     return tables.read(path, _RATIOS, _AGAIN, ("device", "variant", "framework", "to", "arm"))
 
 
@@ -94,7 +94,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     measured = rows[rows.error.isna()].copy()
     if measured.empty:
         why = rows.error.iloc[0] if len(rows) else "the rounds have no rows"
-        raise InputError(f"timing: no arm was measured ({why}); mend that, delete the folder timing in the results and measure again")
+        raise InputError(f"speed: no arm was measured ({why}); mend that, delete the folder speed in the results and measure again")
     rows = measured
     rows["precision"] = ["bf16" if arm == "bf16" else "tf32" if arm == "tf32" else "fp32" for arm in rows.arm]
     matmul = rows.groupby(["device", "precision"]).matmul_flops.max()

@@ -1,6 +1,6 @@
-"""What a framework must do for the study. To add a framework, add a file here with a class `Backend` that follows this protocol.
+"""What a framework must do to be compared. To add a framework, add a file here with a class `Backend` that follows this protocol.
 
-No framework is imported here. The loop (`training/loop.py`) does the timing, epochs, shuffling, initial weights, metrics and files in the
+No framework is imported here. The loop (`training/loop.py`) does the clocks, epochs, shuffling, initial weights, metrics and files in the
 same way for all; a backend builds the network from its declaration, takes optimiser steps and predicts.
 """
 
@@ -48,10 +48,10 @@ class Backend(Protocol):
     """What the framework raises when the device runs out of memory."""
 
     switches: dict[str, Switch]
-    """Options that affect the speed of a step, in the order in which the timing experiment turns them on."""
+    """Options that affect the speed of a step, in the order in which the experiment on speed turns them on."""
 
     extra_steps: dict[str, tuple[str, ...]]
-    """Further steps (`Execution.step`) that the timing experiment tries, by device."""
+    """Further steps (`Execution.step`) that the experiment on speed tries, by device."""
 
     tutorial_resize: str
     """Where the framework's tutorials resize images: "image", one at a time on the host, or "batch", in the network."""

@@ -1,4 +1,4 @@
-"""The study's networks in PyTorch. The only file that imports torch for training."""
+"""The networks in PyTorch. The only file that imports torch for training."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The study's networks in TensorFlow, built from Keras layers. The only file that imports tensorflow and keras."""
+"""The networks in TensorFlow, built from Keras layers. The only file that imports tensorflow and keras."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The networks of the study, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
+"""The networks of the original study, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from alexbench.experiment.layers import BatchNorm, Conv, Dense, Dropout, Flatten
 _ALEXNET_MOD = Variant(
     name="alexnet_mod",
     title="AlexNet mod. (32)",
-    description="AlexNet for 32x32 images: a first stride of 1 and narrow dense layers (the study's own).",
+    description="AlexNet for 32x32 images: a first stride of 1 and narrow dense layers (the original study's own).",
     input_size=32,
     layers=(
         Conv(96, kernel=11),

@@ -1,1 +1,1 @@
-"""Running a training: epochs and timing, checkpoints, interruptions, GPU reservation. Uses frameworks only through their protocol."""
+"""Running a training: epochs, clocks, checkpoints, interruptions, GPU reservation. Uses frameworks only through their protocol."""

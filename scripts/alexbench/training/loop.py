@@ -1,4 +1,4 @@
-"""The training loop, shared by all frameworks: epochs, timing, evaluation, checkpoints, outcome."""
+"""The training loop, shared by all frameworks: epochs, clocks, evaluation, checkpoints, outcome."""
 
 import fcntl
 import os
@@ -53,7 +53,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Keeper:
+class RunFolder:
     """A run's folder: its checkpoint, and files that show its progress to other programs."""
 
     folder: Path
@@ -67,9 +67,9 @@ class Keeper:
         return self.folder / "progress.json"
 
     @property
-    def hopeless(self) -> Path:
+    def do_not_retry(self) -> Path:
         """The file that says why retrying this run would fail the same way."""
-        return self.folder / "hopeless.txt"
+        return self.folder / "do_not_retry.txt"
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -137,7 +137,7 @@ def train(
     dataset: Dataset,
     recipe: Recipe,
     seed: int,
-    keeper: Keeper,
+    keeper: RunFolder,
     identity: dict,
     setup_seconds: float,
     stop: Stop,
@@ -267,7 +267,7 @@ def _span(seconds: float) -> str:
 class _Reporter:
     """Reports progress within an epoch: a bar on a terminal, otherwise an occasional line, and in both cases the progress file."""
 
-    def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: Keeper, say: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: RunFolder, say: Callable[[str], None]) -> None:
         self.recipe, self.epochs, self.images, self.progress, self.keeper, self.say = recipe, epochs, images, progress, keeper, say
         self.title = f"epoch {progress.epochs_run + 1}/{epochs}"
         self.first = min(progress.steps_run * recipe.batch_size, images)

@@ -1,4 +1,4 @@
-"""The arms of the timing experiment, and the measurement of one arm.
+"""The arms of the experiment on speed, and the measurement of one arm.
 
 An arm is one way to carry out the same training. The ladder goes from what a framework's tutorials do ("notebook") to the fast path; each
 rung adds one change and keeps the earlier ones. Each arm is measured in its own process: the loader alone, the step alone, both together.

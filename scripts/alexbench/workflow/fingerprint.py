@@ -23,7 +23,7 @@ TRAINING = (
     "experiment/execution.py",
     "backends/__init__.py",
 )
-TIMING = (
+SPEED = (
     "../time_steps.py",
     "training/speed.py",
     "training/loop.py",
@@ -57,9 +57,9 @@ def of_training(framework: str) -> str:
     return _of_files(*TRAINING, f"backends/{framework}.py")
 
 
-def of_timing(framework: str) -> str:
+def of_speed(framework: str) -> str:
     """A hash of the code that times the steps of `framework`."""
-    return _of_files(*TIMING, f"backends/{framework}.py")
+    return _of_files(*SPEED, f"backends/{framework}.py")
 
 
 @cache

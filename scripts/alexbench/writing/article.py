@@ -1,4 +1,4 @@
-"""The facts on the study's page, derived from the tables of results only: who is ahead, by which interval, and the rest.
+"""The facts in the article, derived from the tables of results only: who is ahead, by which interval, and the rest.
 
 The wording is in pages/.
 """
@@ -22,7 +22,7 @@ class Side:
     framework_title: str
     variant_title: str
     n: int
-    study_seconds: float
+    original_seconds: float
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Comparison:
         return ahead(self.seconds, 1)
 
     @property
-    def study_seconds(self) -> float:
-        """The study's own ratio of training times; NaN if it lacks either."""
-        return self.first.study_seconds / self.second.study_seconds
+    def original_seconds(self) -> float:
+        """The original study's own ratio of training times; NaN if it lacks either."""
+        return self.first.original_seconds / self.second.original_seconds
 
     def slower_first(self) -> "Comparison":
         """The same comparison with the slower cell first, so that the ratio of training times is at least 1."""
@@ -81,7 +81,7 @@ def title(row: pd.Series, prefix: str = "") -> str:
 
 def comparisons(compared: pd.DataFrame, table: pd.DataFrame) -> list[Comparison]:
     """The rows of comparisons.csv (`comparisons.table`) in which both cells have completed runs; `table`: table.csv."""
-    theirs = table.drop_duplicates(["framework", "variant"]).set_index(["framework", "variant"]).study_train_seconds
+    theirs = table.drop_duplicates(["framework", "variant"]).set_index(["framework", "variant"]).original_train_seconds
 
     def side(row: pd.Series, cell: str) -> Side:
         place = row[f"{cell}_framework"], row[f"{cell}_variant"]
@@ -174,9 +174,9 @@ def learning(runs: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def timing_ratios(folder: Path) -> pd.DataFrame | None:
-    """The ratios of the notebook arm and the fast arm from timing_ratios.csv; None if the timing experiment has not been run."""
-    path = folder / "timing_ratios.csv"
+def speed_ratios(folder: Path) -> pd.DataFrame | None:
+    """The ratios of the notebook arm and the fast arm from speed_ratios.csv; None if the experiment on speed has not been run."""
+    path = folder / "speed_ratios.csv"
     if not path.exists():
         return None
     table = speed_tables.read_ratios(path)

@@ -42,7 +42,7 @@ def pareto(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 def tradeoffs(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> dict[str, dict]:
     """Vega-Lite specifications for every pair of quantities, by "x y". `runs`, `table`: runs.csv and table.csv.
 
-    A chart has a small point per run, a large one per cell for the mean, hollow points for the study's figures where these are comparable,
+    A chart has a small point per run, a large one per cell for the mean, hollow points for the original's figures where they compare,
     and the Pareto front of the means.
     """
     colours = figures.colours(runs.framework_title)
@@ -54,9 +54,10 @@ def tradeoffs(runs: pd.DataFrame, table: pd.DataFrame, _: Language) -> dict[str,
     completed = runs[runs.status == "completed"]
     runs_shown = completed[["framework_title", "variant_title", "seed", "device_name", "epochs", "train_images", *AXES]]
     means = table[table.n > 0][["framework_title", "variant_title", "n", "device_name", *AXES]]
-    beside = table[table.accuracy_minus_study.notna()]
+    beside = table[table.accuracy_minus_original.notna()]
     theirs = beside[["framework_title", "variant_title", "parameters"]].assign(
-        what=_("the study of 2025: one run, 15 epochs"), **{name: beside[f"study_{name}"] for name in AXES if name != "parameters"}
+        what=_("the original study of 2025: one run, 15 epochs"),
+        **{name: beside[f"original_{name}"] for name in AXES if name != "parameters"},
     )
     return {f"{x} {y}": _tradeoff(x, y, runs_shown, means, theirs, looks, _) for x, y in permutations(AXES, 2)}
 

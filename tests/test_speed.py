@@ -1,4 +1,4 @@
-"""The timing experiment: its arms, what is measured for each, and what is said about the numbers."""
+"""The experiment on speed: its arms, what is measured for each, and what is said about the numbers."""
 
 import itertools
 import json
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import collect_timing
-import plot_timing
+import collect_speed
+import plot_speed
 import time_steps
 from alexbench import backends
 from alexbench.analysis import speed_tables
@@ -151,23 +151,23 @@ def test_a_difference_within_the_interval_is_not_called_one():
 
 def test_rounds_of_two_machines_are_not_compared(rounds):
     write_round(rounds[0], "pytorch", 1, {"notebook": ("ladder", 0.01)}, hostname="there")
-    says = rf"timing: rounds differ in hostname \(there in {rounds[0]}, here in {rounds[1]}\) and do not compare"
+    says = rf"speed: rounds differ in hostname \(there in {rounds[0]}, here in {rounds[1]}\) and do not compare"
     with pytest.raises(InputError, match=says):
         speed_tables.read(rounds)
 
 
 def test_tables_and_figures_come_out_of_the_rounds(rounds, tmp_path):
-    assert collect_timing.main([*map(str, rounds), "--output", str(tmp_path)]) == 0
-    arms = ["--arms", str(tmp_path / "timing.csv")]
+    assert collect_speed.main([*map(str, rounds), "--output", str(tmp_path)]) == 0
+    arms = ["--arms", str(tmp_path / "speed.csv")]
     for figure, more in (
         ("waterfall", ["--framework", "pytorch", "--variant", "alexnet_mod"]),
-        ("ratio", ["--ratios", str(tmp_path / "timing_ratios.csv")]),
+        ("ratio", ["--ratios", str(tmp_path / "speed_ratios.csv")]),
         ("roofline", []),
     ):
-        assert plot_timing.main([figure, *arms, *more, "--output", str(tmp_path / f"{figure}.png")]) == 0
+        assert plot_speed.main([figure, *arms, *more, "--output", str(tmp_path / f"{figure}.png")]) == 0
         assert (tmp_path / f"{figure}.png").stat().st_size > 10_000 and (tmp_path / f"{figure}.svg").exists()
     with pytest.raises(InputError, match="has no arm of any framework on cuda"):
-        plot_timing.main(["roofline", *arms, "--device", "cuda", "--output", str(tmp_path / "no.png")])
+        plot_speed.main(["roofline", *arms, "--device", "cuda", "--output", str(tmp_path / "no.png")])
 
 
 def test_operations_and_bytes_of_training_are_those_of_the_declaration():
@@ -181,10 +181,10 @@ def test_operations_and_bytes_of_training_are_those_of_the_declaration():
 
 @pytest.mark.parametrize("figure", ["ratio", "roofline", "waterfall"])
 def test_one_framework_alone_is_timed_and_drawn(rounds, tmp_path, figure):
-    assert collect_timing.main([*map(str, rounds[::2]), "--output", str(tmp_path)]) == 0
-    assert pd.read_csv(tmp_path / "timing_ratios.csv").empty
-    options = ["--arms", str(tmp_path / "timing.csv"), "--ratios", str(tmp_path / "timing_ratios.csv"), "--output", str(tmp_path / "f.png")]
-    assert plot_timing.main([figure, *options, "--framework", "pytorch", "--variant", "alexnet_mod"]) == 0
+    assert collect_speed.main([*map(str, rounds[::2]), "--output", str(tmp_path)]) == 0
+    assert pd.read_csv(tmp_path / "speed_ratios.csv").empty
+    options = ["--arms", str(tmp_path / "speed.csv"), "--ratios", str(tmp_path / "speed_ratios.csv"), "--output", str(tmp_path / "f.png")]
+    assert plot_speed.main([figure, *options, "--framework", "pytorch", "--variant", "alexnet_mod"]) == 0
     assert (tmp_path / "f.png").stat().st_size > 0
 
 
@@ -192,13 +192,13 @@ def test_arms_that_all_failed_are_named_and_a_part_of_them_leaves_a_text(tmp_pat
     path = tmp_path / "round1/pytorch.csv"
     write_round(path, "pytorch", 1, {"notebook": ("ladder", 0.01)}, error="out of memory")
     with pytest.raises(InputError, match=r"no arm was measured \(out of memory\)"):
-        collect_timing.main([str(path), "--output", str(tmp_path)])
+        collect_speed.main([str(path), "--output", str(tmp_path)])
     paths = []
     for framework in ("pytorch", "tensorflow"):
         paths.append(tmp_path / f"round2/{framework}.csv")
         write_round(paths[-1], framework, 1, {"resident": ("ladder", 0.01)})
-    assert collect_timing.main([*map(str, paths), "--output", str(tmp_path)]) == 0
-    text = (tmp_path / "timing.md").read_text(encoding="utf-8")
+    assert collect_speed.main([*map(str, paths), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "speed.md").read_text(encoding="utf-8")
     assert "were not both measured in notebook, fast" in text and "nan" not in text
 
 

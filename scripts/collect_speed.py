@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Combine the rounds of the timing experiment into tables, and into a text that says which framework is faster and why.
+"""Combine the rounds of the experiment on speed into tables, and into a text that says which framework is faster and why.
 
-Writes timing.csv (one row per arm), timing_ratios.csv (one row per arm that the frameworks share) and timing.md (the text, with both).
+Writes speed.csv (one row per arm), speed_ratios.csv (one row per arm that the frameworks share) and speed.md (the text, with both).
 
-python scripts/collect_timing.py results/timing/*/*/round*/*.csv --output results
+python scripts/collect_speed.py results/speed/*/*/round*/*.csv --output results
 """
 
 import argparse
@@ -22,9 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     arms, ratios = speed_tables.table(rows), speed_tables.ratios(rows)
     text = speed_tables.report(arms, ratios)
     for name, content in (
-        ("timing.csv", arms.to_csv(index=False)),
-        ("timing_ratios.csv", ratios.to_csv(index=False)),
-        ("timing.md", text),
+        ("speed.csv", arms.to_csv(index=False)),
+        ("speed_ratios.csv", ratios.to_csv(index=False)),
+        ("speed.md", text),
     ):
         with replacing(args.output / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

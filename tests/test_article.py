@@ -1,4 +1,4 @@
-"""The study's page, in both languages, says what the runs say and no more, and needs no other file; so does its PDF."""
+"""The article, in both languages, says what the runs say and no more, and needs no other file; so does its PDF."""
 
 import io
 import re
@@ -19,8 +19,8 @@ import plot_intervals
 import plot_learning
 import plot_samples
 import print_page
+import write_article
 import write_page
-import write_study
 from alexbench.analysis.stats import Interval
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
@@ -65,8 +65,8 @@ def page(folder, data, grid: list[str], language: str = "en", figures=None) -> s
         shutil.copytree(figures, folder / "figures")
     else:
         draw_figures(folder, data, language)
-    write_study.main(["--results", str(folder), "--data", str(data), "--language", language, "--output", str(folder / "study.html")])
-    return (folder / "study.html").read_text(encoding="utf-8")
+    write_article.main(["--results", str(folder), "--data", str(data), "--language", language, "--output", str(folder / "article.html")])
+    return (folder / "article.html").read_text(encoding="utf-8")
 
 
 def words(html: str) -> str:
@@ -89,7 +89,7 @@ def slower_tensorflow(framework, variant, seed) -> dict:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Images under CIFAR-10's name, so that the page shows the study's numbers beside them."""
+    """Images under CIFAR-10's name, so that the page shows the original study's numbers beside them."""
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
     datasets.save(IMAGES, path)
     return path
@@ -178,16 +178,16 @@ def test_one_run_is_no_verdict(tmp_path, data, figures):
     assert "McNemar’s exact test" in text and "The accuracy interval of a single run is over the test images." in text
 
 
-def test_the_study_stands_beside_its_own_data_only(tmp_path, data, figures):
+def test_the_original_stands_beside_its_own_data_only(tmp_path, data, figures):
     text = words(page(tmp_path, data, write_grid(tmp_path, slower_tensorflow, dataset="digits"), figures=figures))
-    assert "Comparison with the study" not in text and "In the study," not in text and "Diamonds" not in text
+    assert "Comparison with the original study" not in text and "In the original study," not in text and "Diamonds" not in text
 
 
-def test_the_studys_experiment_is_known_as_such_and_as_controlled(tmp_path, data, figures):
+def test_the_originals_experiment_is_known_as_such_and_as_controlled(tmp_path, data, figures):
     recipe = {"epochs": 15, "initialisation": "torch", "adam_epsilon": "torch"}
     grid = write_grid(tmp_path, lambda f, v, s: slower_tensorflow(f, v, s) | {"recipe": recipe})
     text = words(page(tmp_path, data, grid, figures=figures))
-    assert "The data, networks and epochs are the study’s" in text and "contain 0 of the study’s 4 accuracies" in text
+    assert "The data, networks and epochs are the original study’s" in text and "contain 0 of the original study’s 4 accuracies" in text
     assert "The comparison is controlled" in text and "follows its own defaults" not in text
 
 
@@ -201,7 +201,7 @@ def test_without_a_completed_run_the_page_says_so(tmp_path, data, figures):
 def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures):
     grid = write_grid(tmp_path, slower_tensorflow)
     before = page(tmp_path, data, grid, figures=figures)
-    (tmp_path / "timing_ratios.csv").write_text(
+    (tmp_path / "speed_ratios.csv").write_text(
         "device,variant,framework,to,arm,ratio,low,high,rounds\n"
         "cpu,alexnet_mod,tensorflow,pytorch,notebook,0.84,0.80,0.88,5\ncpu,alexnet_mod,tensorflow,pytorch,fast,1.0,0.9,1.1,5\n",
         encoding="utf-8",
@@ -212,8 +212,8 @@ def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures)
     )
     (tmp_path / "equal_time").mkdir()
     (tmp_path / "equal_time" / "table.md").write_text("Caught up <script>alert(1)</script>\n", encoding="utf-8")
-    write_study.main(["--results", str(tmp_path), "--data", str(data), "--output", str(tmp_path / "study.html")])
-    after = (tmp_path / "study.html").read_text(encoding="utf-8")
+    write_article.main(["--results", str(tmp_path), "--data", str(data), "--output", str(tmp_path / "article.html")])
+    after = (tmp_path / "article.html").read_text(encoding="utf-8")
     for text in (
         "as in the tutorials: TensorFlow takes 0.84 (0.80 to 0.88) times as long",
         "; TensorFlow is faster.",
@@ -283,8 +283,8 @@ def test_the_pdf_has_the_pages_and_the_text(made):
         import weasyprint  # noqa: F401
     except OSError as error:
         pytest.skip(f"no Pango on this machine: {error}")
-    assert print_page.main([str(folder / "study.html"), "--output", str(folder / "study.pdf")]) == 0
-    reader = pypdf.PdfReader(folder / "study.pdf")
+    assert print_page.main([str(folder / "article.html"), "--output", str(folder / "article.pdf")]) == 0
+    reader = pypdf.PdfReader(folder / "article.pdf")
     texts = [" ".join(sheet.extract_text().split()) for sheet in reader.pages]
     assert 6 <= len(texts) <= 16 and all(len(text) > 100 for text in texts)
     whole = " ".join(texts)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write the article from the results, as one self-contained HTML page in English or Spanish.
 
-Results of `snakemake timing` and `snakemake parity`, and other texts (*.md) among the results, are included if they exist.
+Results of `snakemake speed` and `snakemake parity`, and other texts (*.md) among the results, are included if they exist.
 
-python scripts/write_study.py --results results --data resources/data/cifar10.npz --language en --output results/study.html
+python scripts/write_article.py --results results --data resources/data/cifar10.npz --language en --output results/article.html
 """
 
 import argparse
@@ -24,7 +24,7 @@ from alexbench.writing.language import LANGUAGES, Language
 # Figures of the page, made by the workflow.
 FIGURES = ("samples", "architectures", "intervals", "learning", "clocks")
 # Texts among the results that the page presents in another form.
-KNOWN_TEXTS = ("table.md", "comparisons.md", "timing.md")
+KNOWN_TEXTS = ("table.md", "comparisons.md", "speed.md")
 # Metrics that say how a run was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
 # Columns of runs.csv that only this page needs.
@@ -94,16 +94,16 @@ def setting(layer: layers.Layer, _: Language) -> str:
     return ""
 
 
-def differs_from_study(runs: pd.DataFrame, _: Language) -> str:
-    """How the experiment differs from the study's, in a few words."""
+def differs_from_original(runs: pd.DataFrame, _: Language) -> str:
+    """How the experiment differs from the original study's, in a few words."""
     epochs = ", ".join(map(str, runs["recipe.epochs"].unique()))
     images = ", ".join(_.number(count) for count in runs.train_images.unique())
     return _("%(epochs)s epochs on %(images)s training images", epochs=epochs, images=images)
 
 
-def timing_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
-    """The timing experiment's ratios that the page reports: following the tutorials, and with the fast step."""
-    table = article.timing_ratios(folder)
+def speed_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
+    """The experiment on speed's ratios that the page reports: following the tutorials, and with the fast step."""
+    table = article.speed_ratios(folder)
     if table is None:
         return []
     rows = []
@@ -145,7 +145,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     faster, not_faster = article.winners(between_frameworks, "faster")
     more_accurate, not_more_accurate = article.winners(between_frameworks, "better")
     titles = dict(zip(runs.framework, runs.framework_title, strict=True))
-    timing = timing_rows(folder, titles)
+    speed = speed_rows(folder, titles)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
@@ -157,7 +157,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     texts = {path.stem: path for path in sorted(folder.glob("*.md")) if path.name not in KNOWN_TEXTS}
     texts |= {path.parent.name: path for path in sorted(folder.glob("*/table.md"))}
     further = [(further_titles(language).get(name, name), pages.from_markdown(pages.text(path))) for name, path in texts.items()]
-    within = table.accuracy_study_within.dropna()
+    within = table.accuracy_original_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
     sections += (["parity"] if parity else []) + (["further"] if further else []) + ["analysis", "conclusions", "provenance"]
@@ -184,7 +184,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
-            "timing": [pages.embedded(path) for path in sorted((folder / "figures" / "timing").glob("*/ratio.png"))],
+            "speed": [pages.embedded(path) for path in sorted((folder / "figures" / "speed").glob("*/ratio.png"))],
         },
         "tradeoff": Markup(charts.svg(tradeoffs["train_seconds accuracy"], language.code)),
         "axes": list(charts.titles(language).items()),
@@ -197,9 +197,9 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "recipe_batch": ", ".join(map(str, runs.batch_size.unique())),
         "controlled": article.is_controlled(runs),
         "hardware": hardware,
-        "has_study": bool(table.accuracy_minus_study.notna().any()),
-        "same_experiment": results.is_the_studys_experiment(runs),
-        "what_differs": differs_from_study(runs, language),
+        "has_original": bool(table.accuracy_minus_original.notna().any()),
+        "same_experiment": results.is_the_originals_experiment(runs),
+        "what_differs": differs_from_original(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),
         "best": article.best(table, compared),
@@ -211,7 +211,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "more_accurate": more_accurate,
         "not_more_accurate": not_more_accurate,
         "learned": article.learning(runs),
-        "timing": timing,
+        "speed": speed,
         "parity": parity,
         "further": further,
         "provenance": provenance(runs),
@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)
     language = Language(args.language)
-    page = pages.environment(language).get_template("study.html.j2").render(content(args.results, args.data, language))
+    page = pages.environment(language).get_template("article.html.j2").render(content(args.results, args.data, language))
     with replacing(args.output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return 0

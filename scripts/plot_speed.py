@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Plot the timing experiment: one network's waterfall, the ratio of the frameworks at each rung, or each arm's share of the floor.
+"""Plot the experiment on speed: one network's waterfall, the ratio of the frameworks at each rung, or each arm's share of the floor.
 
-python scripts/plot_timing.py waterfall --arms results/timing.csv --framework pytorch --variant alexnet_mod --output waterfall.png
-python scripts/plot_timing.py ratio --arms results/timing.csv --ratios results/timing_ratios.csv --output ratio.png
-python scripts/plot_timing.py roofline --arms results/timing.csv --device cuda --output roofline.png
+python scripts/plot_speed.py waterfall --arms results/speed.csv --framework pytorch --variant alexnet_mod --output waterfall.png
+python scripts/plot_speed.py ratio --arms results/speed.csv --ratios results/speed_ratios.csv --output ratio.png
+python scripts/plot_speed.py roofline --arms results/speed.csv --device cuda --output roofline.png
 """
 
 import argparse
@@ -33,7 +33,7 @@ def waterfall(arms: pd.DataFrame) -> plt.Figure:
     ladder = arms[arms.kind == "ladder"].reset_index(drop=True)
     apart = arms[arms.kind != "ladder"].reset_index(drop=True)
     if ladder.empty:
-        raise InputError(f"timing: {arms.framework.iloc[0]} {arms.variant.iloc[0]} has no measured rung of the ladder; measure it again")
+        raise InputError(f"speed: {arms.framework.iloc[0]} {arms.variant.iloc[0]} has no measured rung of the ladder; measure it again")
     seconds = ladder.epoch_seconds
     labels = [ladder.change[0], *(f"+ {change}" for change in ladder.change[1:]), "fast", *apart.change]
     figure, axes = plt.subplots(figsize=(7.2, 0.32 * len(labels) + 1.3))
@@ -145,8 +145,8 @@ def roofline(arms: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("figure", choices=("waterfall", "ratio", "roofline"))
-    p.add_argument("--arms", required=True, type=Path, metavar="CSV", help="timing.csv, made by collect_timing.py")
-    p.add_argument("--ratios", type=Path, metavar="CSV", help="for ratio: timing_ratios.csv, made by collect_timing.py")
+    p.add_argument("--arms", required=True, type=Path, metavar="CSV", help="speed.csv, made by collect_speed.py")
+    p.add_argument("--ratios", type=Path, metavar="CSV", help="for ratio: speed_ratios.csv, made by collect_speed.py")
     p.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to show; auto: the one that was timed (%(default)s)"
     )
@@ -158,13 +158,13 @@ def main(argv: list[str] | None = None) -> int:
     arms = speed_tables.read_arms(args.arms)
     devices = arms.device.unique()
     if args.device == "auto" and len(devices) > 1:
-        raise InputError(f"timing: {args.arms} is of {' and '.join(devices)}; name them in timing.devices instead of auto")
+        raise InputError(f"speed: {args.arms} is of {' and '.join(devices)}; name them in speed.devices instead of auto")
     device = devices[0] if args.device == "auto" else args.device
     arms = arms[arms.device == device]
     if args.figure == "waterfall":
         arms = arms[(arms.framework == args.framework) & (arms.variant == args.variant)]
     if arms.empty:
-        raise InputError(f"timing: {args.arms} has no arm of {args.framework or 'any framework'} on {device}")
+        raise InputError(f"speed: {args.arms} has no arm of {args.framework or 'any framework'} on {device}")
     if args.figure == "waterfall":
         figure = waterfall(arms)
     elif args.figure == "ratio":
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         unknown = {*ratios.framework, *ratios.to} - set(arms.framework) or set(ratios.arm) - set(arms.arm)
         if unknown:
             raise InputError(
-                f"table: {args.ratios} has {min(unknown)}, which {args.arms} lacks; make both again with scripts/collect_timing.py"
+                f"table: {args.ratios} has {min(unknown)}, which {args.arms} lacks; make both again with scripts/collect_speed.py"
             )
         figure = ratio(arms, ratios)
     else:

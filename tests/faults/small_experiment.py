@@ -1,4 +1,4 @@
-"""A complete study in seconds: one convolution, checkpoints of 3 MB; and which of its results must be the same after any fault."""
+"""A complete experiment in seconds: one convolution, checkpoints of 3 MB; and which of its results must be the same after any fault."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ from conftest import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 ENVIRONMENT = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
-STUDY = {
+SMALL = {
     "results": "results/small",
     "variants": ["tiny"],
     "seeds": [1],
@@ -37,7 +37,7 @@ VARIANTS["tiny"] = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4),
 TIMED = ("seconds", "images_per_second", "peak_memory_bytes", "interruptions")
 
 
-def copy_of_workflow(folder: Path, config: dict = STUDY) -> Path:
+def copy_of_workflow(folder: Path, config: dict = SMALL) -> Path:
     """Copy the workflow into `folder`, adding the network `tiny`, and `config` as mine.yaml."""
     for name in ("config", "rules", "scripts", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -110,7 +110,7 @@ def finished_files(folder: Path) -> list[Path]:
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """A study's results: every file and its hash, leaving out timings."""
+    """An experiment's results: every file and its hash, leaving out timings."""
     return {str(path.relative_to(folder)): hashlib.sha256(_untimed(path)).hexdigest() for path in finished_files(folder)}
 
 

@@ -1,16 +1,16 @@
-# `snakemake timing`: which framework is faster, and why? Not part of the default run. Nothing else should run on the machine meanwhile.
+# `snakemake speed`: which framework is faster, and why? Not part of the default run. Nothing else should run on the machine meanwhile.
 
-TIMING = expand(f"{RESULTS}/{{table}}", table=["timing.csv", "timing_ratios.csv", "timing.md"])
-TIMING_FIGURES = [
+SPEED = expand(f"{RESULTS}/{{table}}", table=["speed.csv", "speed_ratios.csv", "speed.md"])
+SPEED_FIGURES = [
     *expand(
-        f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.{{suffix}}",
+        f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.{{suffix}}",
         device=TIMED_DEVICES,
         framework=config["frameworks"],
         variant=config["variants"],
         suffix=["png", "svg"],
     ),
     *expand(
-        f"{RESULTS}/figures/timing/{{device}}/{{figure}}.{{suffix}}",
+        f"{RESULTS}/figures/speed/{{device}}/{{figure}}.{{suffix}}",
         device=TIMED_DEVICES,
         figure=["ratio", "roofline"],
         suffix=["png", "svg"],
@@ -18,11 +18,11 @@ TIMING_FIGURES = [
 ]
 
 
-rule timing:
+rule speed:
     input:
-        TIMING,
-        TIMING_FIGURES,
-        expand(f"{RESULTS}/pages/{{page}}.html", page=["timing", "arms"]),
+        SPEED,
+        SPEED_FIGURES,
+        expand(f"{RESULTS}/pages/{{page}}.html", page=["speed", "arms"]),
     localrule: True
 
 
@@ -34,10 +34,10 @@ rule time_steps:
     output:
         rows=MEASUREMENT,
     log:
-        f"{LOGS}/timing/{{device}}/{{variant}}/round{{round}}/{{framework}}.log",
+        f"{LOGS}/speed/{{device}}/{{variant}}/round{{round}}/{{framework}}.log",
     # On a cluster, all measurements run in one job, and so on the same machine.
     group:
-        "timing"
+        "speed"
     conda:
         "../envs/{framework}.yaml"
     threads: config["threads"]
@@ -49,9 +49,9 @@ rule time_steps:
         script=script("time_steps.py"),
         threads=threads_of("time_steps"),
         batch_size=config["recipe"]["batch_size"],
-        seconds=config["timing"]["seconds"],
+        seconds=config["speed"]["seconds"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_timing(wildcards.framework),
+        code=lambda wildcards: fingerprint.of_speed(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         configured_threads=config["threads"],
     shell:
@@ -60,20 +60,20 @@ rule time_steps:
         " --round {wildcards.round} --output {output.rows:q} 2> {log:q}"
 
 
-rule collect_timing:
+rule collect_speed:
     input:
         rounds=MEASUREMENTS,
     output:
-        arms=f"{RESULTS}/timing.csv",
-        ratios=f"{RESULTS}/timing_ratios.csv",
-        text=f"{RESULTS}/timing.md",
+        arms=f"{RESULTS}/speed.csv",
+        ratios=f"{RESULTS}/speed_ratios.csv",
+        text=f"{RESULTS}/speed.md",
     log:
-        f"{LOGS}/timing/collect.log",
+        f"{LOGS}/speed/collect.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        **program("collect_timing.py"),
+        **program("collect_speed.py"),
         folder=subpath(output.arms, parent=True),
     shell:
         "{params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
@@ -81,23 +81,23 @@ rule collect_timing:
 
 rule plot_waterfall:
     input:
-        arms=rules.collect_timing.output.arms,
+        arms=rules.collect_speed.output.arms,
     output:
         png=report(
-            f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.png",
+            f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.png",
             caption="captions/waterfall.rst",
             category="Time",
             subcategory="What each change saves",
             labels={"what": "Waterfall", "framework": "{framework}", "variant": "{variant}", "device": "{device}"},
         ),
-        svg=f"{RESULTS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
+        svg=f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
     log:
-        f"{LOGS}/figures/timing/{{device}}/waterfall-{{framework}}-{{variant}}.log",
+        f"{LOGS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        **program("plot_timing.py"),
+        **program("plot_speed.py"),
     shell:
         "{params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
         " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
@@ -105,23 +105,23 @@ rule plot_waterfall:
 
 rule plot_ratio:
     input:
-        arms=rules.collect_timing.output.arms,
-        ratios=rules.collect_timing.output.ratios,
+        arms=rules.collect_speed.output.arms,
+        ratios=rules.collect_speed.output.ratios,
     output:
         png=report(
-            f"{RESULTS}/figures/timing/{{device}}/ratio.png",
+            f"{RESULTS}/figures/speed/{{device}}/ratio.png",
             caption="captions/ratio.rst",
             category="Time",
             labels={"what": "One framework over the other", "device": "{device}"},
         ),
-        svg=f"{RESULTS}/figures/timing/{{device}}/ratio.svg",
+        svg=f"{RESULTS}/figures/speed/{{device}}/ratio.svg",
     log:
-        f"{LOGS}/figures/timing/{{device}}/ratio.log",
+        f"{LOGS}/figures/speed/{{device}}/ratio.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        **program("plot_timing.py"),
+        **program("plot_speed.py"),
     shell:
         "{params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
         " --output {output.png:q} 2> {log:q}"
@@ -129,21 +129,21 @@ rule plot_ratio:
 
 rule plot_roofline:
     input:
-        arms=rules.collect_timing.output.arms,
+        arms=rules.collect_speed.output.arms,
     output:
         png=report(
-            f"{RESULTS}/figures/timing/{{device}}/roofline.png",
+            f"{RESULTS}/figures/speed/{{device}}/roofline.png",
             caption="captions/roofline.rst",
             category="Time",
             labels={"what": "Share of the floor", "device": "{device}"},
         ),
-        svg=f"{RESULTS}/figures/timing/{{device}}/roofline.svg",
+        svg=f"{RESULTS}/figures/speed/{{device}}/roofline.svg",
     log:
-        f"{LOGS}/figures/timing/{{device}}/roofline.log",
+        f"{LOGS}/figures/speed/{{device}}/roofline.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        **program("plot_timing.py"),
+        **program("plot_speed.py"),
     shell:
         "{params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"
