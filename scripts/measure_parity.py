@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> None:
         start, _ = weights.read(args.weights)
         weights.check(variant, start, str(args.weights))
     threads = min(args.threads, machine.available_threads())
-    backend = backends.load(args.framework, how)(variant, settings, mean, std, args.device, threads, SEED, how)
+    backend = backends.load(args.framework, how)(backends.Setup(variant, settings, mean, std, args.device, threads, SEED, how))
     backend.set_weights(start)
     weights.write(args.output.with_suffix(".safetensors"), backend.get_weights(), {"variant": variant.name})
 

@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, machine.available_threads())
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
-    backend = backend_class(variant, settings, mean, std, args.device, threads, SEED, how)
+    backend = backend_class(backends.Setup(variant, settings, mean, std, args.device, threads, SEED, how))
     backend.set_weights(weights.initialise(variant, settings.initialisation, SEED))
     backend.set_data(dataset.train_images, dataset.train_labels)
     data_bytes = dataset.train_images.nbytes

@@ -100,19 +100,19 @@ def starting_weights(variant: layers.Variant, scheme: str, seed: int, file: Path
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    keeper = loop.RunFolder(args.output)
+    run_folder = loop.RunFolder(args.output)
 
     def waiting(line: str) -> None:
-        keeper.tell(stage="waiting for a GPU")
+        run_folder.tell(stage="waiting for a GPU")
         say(line)
 
-    with keeper.alone(say):
+    with run_folder.alone(say):
         try:
             with lease.one_gpu(args.device, waiting, args.runs_per_gpu) as held:
-                return run(args, keeper, held)
+                return run(args, run_folder, held)
         finally:
             # So that no one thinks this run is still going.
-            keeper.progress.unlink(missing_ok=True)
+            run_folder.progress.unlink(missing_ok=True)
 
 
 def trained_already(metrics: Path, identity_sha256: str) -> bool:
@@ -178,7 +178,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
-    backend = backend_class(variant, settings, mean, std, args.device, threads, args.seed, how)
+    backend = backend_class(backends.Setup(variant, settings, mean, std, args.device, threads, args.seed, how))
     backend.set_weights(start)
     described, host = backend.describe(), machine.describe()
     described["settings"] |= exported
@@ -211,7 +211,9 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     return Prepared(backend, variant, dataset, settings, mean, std, described, host, start_note, identity, threads, budget)
 
 
-def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, held: lease.Lease, stop: Stop) -> tuple[loop.Outcome, dict]:
+def train(
+    args: argparse.Namespace, prepared: Prepared, run_folder: loop.RunFolder, held: lease.Lease, stop: Stop
+) -> tuple[loop.Outcome, dict]:
     """Train and evaluate; also give what the GPU was seen to do. If its memory does not suffice, say so for retries too."""
     backend, dataset = prepared.backend, prepared.dataset
     try:
@@ -222,7 +224,7 @@ def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, 
         folder = args.output / "events" if args.tensorboard else None
         with machine.GpuSampler(prepared.described["device"]) as gpu, tensorboard.Events(folder) as written:
             words = (setup_seconds, stop, say, prepared.budget_seconds, written, args.runs_per_gpu)
-            outcome = loop.train(backend, dataset, prepared.recipe, args.seed, keeper, prepared.identity, *words)
+            outcome = loop.train(backend, dataset, prepared.recipe, args.seed, run_folder, prepared.identity, *words)
     except backend.out_of_memory as error:
         if prepared.described["device"] == "cpu":
             raise  # the retry asks for more host memory
@@ -230,7 +232,7 @@ def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, 
             f"the memory of the GPU ({prepared.described['device_name']}) does not suffice for {prepared.variant.name} with batches of "
             f"{prepared.recipe.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
-        keeper.do_not_retry.write_text(reason, encoding="utf-8")
+        run_folder.do_not_retry.write_text(reason, encoding="utf-8")
         raise InputError(reason) from None
     return outcome, gpu.summary()
 
@@ -303,22 +305,22 @@ def record(args: argparse.Namespace, prepared: Prepared, outcome: loop.Outcome, 
     write_json(args.output / "metrics.json", metrics)
 
 
-def run(args: argparse.Namespace, keeper: loop.RunFolder, held: lease.Lease) -> int:
+def run(args: argparse.Namespace, run_folder: loop.RunFolder, held: lease.Lease) -> int:
     """Do one run on the GPU that is `held`: prepare, train, record."""
     stop = Stop().listen()
     # A retry brings more host memory, which does not help on the GPU.
-    if args.attempt > 1 and keeper.do_not_retry.exists():
-        raise InputError(f"not tried again: {keeper.do_not_retry.read_text(encoding='utf-8')}")
-    keeper.do_not_retry.unlink(missing_ok=True)
-    keeper.tell(stage="starting")
+    if args.attempt > 1 and run_folder.do_not_retry.exists():
+        raise InputError(f"not tried again: {run_folder.do_not_retry.read_text(encoding='utf-8')}")
+    run_folder.do_not_retry.unlink(missing_ok=True)
+    run_folder.tell(stage="starting")
     prepared = prepare(args, held)
     metrics = args.output / "metrics.json"
     if trained_already(metrics, prepared.identity_sha256):
         say(f"{metrics} is of this very run: nothing to do; delete it to train again")
         return 0
-    outcome, gpu = train(args, prepared, keeper, held, stop)
+    outcome, gpu = train(args, prepared, run_folder, held, stop)
     record(args, prepared, outcome, gpu, held)
-    keeper.checkpoint.unlink(missing_ok=True)
+    run_folder.checkpoint.unlink(missing_ok=True)
     result = "no accuracy" if outcome.accuracy is None else f"accuracy {outcome.accuracy:.4f}, loss {outcome.loss:.4f}"
     say(f"{outcome.status}: {result}; trained {outcome.progress.clocks.train_seconds:.1f} s; see {metrics}")
     return 0

@@ -39,7 +39,8 @@ def largest_error(framework: str, epsilon: str, step: str, digits) -> float:
     """
     recipe = Recipe(batch_size=16, dropout=0.0, initialisation="keras", adam_epsilon=epsilon).resolved("torch", "unit")
     how = Execution(step=step)
-    backend = backends.load(framework)(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, how)
+    setup = backends.Setup(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, how)
+    backend = backends.load(framework)(setup)
     backend.set_weights(weights.initialise(TINY, "keras", 1))
     backend.set_data(digits.train_images, digits.train_labels)
     images = np.arange(16)

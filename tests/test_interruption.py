@@ -44,13 +44,14 @@ def piece(
 ) -> tuple[loop.Outcome, weights.Weights]:
     """One process's part of a run, from fresh objects, until `stop`; `other` changes the recipe."""
     recipe = replace(RECIPE, **other).resolved("torch", "unit")
-    backend = backends.load(framework)(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
+    setup = backends.Setup(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
+    backend = backends.load(framework)(setup)
     backend.set_weights(weights.initialise(variant, "torch", 1))
     backend.set_data(digits.train_images, digits.train_labels)
-    keeper, identity = loop.RunFolder(folder), identity or {"seed": 1}
+    run_folder, identity = loop.RunFolder(folder), identity or {"seed": 1}
     stop = Stop() if stop is None else stop
     say = print if said is None else said.append
-    outcome = loop.train(backend, digits, recipe, 1, keeper, identity, 1.0, stop, say, runs_per_gpu=runs_per_gpu)
+    outcome = loop.train(backend, digits, recipe, 1, run_folder, identity, 1.0, stop, say, runs_per_gpu=runs_per_gpu)
     return outcome, backend.get_weights()
 
 

@@ -352,7 +352,7 @@ def make(framework: str, device: str, **asked: object):
     settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved("torch", "unit")
     threads = machine.available_threads()
     zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
-    backend = backends.load(framework, how)(variant, settings, zeros, ones, device, threads, 1, how)
+    backend = backends.load(framework, how)(backends.Setup(variant, settings, zeros, ones, device, threads, 1, how))
     backend.set_weights(weights.initialise(variant, "torch", 1))
     data = made_up()
     backend.set_data(data.train_images, data.train_labels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,34 @@ PREDICT_BATCH_SIZE = 256
 
 # The execution that `load` was given: a framework must know some of it before it is imported.
 requested = Execution()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a backend is to train, and how."""
+
+    variant: Variant
+
+    recipe: Recipe
+    """Resolved: no "framework" or "variant" in it."""
+
+    mean: np.ndarray
+    """float32 (3,). An input pixel p in 0..255 becomes (p / 255 - mean) / std; the image is then resized to the variant's input size
+    (bilinear, half-pixel centres)."""
+
+    std: np.ndarray
+    """float32 (3,)."""
+
+    device: str
+    """"auto", "cpu" or "cuda"."""
+
+    threads: int | None
+    """CPU threads; None keeps the framework's default."""
+
+    seed: int
+    """For dropout."""
+
+    execution: Execution
 
 
 class MissingError(InputError):
@@ -56,23 +85,8 @@ class Backend(Protocol):
     tutorial_resize: str
     """Where the framework's tutorials resize images: "image", one at a time on the host, or "batch", in the network."""
 
-    def __init__(
-        self,
-        variant: Variant,
-        recipe: Recipe,
-        mean: np.ndarray,
-        std: np.ndarray,
-        device: str,
-        threads: int | None,
-        seed: int,
-        execution: Execution,
-    ) -> None:
-        """Build `variant` for `recipe` (resolved: no "framework" or "variant" in it), to be trained as `execution` says.
-
-        An input pixel p in 0..255 becomes (p / 255 - mean) / std, where `mean` and `std` are float32 (3,); the image is then resized to
-        the variant's input size (bilinear, half-pixel centres). `device`: "auto", "cpu" or "cuda"; InputError if "cuda" is asked for and
-        the framework sees no GPU. `threads`: CPU threads; None keeps the framework's default. `seed`: for dropout.
-        """
+    def __init__(self, setup: Setup) -> None:
+        """Build the network. InputError if `setup.device` is "cuda" and the framework sees no GPU."""
 
     @staticmethod
     def probe() -> tuple[str, list[str]]:

@@ -22,8 +22,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from alexbench.backends import PREDICT_BATCH_SIZE
-from alexbench.experiment.execution import Execution, Switch, keep_freed_memory
+from alexbench.backends import PREDICT_BATCH_SIZE, Setup
+from alexbench.experiment.execution import Switch, keep_freed_memory
 from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
@@ -40,7 +40,7 @@ from alexbench.experiment.layers import (
     trained,
     weight_shapes,
 )
-from alexbench.experiment.recipe import Plan, Recipe
+from alexbench.experiment.recipe import Plan
 from alexbench.experiment.weights import Weights
 from alexbench.files import InputError
 
@@ -150,17 +150,8 @@ class Backend:
         "cuda": ("fast+channels_last", "fast+autotuned", "fast+cuda_graph", "fast+compiled"),
     }
 
-    def __init__(
-        self,
-        variant: Variant,
-        recipe: Recipe,
-        mean: np.ndarray,
-        std: np.ndarray,
-        device: str,
-        threads: int | None,
-        seed: int,
-        execution: Execution,
-    ) -> None:
+    def __init__(self, setup: Setup) -> None:
+        variant, recipe, device, execution = setup.variant, setup.recipe, setup.device, setup.execution
         if device == "cuda" and not torch.cuda.is_available():
             build_of = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
             raise InputError(
@@ -173,8 +164,8 @@ class Backend:
         self.resident = execution.input == "resident"
         if self.on.get("kept_memory"):
             keep_freed_memory()
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if setup.threads is not None:
+            torch.set_num_threads(setup.threads)
         # PyTorch's default is TF32 for convolutions but not for matrix products.
         torch.backends.cuda.matmul.allow_tf32 = execution.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
@@ -185,10 +176,10 @@ class Backend:
         torch.use_deterministic_algorithms(execution.deterministic)
         # A debugging aid that comes with deterministic algorithms: it would first fill every new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False
-        torch.manual_seed(seed)
+        torch.manual_seed(setup.seed)
 
         self.variant, self.recipe = variant, recipe
-        self.mean, self.std = mean, std
+        self.mean, self.std = setup.mean, setup.std
         self.memory_format = torch.channels_last if self.on["channels_last"] else torch.contiguous_format
         self.model = build(variant, recipe.dropout).to(self.device, memory_format=self.memory_format)
         names = trained(variant, recipe.frozen_features)
@@ -220,8 +211,8 @@ class Backend:
             }
         self.steps = 0
         # (x / 255 - mean) / std as one multiplication and one addition.
-        self.scale = torch.tensor(1 / (255 * std), dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
-        self.shift = torch.tensor(-mean / std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
+        self.scale = torch.tensor(1 / (255 * setup.std), dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
+        self.shift = torch.tensor(-setup.mean / setup.std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
         # CUDA graphs by the key of `_replay`; and by batch size, where those of `train` find the indices and crops of their images.

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from alexbench import backends
-from alexbench.backends import PREDICT_BATCH_SIZE
-from alexbench.experiment.execution import Execution, Switch
+from alexbench.backends import PREDICT_BATCH_SIZE, Setup
+from alexbench.experiment.execution import Switch
 
 # All of these must be set before the import. oneDNN's kernels are on by default on some processors only, and decide which framework is
 # faster on a CPU. The fast step always uses them, the plain one if TensorFlow does by default; an exported value wins over both.
@@ -41,7 +41,7 @@ from alexbench.experiment.layers import (
     trained,
     weight_shapes,
 )
-from alexbench.experiment.recipe import Plan, Recipe
+from alexbench.experiment.recipe import Plan
 from alexbench.experiment.weights import Weights, from_channels_last, to_channels_last
 from alexbench.files import InputError
 
@@ -151,17 +151,8 @@ class Backend:
     }
     extra_steps: ClassVar = {"cpu": ("plain+eager", "plain+no_onednn", "fast+xla"), "cuda": ("plain+eager", "fast+xla")}
 
-    def __init__(
-        self,
-        variant: Variant,
-        recipe: Recipe,
-        mean: np.ndarray,
-        std: np.ndarray,
-        device: str,
-        threads: int | None,
-        seed: int,
-        execution: Execution,
-    ) -> None:
+    def __init__(self, setup: Setup) -> None:
+        variant, recipe, device, execution = setup.variant, setup.recipe, setup.device, setup.execution
         gpus = tf.config.list_physical_devices("GPU")
         if device == "cuda" and not gpus:
             build_of = "CUDA" if tf.test.is_built_with_cuda() else "the CPU alone"
@@ -176,8 +167,8 @@ class Backend:
         self.execution = execution
         self.on = execution.switches(self.switches, self.device)
         self.resident = execution.input == "resident"
-        if threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        if setup.threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(setup.threads)
             # One operation after another: each already uses all threads.
             tf.config.threading.set_inter_op_parallelism_threads(1)
         # TensorFlow's default is TF32.
@@ -187,7 +178,7 @@ class Backend:
         keras.config.set_dtype_policy("mixed_bfloat16" if execution.precision == "bf16" else "float32")
 
         self.variant, self.recipe = variant, recipe
-        self.model = build(variant, recipe.dropout, seed)
+        self.model = build(variant, recipe.dropout, setup.seed)
         self.trained = {name: self._variable(name) for name in trained(variant, recipe.frozen_features)}
         optimizer, epsilon = ADAM[recipe.adam_epsilon]
         decay = recipe.weight_decay or None
@@ -196,8 +187,8 @@ class Backend:
         self.optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) == 1])
         self.optimizer.build(variables)
         # (x / 255 - mean) / std as one multiplication and one addition.
-        self.scale = tf.constant(1 / (255 * std), tf.float32)
-        self.shift = tf.constant(-mean / std, tf.float32)
+        self.scale = tf.constant(1 / (255 * setup.std), tf.float32)
+        self.shift = tf.constant(-setup.mean / setup.std, tf.float32)
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
         self.correct = tf.Variable(0, dtype=tf.int64)
 

@@ -137,7 +137,7 @@ def train(
     dataset: Dataset,
     recipe: Recipe,
     seed: int,
-    keeper: RunFolder,
+    run_folder: RunFolder,
     identity: dict,
     setup_seconds: float,
     stop: Stop,
@@ -163,7 +163,7 @@ def train(
     say(f"compiled in {start.compile_seconds:.1f} s; training on {images:,} images, {length}")
 
     progress = Progress()
-    resumed = checkpoint.load(keeper.checkpoint, identity, say)
+    resumed = checkpoint.load(run_folder.checkpoint, identity, say)
     if resumed:
         progress, state = resumed
         backend.set_state(state)
@@ -178,14 +178,14 @@ def train(
 
     def save(state: dict[str, np.ndarray]) -> None:
         with clocks.measure("checkpoint"):
-            checkpoint.save(keeper.checkpoint, identity, progress, state)
+            checkpoint.save(run_folder.checkpoint, identity, progress, state)
 
     steps_per_call = 1 if backend.describe()["device"] == "cpu" else GPU_STEPS_PER_CALL
     steps_per_epoch = -(-images // recipe.batch_size)
     while progress.epochs_run < (epochs := _epochs(progress, recipe, budget_seconds)):
         epoch, before = progress.epochs_run + 1, clocks.train_seconds
         with clocks.measure("train"):
-            with _Reporter(recipe, epochs, images, progress, keeper, say) as reporter:
+            with _Reporter(recipe, epochs, images, progress, run_folder, say) as reporter:
                 plans = recipes.batches(recipe, images, seed, epoch, steps_per_call, progress.steps_run)
                 with closing(backend.train(plans)) as work:
                     for steps in work:
@@ -267,8 +267,10 @@ def _span(seconds: float) -> str:
 class _Reporter:
     """Reports progress within an epoch: a bar on a terminal, otherwise an occasional line, and in both cases the progress file."""
 
-    def __init__(self, recipe: Recipe, epochs: int, images: int, progress: Progress, keeper: RunFolder, say: Callable[[str], None]) -> None:
-        self.recipe, self.epochs, self.images, self.progress, self.keeper, self.say = recipe, epochs, images, progress, keeper, say
+    def __init__(
+        self, recipe: Recipe, epochs: int, images: int, progress: Progress, run_folder: RunFolder, say: Callable[[str], None]
+    ) -> None:
+        self.recipe, self.epochs, self.images, self.progress, self.run_folder, self.say = recipe, epochs, images, progress, run_folder, say
         self.title = f"epoch {progress.epochs_run + 1}/{epochs}"
         self.first = min(progress.steps_run * recipe.batch_size, images)
         self.done = self.first
@@ -294,7 +296,7 @@ class _Reporter:
             self.next_line = now + SECONDS_PER_LINE
         if now > self.next_file:
             left = (self.epochs - self.progress.epochs_run) * self.images - self.done
-            self.keeper.tell(
+            self.run_folder.tell(
                 stage="training",
                 epoch=self.progress.epochs_run + 1,
                 epochs=self.epochs,

@@ -83,7 +83,7 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
     recipe = Recipe().resolved(backend_class.conventions, variant.normalisation)
     mean, std = np.float32(about["mean"]), np.float32(about["std"])
     with _quiet():
-        backend = backend_class(variant, recipe, mean, std, device, None, 0, Execution())
+        backend = backend_class(backends.Setup(variant, recipe, mean, std, device, None, 0, Execution()))
         backend.set_weights(tensors)
     return Network(backend, about)
 
