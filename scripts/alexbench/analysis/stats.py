@@ -22,10 +22,6 @@ class Interval(NamedTuple):
     low: float = np.nan
     high: float = np.nan
 
-    def contains(self, value: float) -> bool:
-        """Whether `value` lies within the interval; False if there is no interval."""
-        return bool(self.low <= value <= self.high)
-
     def excludes(self, value: float) -> bool:
         """Whether there is an interval and `value` lies outside it."""
         return bool(value < self.low or value > self.high)
