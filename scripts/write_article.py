@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench.analysis import comparisons, results, stats
+from alexbench.analysis import comparisons, results, speed_tables
 from alexbench.experiment import datasets, layers, variants
 from alexbench.files import InputError, replacing, run_program
 from alexbench.writing import article, charts, pages
@@ -101,19 +101,18 @@ def differs_from_original(runs: pd.DataFrame, _: Language) -> str:
     return _("%(epochs)s epochs on %(images)s training images", epochs=epochs, images=images)
 
 
-def speed_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
-    """The experiment on speed's ratios that the page reports: following the tutorials, and with the fast step."""
+def speed_sentences(folder: Path, titles: dict[str, str], _: Language) -> list[str]:
+    """The ratios of the experiment on speed that the page reports: following the tutorials, and with the fast step."""
     table = article.speed_ratios(folder)
-    if table is None:
-        return []
-    rows = []
-    for row in table.itertuples():
-        ratio = stats.Interval(row.ratio, row.low, row.high)
-        rows.append(
-            {"variant": variants.get(row.variant).title, "device": row.device, "arm": row.arm, "rounds": row.rounds, "ratio": ratio}
-            | {"framework": titles.get(row.framework, row.framework), "to": titles.get(row.to, row.to), "ahead": article.ahead(ratio, 1)}
-        )
-    return rows
+    sentences = []
+    for row in () if table is None else table.itertuples():
+        where = {"variant": variants.get(row.variant).title, "device": row.device}
+        if row.arm == "notebook":
+            start = _("%(variant)s on %(device)s, as in the tutorials:", **where)
+        else:
+            start = _("%(variant)s on %(device)s, with the fast step:", **where)
+        sentences.append(f"{start} {speed_tables.on_time(titles.get(row.framework, row.framework), titles.get(row.to, row.to), row, _)}")
+    return sentences
 
 
 class Numbered:
@@ -142,10 +141,10 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     compared = article.comparisons(pairs, table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
-    faster, not_faster = article.winners(between_frameworks, "faster")
-    more_accurate, not_more_accurate = article.winners(between_frameworks, "better")
+    fastest, none_fastest = article.leaders(between_frameworks, "faster")
+    most_accurate, none_most_accurate = article.leaders(between_frameworks, "more_accurate")
     titles = dict(zip(runs.framework, runs.framework_title, strict=True))
-    speed = speed_rows(folder, titles)
+    speed = speed_sentences(folder, titles, language)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
@@ -206,10 +205,12 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "between_frameworks": between_frameworks,
         "between_variants": between_variants,
         "comparison_count": len(between_frameworks) + len(between_variants),
-        "faster": faster,
-        "not_faster": not_faster,
-        "more_accurate": more_accurate,
-        "not_more_accurate": not_more_accurate,
+        "accuracy_sentence": lambda compared: article.accuracy_sentence(compared, language),
+        "time_sentence": lambda compared: article.time_sentence(compared, language),
+        "fastest": fastest,
+        "none_fastest": none_fastest,
+        "most_accurate": most_accurate,
+        "none_most_accurate": none_most_accurate,
         "learned": article.learning(runs),
         "speed": speed,
         "parity": parity,

@@ -44,8 +44,9 @@ def test_a_clear_difference_is_said_and_another_is_not(tmp_path):
     assert row.accuracy_difference == pytest.approx(0.02 / 3) and row.accuracy_low < 0 < row.accuracy_high
     assert row.accuracy_verdict == "no difference found"
     assert row.time_ratio == pytest.approx(182.5 / 304) and row.time_high < 1 and row.time_verdict == "faster"
-    assert "TensorFlow, AlexNet mod. (32) against PyTorch, AlexNet mod. (32) (n = 3, seed by seed): no difference in accuracy was" in text
-    assert "; faster, trained 0.60 times as long (0.60 to 0.60)" in text and "better, accuracy" not in text
+    assert "No difference in accuracy was found between TensorFlow, AlexNet mod. (32) and PyTorch, AlexNet mod. (32): the estimate" in text
+    assert "takes 0.60 (0.60 to 0.60) times as long as PyTorch, AlexNet mod. (32) to train (n = 3, seed by seed): TensorFlow" in text
+    assert "more accurate" not in text
 
 
 def test_every_variant_between_frameworks_and_every_framework_between_variants(tmp_path):
@@ -64,8 +65,8 @@ def test_one_run_a_cell_has_no_verdict(tmp_path):
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.70], [10])
     table, text = compared(tmp_path, seeds=(1,))
     assert table.accuracy_verdict.tolist() == table.time_verdict.tolist() == ["no interval, no verdict"]
-    assert "(n = 1): accuracy +0.2000, of which n = 1 cannot say how much is chance" in text
-    for word in ("better,", "worse,", "faster,", "slower,"):
+    assert "is +0.2000, but without an interval there is no verdict (n = 1)." in text
+    for word in ("is more accurate", "is less accurate", "is faster"):
         assert word not in text.partition("Over completed runs")[0]
 
 
@@ -137,7 +138,7 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.61, 0.61, 0.66], [60, 60.5, 62], threads=2)
     table, text = compared(tmp_path)
     assert np.isnan(table.time_ratio[0]) and table.time_verdict[0] == "not compared" and table.accuracy_difference.notna().all()
-    assert "times are not compared, since these differ: threads" in text
+    assert "are not compared because their runs differ in threads." in text
 
 
 @pytest.mark.parametrize(

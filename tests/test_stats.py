@@ -5,7 +5,6 @@ import pytest
 from scipy import stats as scipy_stats
 
 from alexbench.analysis import stats
-from alexbench.analysis.stats import Interval
 
 
 def test_the_mean_of_runs_has_students_interval():
@@ -141,15 +140,6 @@ def test_a_ratio_turned_round_is_one_over_it():
 def test_the_same_runs_give_the_same_interval():
     a, b = [0.61, 0.63, 0.66], [0.60, 0.59, 0.62]
     assert stats.difference_interval(a, b) == stats.difference_interval(a, b)
-
-
-def test_a_verdict_only_where_the_interval_excludes_no_difference():
-    assert stats.verdict(Interval(0.02, 0.01, 0.03), "better", "worse") == "better"
-    assert stats.verdict(Interval(-0.02, -0.03, -0.01), "better", "worse") == "worse"
-    assert stats.verdict(Interval(0.02, -0.01, 0.05), "better", "worse") == "no difference found"
-    assert stats.verdict(Interval(0.5), "better", "worse") == "no interval, no verdict"
-    assert stats.verdict(Interval(0.8, 0.7, 0.9), "slower", "faster", equal=1) == "faster"
-    assert stats.verdict(Interval(0.8, 0.7, 1.1), "slower", "faster", equal=1) == "no difference found"
 
 
 def test_mcnemar_counts_the_images_that_one_alone_has_right():

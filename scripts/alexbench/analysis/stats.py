@@ -127,15 +127,6 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], paired: bool = False,
     return Interval(*(float(np.exp(edge)) for edge in difference_interval(a, b, paired, logarithm)))
 
 
-def verdict(found: Interval, above: str, below: str, equal: float = 0.0) -> str:
-    """A difference (or, with `equal` 1, a ratio) in words: `above` or `below` only if the interval excludes `equal`."""
-    if np.isnan(found.low):
-        return "no interval, no verdict"
-    if not found.excludes(equal):
-        return "no difference found"
-    return above if found.value > equal else below
-
-
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> McNemar:
     """McNemar's exact test of two networks on the same images; bool (n,) each, whether a prediction is correct.
 
