@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench.analysis import comparisons, results, speed_tables
+from alexbench.analysis import comparisons, results_table, run_files, speed_tables
 from alexbench.experiment import datasets, layers, variants
 from alexbench.files import InputError, replacing, run_program
 from alexbench.writing import article, charts, pages
@@ -28,7 +28,7 @@ KNOWN_TEXTS = ("table.md", "comparisons.md", "speed.md")
 # Metrics that say how a run was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
 # Columns of runs.csv that only this page needs.
-NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
+NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results_table.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
 
 
@@ -52,7 +52,7 @@ def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, fo
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     """The data set as the runs used it: its size, and its classes with their numbers of images."""
-    limits = results.limits_of(runs.iloc[0])
+    limits = run_files.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
     known = datasets.source(dataset.name)
@@ -135,7 +135,7 @@ class Numbered:
 def content(folder: Path, data: Path, language: Language) -> dict:
     """Everything that the template uses."""
     _ = language
-    runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
+    runs, table = run_files.read_runs(folder / "runs.csv", NEEDED), results_table.read(folder / "table.csv")
     pairs = comparisons.read(folder / "comparisons.csv")
     check_cells(runs, table, pairs, folder)
     compared = article.comparisons(pairs, table)
@@ -179,7 +179,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(results.data_of(runs, data), runs, language),
+        "dataset": of_data(run_files.data_of(runs, data), runs, language),
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
@@ -197,7 +197,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "controlled": article.is_controlled(runs),
         "hardware": hardware,
         "has_original": bool(table.accuracy_minus_original.notna().any()),
-        "same_experiment": results.is_the_originals_experiment(runs),
+        "same_experiment": results_table.is_the_originals_experiment(runs),
         "what_differs": differs_from_original(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),

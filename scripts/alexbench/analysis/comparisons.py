@@ -8,7 +8,8 @@ import pandas as pd
 
 from alexbench import tables
 from alexbench.analysis import comparability, stats, verdicts
-from alexbench.analysis.results import STATUSES, counted, read_predictions
+from alexbench.analysis.results_table import counted
+from alexbench.analysis.run_files import STATUSES, read_predictions
 from alexbench.analysis.stats import Interval
 from alexbench.analysis.verdicts import SIGNIFICANT
 from alexbench.files import InputError
@@ -27,7 +28,7 @@ COLUMNS = (
 def table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per pair of cells: one variant in two frameworks (`kind` "framework"), or two variants in one framework ("variant").
 
-    `runs`: `results.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
+    `runs`: `run_files.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
     `accuracy_difference`: a's mean accuracy minus b's. `time_ratio`: a's training time divided by b's. Each has a 95 % interval (`_low`,
     `_high`) and a `_verdict`. `paired`: both cells have the same seeds and are compared seed by seed.
     `mcnemar_pairs`: number of seeds that both have. `mcnemar_p`: median p of McNemar's test over those seeds. `mcnemar_different`: number

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench.analysis import results, speed_tables, verdicts
+from alexbench.analysis import results_table, run_files, speed_tables, verdicts
 from alexbench.analysis.stats import Interval
 from alexbench.analysis.verdicts import Verdict
 from alexbench.writing.language import Language
@@ -164,7 +164,7 @@ def _listed(values: pd.Series) -> str:
 
 def is_controlled(runs: pd.DataFrame) -> bool:
     """Whether all frameworks used the same initialisation and the same Adam, not each its own."""
-    return all(runs[f"recipe.{key}"].nunique() == 1 for key in results.CONVENTIONS)
+    return all(runs[f"recipe.{key}"].nunique() == 1 for key in results_table.CONVENTIONS)
 
 
 def learning(runs: pd.DataFrame) -> list[dict]:
@@ -174,7 +174,7 @@ def learning(runs: pd.DataFrame) -> list[dict]:
     """
     rows = []
     for _, cell in runs[runs.status == "completed"].groupby(["framework", "variant"], sort=False):
-        history = pd.concat([results.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
+        history = pd.concat([run_files.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
         lowest, last = history.test_loss.idxmin(), history.iloc[-1]
         row = {
             "title": f"{cell.framework_title.iloc[0]}, {cell.variant_title.iloc[0]}",
