@@ -95,10 +95,21 @@ def setting(layer: layers.Layer, _: Language) -> str:
 
 
 def differs_from_original(runs: pd.DataFrame, _: Language) -> str:
-    """How the experiment differs from the original study's, in a few words."""
-    epochs = ", ".join(map(str, runs["recipe.epochs"].unique()))
-    images = ", ".join(_.number(count) for count in runs.train_images.unique())
-    return _("%(epochs)s epochs on %(images)s training images", epochs=epochs, images=images)
+    """How the experiment differs from the original study's, in a few words; "" if nothing of what is recorded does."""
+
+    def shown(value: object) -> str:
+        if isinstance(value, bool):
+            return _("yes") if value else _("no")
+        return _.number(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else str(value)
+
+    titles = {"dataset": _("Data"), "train_images": _("Training images"), "settings.precision": _("Precision")}
+    titles |= {f"recipe.{key}": title for key, title in recipe_titles(_).items()}
+    parts = []
+    for column, values in results_table.differing_from_original(runs).items():
+        name = titles[column][0].lower() + titles[column][1:]
+        ours, theirs = _.either([shown(value) for value in values]), shown(results_table.ORIGINAL_EXPERIMENT[column])
+        parts.append(_("%(name)s %(ours)s instead of %(theirs)s", name=name, ours=ours, theirs=theirs))
+    return "; ".join(parts)
 
 
 def speed_sentences(folder: Path, titles: dict[str, str], _: Language) -> list[str]:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from babel.messages import pofile
 from babel.messages.extract import extract_from_dir
 
@@ -21,6 +22,7 @@ import plot_samples
 import print_page
 import write_article
 import write_page
+from alexbench.analysis import results_table
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
 from alexbench.writing import charts, pages
@@ -151,7 +153,7 @@ def test_who_is_ahead_is_said_by_the_runs(made):
         assert "PyTorch is the most accurate on AlexNet mod. (32)." in text
         assert "to train (n = 1 and 3), but without an interval there is no verdict." in text and "2 collapsed" in text
         assert "Each framework follows its own defaults" in text and "4,539,786" in text
-        assert "2 epochs on 50,000 training images" in text
+        assert "differs from the original study’s (epochs 2 instead of 15)." in text
     else:
         assert ": PyTorch, AlexNet mod. (32) es más rápido." in text and "Aquí el orden es el inverso." in text
         assert "PyTorch es el más rápido en AlexNet mod. (32)." in text and "colapsadas: 2" in text
@@ -188,6 +190,31 @@ def test_the_originals_experiment_is_known_as_such_and_as_controlled(tmp_path, d
     text = words(page(tmp_path, data, grid, figures=figures))
     assert "The data, networks and epochs are the original study’s" in text and "contain 0 of the original study’s 4 accuracies" in text
     assert "The comparison is controlled" in text and "follows its own defaults" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"recipe.initialisation": "he"}, ""),
+        ({"dataset": "digits", "train_images": 1437}, "data digits instead of cifar10; training images 1,437 instead of 50,000"),
+        ({"recipe.epochs": [15, 30]}, "epochs 15 or 30 instead of 15"),
+        ({"recipe.flips": True, "recipe.weight_decay": 0.05}, "weight decay 0.05 instead of 0; random mirroring yes instead of no"),
+        ({"settings.precision": "bf16"}, "precision bf16 instead of fp32"),
+    ],
+)
+def test_what_differs_from_the_original_is_named(changes, says):
+    runs = pd.DataFrame([results_table.ORIGINAL_EXPERIMENT] * 2).assign(**changes)
+    assert write_article.differs_from_original(runs, Language("en")) == says
+    unrecorded = runs.drop(columns=set(runs) - {"dataset", "train_images", "recipe.epochs", *changes})
+    assert write_article.differs_from_original(unrecorded, Language("en")) == says
+
+
+def test_the_original_s_experiment_is_the_default_configuration():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    of_config = {"dataset": config["data"]["dataset"], "settings.precision": config["execution"]["precision"], "train_images": 50_000}
+    of_config |= {f"recipe.{key}": value for key, value in config["recipe"].items() if value not in ("framework", "variant")}
+    assert of_config == results_table.ORIGINAL_EXPERIMENT
 
 
 def test_without_a_completed_run_the_page_says_so(tmp_path, data, figures):

@@ -1,7 +1,7 @@
 """The tables of results: one row per cell, with the original study's figures, and its form for readers."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,18 @@ import pandas as pd
 
 from alexbench import tables
 from alexbench.analysis import comparability, run_files, stats
+from alexbench.experiment.recipe import Recipe
 from alexbench.tables import Column
 
 # Settings whose defaults differ between frameworks.
 CONVENTIONS = ("initialisation", "adam_epsilon")
 # Averaged over seeds, and reported by the original study too.
 MEASURES = ("train_seconds", "accuracy", "loss")
-# The original study's experiment: its figures are comparable only on the same data set.
-ORIGINAL_DATASET, ORIGINAL_EPOCHS, ORIGINAL_TRAIN_IMAGES = "cifar10", 15, 50_000
+# The original study's figures are comparable only on its data set.
+ORIGINAL_DATASET = "cifar10"
+# The original study's experiment, by columns of runs.csv. What the recipe leaves to a framework or variant is not fixed.
+ORIGINAL_EXPERIMENT = {"dataset": ORIGINAL_DATASET, "train_images": 50_000, "settings.precision": "fp32"}
+ORIGINAL_EXPERIMENT |= {f"recipe.{key}": value for key, value in asdict(Recipe()).items() if value not in ("framework", "variant")}
 
 _OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset", "start", "device_name", "parameters")
 _MEASURED = {name: replace(run_files.COLUMNS[name], gaps=True) for name in MEASURES}
@@ -157,11 +161,16 @@ def counted(row: pd.Series) -> str:
     return f"n = {row.n}" + (of if lost else "")
 
 
+def differing_from_original(runs: pd.DataFrame) -> dict[str, list]:
+    """The columns in which the runs differ from ORIGINAL_EXPERIMENT, with the values they have; unrecorded settings are left out."""
+    found = {column: runs[column].dropna().unique().tolist() for column in ORIGINAL_EXPERIMENT if column in runs}
+    return {column: values for column, values in found.items() if values and values != [ORIGINAL_EXPERIMENT[column]]}
+
+
 def is_the_originals_experiment(runs: pd.DataFrame) -> bool:
     """Whether the runs have the original study's data set, number of training images and number of epochs."""
-    # Compare as text: in files edited by hand these columns may hold anything, or be missing.
-    found = [set(runs[key].astype(str)) if key in runs else set() for key in ("dataset", "recipe.epochs", "train_images")]
-    return found == [{ORIGINAL_DATASET}, {str(ORIGINAL_EPOCHS)}, {str(ORIGINAL_TRAIN_IMAGES)}]
+    decisive = {"dataset", "train_images", "recipe.epochs"}
+    return decisive <= set(runs) and decisive.isdisjoint(differing_from_original(runs))
 
 
 def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
