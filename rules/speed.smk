@@ -112,7 +112,7 @@ rule plot_ratio:
             f"{RESULTS}/figures/speed/{{device}}/ratio.png",
             caption="captions/ratio.rst",
             category="Time",
-            labels={"what": "One framework over the other", "device": "{device}"},
+            labels={"what": "One framework over another", "device": "{device}"},
         ),
         svg=f"{RESULTS}/figures/speed/{{device}}/ratio.svg",
     log:

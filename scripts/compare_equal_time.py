@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from alexbench import numeric
-from alexbench.analysis import comparability, comparisons, results
+from alexbench.analysis import comparability, comparisons, results_table, run_files
 from alexbench.files import replacing, run_program
 
 
 def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
-    """`results.runs_table` of both networks under the usual recipe, and of `variant` with the other's time, as a further variant."""
-    usual = results.runs_table(results.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
-    equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
+    """`run_files.runs_table` of both networks under the usual recipe, and of `variant` with the other's time, as a further variant."""
+    usual = run_files.runs_table(run_files.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
+    equal = run_files.runs_table(run_files.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
     runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)
@@ -54,12 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
     args = p.parse_args(argv)
     runs = read(args.results, args.frameworks, args.variant, args.as_long_as, args.seeds)
-    table = results.results_table(runs)
+    table = results_table.table(runs)
     compared = comparisons.table(runs)
     with replacing(args.results / "equal_time" / "table.csv") as temporary:
         table.to_csv(temporary, index=False)
-    markdown = results.readable(table).to_markdown(index=False, disable_numparse=True)
-    text = f"{markdown}\n\n{results.conditions(table, runs)}\n\n{answer(compared, runs)}\n"
+    markdown = results_table.readable(table).to_markdown(index=False, disable_numparse=True)
+    text = f"{markdown}\n\n{results_table.conditions(table, runs)}\n\n{answer(compared, runs)}\n"
     with replacing(args.results / "equal_time" / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.files import InputError, replacing, run_program, write_json
 
 # Metrics that identify a person's machine or jobs and are of no use to others.
@@ -22,8 +22,8 @@ PRIVATE = ("hostname", "slurm_job_id", "gpu_uuid")
 
 def keep(run: Path, target: Path) -> None:
     """Copy a run's files. metrics.json comes last, because it marks a run as finished."""
-    metrics = results.read_metrics_file(run / "metrics.json")
-    logits, labels = results.read_predictions(run)
+    metrics = run_files.read_metrics_file(run / "metrics.json")
+    logits, labels = run_files.read_predictions(run)
     target.mkdir(parents=True, exist_ok=True)
     with replacing(target / "history.csv") as temporary:
         shutil.copy(run / "history.csv", temporary)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench.analysis import results
+from alexbench.analysis import results_table, run_files
 from alexbench.files import run_program
 from alexbench.writing import article, figures
 from alexbench.writing.figures import plt
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs), results.read_cells(args.table), Language(args.language)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs), results_table.read(args.table), Language(args.language)), args.output)
     return 0
 
 

@@ -8,7 +8,7 @@
 import numpy as np
 
 from alexbench import numeric
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.experiment import datasets
 from alexbench.files import InputError, run_program
 from alexbench.writing import figures
@@ -44,14 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--rows", type=numeric.side_by_side, default=3, help="rows of images (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_runs(args.runs)
-    cell = results.cell(runs, args.framework, args.variant)
+    runs = run_files.read_runs(args.runs)
+    cell = run_files.cell(runs, args.framework, args.variant)
     first = cell.iloc[0]
-    dataset = results.data_of(cell, args.data).limited(None, int(first.test_images))
+    dataset = run_files.data_of(cell, args.data).limited(None, int(first.test_images))
     completed = cell[cell.status == "completed"]
     shares = []
     for folder in completed.folder:
-        logits, labels = results.read_predictions(folder)
+        logits, labels = run_files.read_predictions(folder)
         if not np.array_equal(labels, dataset.test_labels):
             raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; run that cell again")
         shares.append(stats.probabilities(logits))

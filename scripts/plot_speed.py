@@ -95,7 +95,7 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
         for axes in panels[0]:
             axes.text(0.5, 0.5, "nothing that two frameworks\nwere both measured in", transform=axes.transAxes, ha="center", va="center")
     panels[0][0].set_yticks(range(len(rungs)), [changes[rung] for rung in rungs])
-    figure.suptitle(f"Time for the same training, one framework over the other\n{machine(arms)}", fontsize=9, y=1.0)
+    figure.suptitle(f"Time for the same training, one framework over another\n{machine(arms)}", fontsize=9, y=1.0)
     figure.tight_layout()
     return figure
 

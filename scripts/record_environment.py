@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from alexbench import machine
-from alexbench.analysis import comparability, results
+from alexbench.analysis import comparability, run_files
 from alexbench.files import run_program, write_json
 
 # Recorded of a run besides its hardware and versions.
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--snakemake", metavar="VERSION", help="version of the Snakemake that runs this, if one does")
     p.add_argument("--output", required=True, type=Path, metavar="JSON")
     args = p.parse_args(argv)
-    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_runs(args.runs))})
+    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(run_files.read_runs(args.runs))})
     return 0
 
 

@@ -1,6 +1,6 @@
 """Decide which runs may be averaged and which times compared: only those of one experiment with the same hardware, versions and code.
 
-Columns are those of `results.runs_table`; a name that ends in a dot stands for every column that starts with it.
+Columns are those of `run_files.runs_table`; a name that ends in a dot stands for every column that starts with it.
 """
 
 from collections.abc import Iterable
