@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Time a framework's ways (arms) of training one network, from what its tutorials do to the fast path: one row per arm in a CSV file.
+"""Time several ways (arms) to train one network in a framework, from what its tutorials do to the fast path: one CSV row per arm.
 
-Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, call this
+Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, run this
 again with another --round. collect_speed.py combines all rounds.
 
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output try.csv

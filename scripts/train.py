@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         type=numeric.positive(int),
         default=1,
         metavar="N",
-        help="share a GPU with other runs that give the same N, N in all; their times are compared only with each other (%(default)s)",
+        help="share a GPU with up to N-1 runs that give the same N; times are compared only between such runs (%(default)s)",
     )
     return p
 

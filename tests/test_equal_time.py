@@ -81,6 +81,6 @@ def test_the_comparison_names_both_and_what_came_out(grid_folder, capsys):
     assert compare_equal_time.main(["--results", str(grid_folder), *names, *seeds]) == 0
     text = (grid_folder / "equal_time" / "table.md").read_text(encoding="utf-8")
     assert "AlexNet mod. (32), as long as AlexNet (224)" in text
-    assert "- PyTorch: 12 epochs instead of 2, 1.00 times the time that they were to have." in text
+    assert "- PyTorch: 12 epochs instead of 2, 1.00 times the time that it was given." in text
     assert "better, accuracy +0.1005" in text and capsys.readouterr().out.strip() == text.strip()
     assert len(pd.read_csv(grid_folder / "equal_time" / "table.csv")) == 6
