@@ -5,8 +5,8 @@ Writes to --output: metrics.json, history.csv (one row per epoch), predictions.n
 weights, for predict.py and others) and, after every epoch, events/ for TensorBoard.
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
-While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the current step. The
-same command then resumes from it, on a CPU with the same bits. progress.json shows how far it is.
+During the run it also keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the current step. The
+same command then resumes from it, on a CPU with identical bits. progress.json shows how far it is.
 
     python scripts/train.py --framework pytorch --variant alexnet_mod --data resources/data/cifar10.npz --output results/try
 """
@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
         help="metrics.json of another run: train the number of epochs that comes closest to its training time; overrides --epochs",
     )
     switch = argparse.BooleanOptionalAction
-    p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
-    p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
+    p.add_argument("--model", action=switch, default=True, help="write model.safetensors (default: yes)")
+    p.add_argument("--tensorboard", action=switch, default=True, help="write events/ (default: yes)")
     add_options(p, Recipe)
     add_options(p, Execution)
     p.add_argument(
@@ -212,7 +212,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
 
 
 def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, held: lease.Lease, stop: Stop) -> tuple[loop.Outcome, dict]:
-    """Train and evaluate; also give what the GPU was seen to do. If its memory does not suffice, say so for retries too."""
+    """Train and evaluate; also return what was observed of the GPU. If its memory is too small, leave a note that stops retries."""
     backend, dataset = prepared.backend, prepared.dataset
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)

@@ -44,7 +44,7 @@ class Execution:
 
     input: str = setting(
         "resident",
-        help="where images are prepared: on the device, with the whole data set there, or one by one on the host",
+        help="resident: keep the whole data set on the device; per_image: prepare images one by one on the host",
         about="`resident`: the data set is kept on the device as uint8, and each batch is gathered, scaled and resized there. `per_image`: "
         "images are prepared one by one on the host, as in the frameworks' tutorials.",
         enum=INPUTS,
@@ -66,7 +66,7 @@ class Execution:
     )
     step: str = setting(
         "fast",
-        help="fast: what was measured to help on that device; plain: as in the framework's tutorials",
+        help="fast: what was measured to help on that device; plain: as in the framework's tutorials; +SWITCH adds to either",
         about="`fast`: what was measured to help on the device at hand. Nothing was measured on a GPU yet, so there `fast` only avoids "
         "waiting and kernel launches ([the switches](../docs/benchmarks.md#switches)). `plain`: as in each framework's tutorials. Both do "
         "the same mathematics. With `deterministic: true`, `fast` leaves out what has no deterministic form. The option of `train.py` also "

@@ -41,7 +41,7 @@ class Recipe:
     )
     adam_epsilon: str = setting(
         "framework",
-        help="PyTorch's or Keras's epsilon in Adam, which differ in size and place; framework: that framework's",
+        help="Adam's epsilon as in PyTorch or as in Keras (size and place differ); framework: as in that framework",
         about="Adam's epsilon. `torch`: 1e-8, added to the bias-corrected root of the second moment. `keras`: 1e-7, added to the "
         "uncorrected one. `framework`: each framework's own default. With `keras`, TensorFlow uses Keras's Adam, which computes the bias "
         "correction in float32, so its steps differ from PyTorch's (float64) by up to 1e-5 of their size. With `torch`, both frameworks "
@@ -147,8 +147,8 @@ class Plan:
     """Steps to take, the same in every framework.
 
     `images`: indices of the training images, int64 (steps, batch). `learning_rates`: float32 (steps,). `crops`: for each image, the crop's
-    offset in the padded image from the top and from the left, and whether the crop is then mirrored, int32 (steps, batch, 3); all zero if
-    the recipe does neither.
+    offset in the padded image from the top and from the left, and 1 if the crop is then mirrored, int32 (steps, batch, 3); all zero if the
+    recipe neither crops nor mirrors.
     """
 
     images: np.ndarray
