@@ -111,7 +111,7 @@ def measure_in_a_process(argv: list[str], arm: speed.Arm, held: lease.Lease) -> 
         return {"error": reason}
     row = json.loads(done.stdout.splitlines()[-1])
     print(
-        f"{arm.name}: {1e3 * row['together_seconds']:.3f} ms an image (loader {1e3 * row['loader_seconds']:.3f}, step "
+        f"{arm.name}: {1e3 * row['together_seconds']:.3f} ms per image (loader {1e3 * row['loader_seconds']:.3f}, step "
         f"{1e3 * row['step_seconds']:.3f}); {time.perf_counter() - started:.0f} s",
         file=sys.stderr,
         flush=True,

@@ -130,11 +130,11 @@ def budget_seconds(other: Path, alike: dict) -> float:
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise_refusal(error, "--as-long-as", other)
-        raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
+        raise InputError(f"--as-long-as: {other} is not the metrics.json of a run ({error!r})") from None
     for key, value in alike.items():
         if theirs[key] != value:
             raise InputError(
-                f"--as-long-as: {other} is of {key} {theirs[key]!r}, this run of {value!r}: their times say nothing of one another; "
+                f"--as-long-as: {other} has {key} {theirs[key]!r} and this run {value!r}, so their times cannot be compared; "
                 "run both on the same kind of machine, on the same data"
             )
     return seconds
@@ -227,7 +227,7 @@ def train(args: argparse.Namespace, prepared: Prepared, keeper: loop.RunFolder, 
         if prepared.described["device"] == "cpu":
             raise  # the retry asks for more host memory
         reason = (
-            f"the memory of the GPU ({prepared.described['device_name']}) does not suffice for {prepared.variant.name} with batches of "
+            f"the GPU ({prepared.described['device_name']}) has too little memory for {prepared.variant.name} with batches of "
             f"{prepared.recipe.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
         keeper.do_not_retry.write_text(reason, encoding="utf-8")
@@ -314,7 +314,7 @@ def run(args: argparse.Namespace, keeper: loop.RunFolder, held: lease.Lease) -> 
     prepared = prepare(args, held)
     metrics = args.output / "metrics.json"
     if trained_already(metrics, prepared.identity_sha256):
-        say(f"{metrics} is of this very run: nothing to do; delete it to train again")
+        say(f"{metrics} is from this same run: nothing to do; delete it to train again")
         return 0
     outcome, gpu = train(args, prepared, keeper, held, stop)
     record(args, prepared, outcome, gpu, held)
