@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Collect the runs of a grid into tables: runs.csv (one row per run) and table.csv, .md and .tex (one row per framework and variant).
+"""Make tables of an experiment's runs: runs.csv (one row per run) and table.csv, .md and .tex (one row per framework and variant).
 
 python scripts/collect.py --results results --frameworks pytorch tensorflow --variants alexnet_mod --seeds 1 2 3
 """
@@ -31,11 +31,11 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FOLDER",
         help="folder with runs/FRAMEWORK/VARIANT/seedSEED/; the tables are written there too",
     )
-    p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME")
-    p.add_argument("--variants", required=True, nargs="+", metavar="NAME")
-    p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED")
-    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
-    p.add_argument("--partial", action="store_true", help="make tables from the runs that exist; the tables say how many are missing")
+    p.add_argument("--frameworks", required=True, nargs="+", metavar="NAME", help="frameworks of the runs")
+    p.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="variants of the runs")
+    p.add_argument("--seeds", required=True, nargs="+", type=numeric.seed, metavar="SEED", help="seeds of the runs")
+    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (config/original.csv)")
+    p.add_argument("--partial", action="store_true", help="accept missing runs; the tables say how many are missing")
     args = p.parse_args(argv)
     wanted = run_files.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
     runs = run_files.runs_table(wanted, partial=args.partial)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare cells (framework and variant) in pairs, from their runs and predictions, and compute each cell's accuracy per class.
+"""Compare pairs of cells (framework and variant) by their runs and predictions, and compute each cell's accuracy per class.
 
 Writes comparisons.csv and comparisons.md (which cell is more accurate, which is faster) and classes.csv (accuracy per cell and class).
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Plot each cell's test accuracy: runs, mean and its 95 % interval; beside the original's result, the prediction interval of a further run.
+"""Plot each cell's test accuracy: its runs, their mean with its 95 % interval, and the original study's result for comparison.
+
+A thin line is the 95 % prediction interval of one more run, to compare the original study's single run with.
 
 python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
 """

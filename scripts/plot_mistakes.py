@@ -27,7 +27,7 @@ def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int
         axes.set_title(f"{true}\n→ {predicted}, {_probability(shares[image].max())}", fontsize=7.5, pad=3)
     if not len(wrong):
         figure.text(0.5, 0.5, "no mistake" if len(shares) else "no completed run", ha="center", va="center")
-    figure.suptitle(f"{title}: the surest mistakes, true class → predicted class, its probability", fontsize=9.5)
+    figure.suptitle(f"{title}: most confident mistakes, true class → predicted class with its probability", fontsize=9.5)
     figure.get_layout_engine().set(wspace=0.02, hspace=0.04)
     figure.supxlabel(note, fontsize=7.5, color=figures.GREY)
     return figure

@@ -109,7 +109,7 @@ def draw(runs: pd.DataFrame, original: pd.DataFrame) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__)
-    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
+    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (config/original.csv)")
     args = p.parse_args(argv)
     figures.style()
     runs = run_files.read_runs(args.runs)

@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         default=DOCUMENTS,
         metavar="MD",
-        help="documents with marked parts (%(default)s)",
+        help=f"documents with marked parts ({', '.join(map(str, DOCUMENTS))})",
     )
     p.add_argument(
         "--data", type=Path, metavar="NPZ", help="data set that the runs were trained on; without it, only the documents are filled"

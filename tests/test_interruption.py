@@ -228,4 +228,4 @@ def test_two_processes_on_one_cell_train_it_once(digits_file, tmp_path):
     assert second.wait() == 0
     said = second.stderr.read()
     assert "another process is training this cell; waiting for it to end: {" in said and f'"pid": {first.pid}' in said
-    assert "is of this very run: nothing to do" in said and "compiled" not in said
+    assert "is from this same run: nothing to do" in said and "compiled" not in said
