@@ -224,6 +224,11 @@ def figure_path(name, suffix):
     return f"{place}/{{framework}}-{{variant}}.{suffix}" if FIGURES[name].get("per_cell") else f"{place}.{suffix}"
 
 
+def page_path(name, suffix="html"):
+    """Where a page of report.smk is: one file, or one for each variant."""
+    return f"{RESULTS}/pages/{PAGES[name].get('path', name)}.{suffix}"
+
+
 def figure_options(figure):
     """For `params`: the options of a figure's program."""
 
