@@ -19,9 +19,9 @@ use rule train as train_as_long with:
     output:
         **run_files(f"{RESULTS}/equal_time"),
     log:
-        f"{LOGS}/equal_time/{CELL}.log",
+        f"{LOGS}/equal_time/{RUN}.log",
     benchmark:
-        f"{BENCHMARKS}/equal_time/{CELL}.tsv"
+        f"{BENCHMARKS}/equal_time/{RUN}.tsv"
     params:
         script=script("train.py"),
         options=lambda wildcards, input: [*training_options(wildcards), f"--as-long-as={input.model}"],
@@ -38,14 +38,14 @@ use rule train as train_as_long with:
 rule compare_equal_time:
     input:
         grid=expand(
-            f"{RESULTS}/{CELL}/{{file}}",
+            f"{RESULTS}/{RUN}/{{file}}",
             framework=config["frameworks"],
             variant=[EQUAL["as_long_as"], EQUAL["variant"]],
             seed=config["seeds"],
             file=["metrics.json", "predictions.npz"],
         ),
         equal=expand(
-            f"{RESULTS}/equal_time/{CELL}/{{file}}",
+            f"{RESULTS}/equal_time/{RUN}/{{file}}",
             framework=config["frameworks"],
             variant=EQUAL["variant"],
             seed=config["seeds"],

@@ -10,9 +10,9 @@ rule train:
     output:
         **run_files(RESULTS),
     log:
-        f"{LOGS}/{CELL}.log",
+        f"{LOGS}/{RUN}.log",
     benchmark:
-        f"{BENCHMARKS}/{CELL}.tsv"
+        f"{BENCHMARKS}/{RUN}.tsv"
     conda:
         "../envs/{framework}.yaml"
     threads: config["threads"] + config["execution"]["workers"]

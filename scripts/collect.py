@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
     p.add_argument("--partial", action="store_true", help="make tables from the runs that exist; the tables say how many are missing")
     args = p.parse_args(argv)
-    wanted = results.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
+    wanted = results.grid(args.results, args.frameworks, args.variants, args.seeds)
     runs = results.runs_table(wanted, partial=args.partial)
     table = results.results_table(runs, results.read_original(args.original))
     about = results.conditions(table, runs, missing=len(wanted) - len(runs))

@@ -16,8 +16,8 @@ from alexbench.files import replacing, run_program
 
 def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
     """`results.runs_table` of both networks under the usual recipe, and of `variant` with the other's time, as a further variant."""
-    usual = results.runs_table(results.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
-    equal = results.runs_table(results.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
+    usual = results.runs_table(results.grid(folder, frameworks, [as_long_as, variant], seeds))
+    equal = results.runs_table(results.grid(folder / "equal_time", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
     runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)

@@ -31,7 +31,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds
         time.sleep(0.1)
 
 
-def test_the_default_plans_every_cell_once(project):
+def test_the_default_plans_every_run_once(project):
     jobs = planned(snakemake(project, "-n"))
     assert jobs["train"] == 2 * 3 * 3
     assert (jobs["dataset"], jobs["weights"], jobs["collect"], jobs["plot_classes"]) == (1, 1, 1, 6)

@@ -9,7 +9,7 @@ from alexbench.experiment.layers import Variant
 from alexbench.files import is_special, replacing
 
 LIBRARY = Path(__file__).parents[1]
-# Code whose changes rerun every training, whatever its framework. Not variants.py: a cell depends only on its own variant.
+# Code whose changes rerun every training, whatever its framework. Not variants.py: a run depends only on its own variant.
 TRAINING = (
     "../train.py",
     "experiment/layers.py",
@@ -53,7 +53,7 @@ def of_file(path: Path) -> str:
 
 
 def of_training(framework: str) -> str:
-    """A hash of the code that trains the cells of `framework`."""
+    """A hash of the code that trains the runs of `framework`."""
     return _of_files(*TRAINING, f"backends/{framework}.py")
 
 
