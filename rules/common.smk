@@ -105,10 +105,16 @@ def script(name):
     return lambda wildcards, input: [*interpreter, os.path.relpath(SCRIPTS / name)]
 
 
-def program(name):
-    """For `params` of whatever runs a program: its command (`script`) and a hash of its `code`, so that changed code runs again."""
+def program(name, computes=False):
+    """For `params` of whatever runs a program: its command (`script`) and a hash of its `code`, so that changed code runs again.
+
+    `computes`: True if it trains or measures the rule's framework.
+    """
     # Lazy: each job hashes only its own program.
-    return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
+    return {
+        "script": script(name),
+        "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name, wildcards.framework if computes else None),
+    }
 
 
 def local_path(source):

@@ -23,13 +23,12 @@ use rule train as train_as_long with:
     benchmark:
         f"{BENCHMARKS}/equal_time/{RUN}.tsv"
     params:
-        script=script("train.py"),
+        **program("train.py", computes=True),
         options=lambda wildcards, input: [*training_options(wildcards), f"--as-long-as={input.model}"],
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
         threads=threads_of("train_as_long", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         start=lambda wildcards: replaced(starting_weights(wildcards)),
         configured_threads=config["threads"],

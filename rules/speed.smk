@@ -46,12 +46,11 @@ rule time_steps:
         mem_mb=at_each_attempt("mem_mb", 8000),
         runtime=at_each_attempt("runtime", 15, share=len(MEASUREMENTS)),
     params:
-        script=script("time_steps.py"),
+        **program("time_steps.py", computes=True),
         threads=threads_of("time_steps"),
         batch_size=config["recipe"]["batch_size"],
         seconds=config["speed"]["seconds"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_speed(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         configured_threads=config["threads"],
     shell:
