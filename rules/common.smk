@@ -226,6 +226,12 @@ def figure_path(name, suffix):
     return f"{place}/{{framework}}-{{variant}}.{suffix}" if FIGURES[name].get("per_cell") else f"{place}.{suffix}"
 
 
+def speed_figure_path(name, suffix):
+    """Where a figure of speed.smk is: one file, or one for each cell, on each device."""
+    cell = "-{framework}-{variant}" if SPEED_FIGURES[name].get("per_cell") else ""
+    return f"{RESULTS}/figures/speed/{{device}}/{name}{cell}.{suffix}"
+
+
 def page_path(name, suffix="html"):
     """Where a page of report.smk is: one file, or one for each variant."""
     return f"{RESULTS}/pages/{PAGES[name].get('path', name)}.{suffix}"
