@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (config/original.csv)")
     p.add_argument("--partial", action="store_true", help="accept missing runs; the tables say how many are missing")
     args = p.parse_args(argv)
-    wanted = run_files.grid(args.results / "runs", args.frameworks, args.variants, args.seeds)
+    wanted = run_files.grid(args.results, args.frameworks, args.variants, args.seeds)
     runs = run_files.runs_table(wanted, partial=args.partial)
     table = results_table.table(runs, results_table.read_original(args.original))
     about = results_table.conditions(table, runs, missing=len(wanted) - len(runs))

@@ -15,9 +15,9 @@ from alexbench.files import replacing, run_program
 
 
 def read(folder: Path, frameworks: list[str], variant: str, as_long_as: str, seeds: list[int]) -> pd.DataFrame:
-    """`run_files.runs_table` of both networks trained as usual and, as a further variant, of `variant` with the other one's time."""
-    usual = run_files.runs_table(run_files.grid(folder / "runs", frameworks, [as_long_as, variant], seeds))
-    equal = run_files.runs_table(run_files.grid(folder / "equal_time" / "runs", frameworks, [variant], seeds))
+    """`run_files.runs_table` of both networks under the usual recipe, and of `variant` with the other's time, as a further variant."""
+    usual = run_files.runs_table(run_files.grid(folder, frameworks, [as_long_as, variant], seeds))
+    equal = run_files.runs_table(run_files.grid(folder / "equal_time", frameworks, [variant], seeds))
     theirs = usual[usual.variant == as_long_as].variant_title.iloc[0]
     title = f"{equal.variant_title.iloc[0]}, as long as {theirs}"
     runs = pd.concat([usual, equal.assign(variant=f"{variant}_as_long_as_{as_long_as}", variant_title=title)], ignore_index=True)

@@ -95,7 +95,7 @@ def read(path: Path) -> dict:
     """Read a run's metrics.json; InputError names what the card needs and is missing or of the wrong type."""
     metrics = run_files.read_metrics_file(path)
     if not isinstance(metrics.get("recipe"), dict):
-        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and run its cell again")
+        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and train the run again")
     if metrics["variant"] not in variants.VARIANTS:
         raise InputError(f"card: {path}: variant {metrics['variant']!r} is not declared; there are {', '.join(variants.VARIANTS)}")
     return metrics

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     for folder in completed.folder:
         logits, labels = run_files.read_predictions(folder)
         if not np.array_equal(labels, dataset.test_labels):
-            raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; run that cell again")
+            raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; train that run again")
         shares.append(stats.probabilities(logits))
     mean = np.mean(shares, axis=0) if shares else np.empty((0, len(dataset.classes)))
     wrong = int((mean.argmax(axis=1) != dataset.test_labels).sum()) if shares else 0

@@ -41,6 +41,7 @@ from alexbench.experiment import variants
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, replacing, run_program, write_json
+from alexbench.paths import EVERY_RUN
 from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the original study's networks with its recipe.
@@ -62,8 +63,8 @@ def quietly(program: Callable, *arguments: object) -> None:
 
 def make_tables(folder: Path, data: Path) -> None:
     """Make runs.csv, table.*, comparisons.* and classes.csv from `folder`/runs/."""
-    found = [path.relative_to(folder / "runs").parts for path in (folder / "runs").glob("*/*/seed*/metrics.json")]
-    frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[:3])
+    found = [path.relative_to(folder).parts for path in folder.glob(f"{EVERY_RUN}/metrics.json")]
+    frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[1:4])
     seeds = sorted(int(seed.removeprefix("seed")) for seed in seeds)
     grid = ["--frameworks", *sorted(frameworks), "--variants", *(name for name in variants.VARIANTS if name in networks), "--seeds", *seeds]
     quietly(collect.main, "--results", folder, *grid, "--partial")

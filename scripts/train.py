@@ -193,7 +193,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     identity = {
         "framework": args.framework,
         "variant": fingerprint.of_variant(variant),
-        "code": fingerprint.of_training(args.framework),
+        "code": fingerprint.of_program(Path(__file__), args.framework),
         "seed": args.seed,
         "recipe": settings.as_dict(),
         "budget_seconds": budget,

@@ -157,7 +157,7 @@ def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with)
     base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor", "gpu": {"driver": "1"}}
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3], **base)
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
-    runs = run_files.runs_table(run_files.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert runs.group.tolist() == [1, 2, 1] and runs.made_with[1] == made_with
     assert comparability.mixed(runs) == [made_with.split()[0]]
 
@@ -187,13 +187,13 @@ def test_another_experiment_is_refused_by_name(tmp_path, changes, named):
     folder = tmp_path / "runs/pytorch/alexnet_mod/seed2"
     write_run(folder, seed=2, **changes)
     with pytest.raises(InputError) as raised:
-        run_files.runs_table(run_files.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+        run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert f"runs that belong together differ in {named}:" in str(raised.value) and str(folder) in str(raised.value)
 
 
 def test_one_cell_alone(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
-    runs = run_files.runs_table(run_files.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert comparisons.markdown(comparisons.table(runs)) == "Only one cell: nothing to compare.\n"
 
 
@@ -212,6 +212,6 @@ def test_a_grid_of_one_cell_has_every_table_with_its_header(tmp_path, seeds):
 def test_the_columns_of_a_table_with_rows_are_those_of_one_without(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6], [1])
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.6], [1])
-    runs = run_files.runs_table(run_files.grid(tmp_path / "runs", list(TITLES)[:2], ["alexnet_mod"], [1]))
+    runs = run_files.runs_table(run_files.grid(tmp_path, list(TITLES)[:2], ["alexnet_mod"], [1]))
     row = comparisons._compared(*(cell for _, cell in runs.groupby("framework")))
     assert ("kind", *row) == comparisons.COLUMNS

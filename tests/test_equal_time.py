@@ -24,7 +24,7 @@ def test_as_many_epochs_as_come_closest():
     assert epochs(5, 100, 106.0) == 5 and epochs(1, 10, 1.0) == 1
 
 
-def test_a_cell_is_trained_as_long_as_another(digits_file, tmp_path):
+def test_a_run_is_trained_as_long_as_another(digits_file, tmp_path):
     model = run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
     path.write_text(json.dumps(model | {"train_seconds": 30 * model["train_seconds"]}), encoding="utf-8")

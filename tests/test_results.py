@@ -89,7 +89,7 @@ def test_runs_whose_recipe_was_lost_are_not_called_the_originals_experiment(grid
 
 
 def test_where_the_original_has_no_figures_it_is_left_out(grid_folder):
-    runs = run_files.runs_table(run_files.grid(grid_folder / "runs", ["pytorch"], ["alexnet"], [1, 2]))
+    runs = run_files.runs_table(run_files.grid(grid_folder, ["pytorch"], ["alexnet"], [1, 2]))
     with_original, without = (
         results_table.table(runs, results_table.read_original(ROOT / "config" / "original.csv")),
         results_table.table(runs),
@@ -214,12 +214,12 @@ def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
         folder = tmp_path / "runs" / framework / "alexnet_mod" / "seed1"
         recipe = {"epochs": 2, "initialisation": way, "adam_epsilon": way}
         write_run(folder, framework=framework, framework_title=title, recipe=recipe)
-    runs = run_files.runs_table(run_files.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
     assert says in results_table.conditions(results_table.table(runs, results_table.read_original(ROOT / "config" / "original.csv")), runs)
 
 
 def test_runs_of_earlier_versions_are_read_and_of_later_ones_refused(tmp_path):
-    (run,) = run_files.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], [1])
+    (run,) = run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], [1])
     write_run(run.folder)
     assert "format" not in json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     metrics = run_files.read_metrics(run)

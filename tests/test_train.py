@@ -1,4 +1,4 @@
-"""One cell as a user runs it by hand: its files, its outcomes, its messages."""
+"""One run as a user runs it by hand: its files, its outcomes, its messages."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
+def test_a_run_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--seed=5", framework=framework)
     assert set(METRICS) <= set(metrics)
     assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)

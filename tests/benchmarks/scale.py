@@ -54,13 +54,13 @@ def main() -> None:
     args = p.parse_args()
     print("| runs | dry run (s) | dry run, peak (MB) | table (s) | table, peak (MB) |")
     print("|---:|---:|---:|---:|---:|")
-    for runs in args.runs:
+    for count in args.runs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for part in ("Snakefile", "config", "rules", "scripts", "envs"):
                 copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
                 copy(ROOT / part, folder / part)
-            seeds = list(range(runs // len(FRAMEWORKS) // len(VARIANTS)))
+            seeds = list(range(count // len(FRAMEWORKS) // len(VARIANTS)))
             (folder / "grid.yaml").write_text(yaml.safe_dump({"seeds": seeds}), encoding="utf-8")
             snakemake = [str(Path(sys.executable).with_name("snakemake")), "--dry-run", "--quiet", "all", "--configfile", "grid.yaml"]
             dry = measured(snakemake, folder)
@@ -71,7 +71,7 @@ def main() -> None:
                         write_run(run, framework=framework, variant=variant, seed=seed)
             grid = ["--frameworks", *FRAMEWORKS, "--variants", *VARIANTS, "--seeds", *map(str, seeds)]
             table = measured([sys.executable, "scripts/collect.py", "--results", "results", *grid], folder)
-        print(f"| {runs:,} | {dry[0]:.1f} | {dry[1]:.0f} | {table[0]:.1f} | {table[1]:.0f} |", flush=True)
+        print(f"| {count:,} | {dry[0]:.1f} | {dry[1]:.0f} | {table[0]:.1f} | {table[1]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

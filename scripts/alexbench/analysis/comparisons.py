@@ -101,7 +101,7 @@ def _mcnemar(ours: str, theirs: str) -> stats.McNemar:
     (logits, labels), (their_logits, their_labels) = read_predictions(ours), read_predictions(theirs)
     if not np.array_equal(labels, their_labels):
         raise InputError(
-            f"results: predictions in {ours} and {theirs} are not of the same test images; delete them and run their cells again"
+            f"results: predictions in {ours} and {theirs} are not of the same test images; delete them and train those runs again"
         )
     return stats.mcnemar(logits.argmax(axis=1) == labels, their_logits.argmax(axis=1) == labels)
 

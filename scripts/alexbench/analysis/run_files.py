@@ -14,6 +14,7 @@ from alexbench.analysis import comparability, stats
 from alexbench.experiment import datasets
 from alexbench.files import InputError, raise_refusal
 from alexbench.metrics import upgraded
+from alexbench.paths import RUN
 from alexbench.tables import Column
 
 STATUSES = ("completed", "collapsed", "diverged")
@@ -84,9 +85,9 @@ class Run:
         return f"{self.framework} {self.variant} seed {self.seed}"
 
 
-def grid(root: Path, frameworks: Iterable[str], variants: Iterable[str], seeds: Iterable[int]) -> list[Run]:
-    """Every run of the grid, in the order of the tables."""
-    return [Run(f, v, s, root / f / v / f"seed{s}") for f in frameworks for v in variants for s in seeds]
+def grid(folder: Path, frameworks: Iterable[str], variants: Iterable[str], seeds: Iterable[int]) -> list[Run]:
+    """Every run of the grid in a folder of results, in the order of the tables."""
+    return [Run(f, v, s, folder / RUN.format(framework=f, variant=v, seed=s)) for f in frameworks for v in variants for s in seeds]
 
 
 def read_metrics(run: Run, path: Path | None = None) -> dict:
@@ -96,9 +97,9 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
         metrics = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise_refusal(error, "results", path)
-        raise InputError(f"results: {path} is not JSON ({error}); delete it and run its cell again") from None
+        raise InputError(f"results: {path} is not JSON ({error}); delete it and train the run again") from None
     if not isinstance(metrics, dict):
-        raise InputError(f"results: {path} holds no metrics; delete it and run its cell again")
+        raise InputError(f"results: {path} holds no metrics; delete it and train the run again")
     try:
         metrics = upgraded(metrics)
     except InputError as error:
@@ -113,7 +114,7 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
         number = isinstance(value, _NUMBER)
         # Reject NaN, infinity and integers too large for a float.
         if not isinstance(value, kind) or isinstance(value, bool) or (number and not abs(value) <= sys.float_info.max):
-            raise InputError(f"results: {path}: {key} is {value!r}; delete the file and run its cell again")
+            raise InputError(f"results: {path}: {key} is {value!r}; delete the file and train the run again")
         if (least is not None and value < least) or (most is not None and value > most):
             bounds = f"at least {least}" if most is None else f"{least} to {most}"
             raise InputError(f"results: {path}: {key} is {value!r}; expected {bounds}")
@@ -130,7 +131,7 @@ def read_history(folder: Path | str) -> pd.DataFrame:
     """
     path = Path(folder) / "history.csv"
     beside = _metrics_beside(folder)
-    again = f"delete {path.parent} and run its cell again"
+    again = f"delete {path.parent} and train the run again"
     history = tables.read(path, dict.fromkeys(_HISTORY, Column(object, gaps=True)), again, what="history")
     epochs = history.epoch.tolist()
     if epochs != list(range(1, beside["epochs"] + 1)):
@@ -149,7 +150,7 @@ def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """A run's test logits, float32 (n, classes), and labels, int64 (n,); InputError if they are damaged or do not match its metrics."""
     path = Path(folder) / "predictions.npz"
     beside = _metrics_beside(folder)
-    again = f"delete {path.parent} and run its cell again"
+    again = f"delete {path.parent} and train the run again"
     try:
         logits, labels = arrays.read(path, ("logits", "labels")).values()
     except (OSError, ValueError) as error:
@@ -181,7 +182,7 @@ def read_metrics_file(path: Path) -> dict:
         return read_metrics(Run(found["framework"], found["variant"], found["seed"], path.parent), path)
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise_refusal(error, "results", path)
-        raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and run its cell again") from None
+        raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and train the run again") from None
 
 
 def calibration_error(metrics: dict, folder: Path) -> float | None:
@@ -258,6 +259,6 @@ def data_of(runs: pd.DataFrame, file: Path | str) -> datasets.Dataset:
                 f"results: the predictions in {run.folder} are not of the test images in {file}, or the run had other training images:\n"
                 f"  the run: {run.dataset}{limited}: data_sha256 {run.data_sha256}\n"
                 f"  the file: {dataset.name}{limited}: {hashes[limits]}\n"
-                "Give the file that the run was trained on, or delete the run's folder and run its cell again"
+                "Give the file that the run was trained on, or delete the run's folder and train the run again"
             )
     return dataset
