@@ -208,7 +208,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "controlled": article.is_controlled(runs),
         "hardware": hardware,
         "has_original": bool(table.accuracy_minus_original.notna().any()),
-        "same_experiment": results_table.is_the_originals_experiment(runs),
+        "same_experiment": results_table.is_original_experiment(runs),
         "what_differs": differs_from_original(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),

@@ -110,7 +110,7 @@ def read(path: Path | str, needed: Iterable[str] = tuple(_CELLS)) -> pd.DataFram
 
 def read_original(path: Path | str) -> pd.DataFrame:
     """Read the original study's figures: framework, variant, parameters, train_seconds, accuracy, loss."""
-    return tables.read(path, _ORIGINAL, "mend it, or fetch the original's again (git checkout config/original.csv)", comparability.CELL)
+    return tables.read(path, _ORIGINAL, "mend it, or fetch the file again (git checkout config/original.csv)", comparability.CELL)
 
 
 def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") -> pd.DataFrame:
@@ -167,7 +167,7 @@ def differing_from_original(runs: pd.DataFrame) -> dict[str, list]:
     return {column: values for column, values in found.items() if values and values != [ORIGINAL_EXPERIMENT[column]]}
 
 
-def is_the_originals_experiment(runs: pd.DataFrame) -> bool:
+def is_original_experiment(runs: pd.DataFrame) -> bool:
     """Whether the runs have the original study's data set, number of training images and number of epochs."""
     decisive = {"dataset", "train_images", "recipe.epochs"}
     return decisive <= set(runs) and decisive.isdisjoint(differing_from_original(runs))
@@ -190,7 +190,7 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         if any(table[f"{measure}_minus_original"].notna().any() for measure in MEASURES):
             text += "; in parentheses ours minus the original's and, where n > 1, whether the original's lies within the 95 % prediction "
             text += "interval of one further run of ours"
-            text += "" if is_the_originals_experiment(runs) else ", which does not test it: this is only a part of its experiment"
+            text += "" if is_original_experiment(runs) else ", which does not test it: this is only a part of its experiment"
         text += "."
     if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
         at_a_time = " or ".join(map(str, packed))
