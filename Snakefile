@@ -3,7 +3,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")
 
 
 # current_basedir: if another workflow uses this one as a module, basedir is the other one's.
