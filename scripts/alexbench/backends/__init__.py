@@ -67,8 +67,11 @@ class MissingError(InputError):
 class Backend(Protocol):
     """One network on one device, its optimiser and its data."""
 
-    conventions: str
-    """Whose initialisation and Adam this framework uses by default: "torch" or "keras"."""
+    initialisation: str
+    """Whose initialisation this framework uses by default; one of `recipe.INITIALISATIONS`."""
+
+    adam_epsilon: str
+    """Whose form its Adam has by default; one of `recipe.ADAM_EPSILONS`."""
 
     title: str
     """The framework's name in tables and figures."""

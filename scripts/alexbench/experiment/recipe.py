@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError
 from alexbench.settings import setting
 
-INITIALISATIONS = ("framework", "torch", "keras", "he")
+if TYPE_CHECKING:
+    from alexbench.backends import Backend
+
+INITIALISATIONS = ("framework", "torch", "keras", "jax", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
 NORMALISATIONS = ("variant", "dataset", "imagenet", "unit")
 SCHEDULES = ("constant", "one_cycle")
@@ -36,7 +40,7 @@ class Recipe:
         "framework",
         help="Whose default initialisation fresh layers get; framework: each framework's own.",
         about="How layers that start from random weights are initialised: `torch` (uniform in ±1/√fan_in, biases too), `keras` (Glorot "
-        "uniform, biases 0), `he` (normal, biases 0). `framework`: each framework's own default.",
+        "uniform, biases 0), `jax` (LeCun's normal, truncated at two standard deviations, biases 0), `he` (normal, biases 0). `framework`: each framework's own default.",
         enum=INITIALISATIONS,
     )
     adam_epsilon: str = setting(
@@ -107,12 +111,12 @@ class Recipe:
         """Whether training images differ from epoch to epoch."""
         return self.flips or self.crop_padding > 0
 
-    def resolved(self, conventions: str, normalisation: str) -> "Recipe":
-        """This recipe with every "framework" replaced by `conventions` ("torch", "keras") and "variant" by `normalisation`."""
+    def resolved(self, framework: type["Backend"], normalisation: str) -> "Recipe":
+        """This recipe with every "framework" replaced by that framework's own way, and "variant" by `normalisation`."""
         return replace(
             self,
-            initialisation=conventions if self.initialisation == "framework" else self.initialisation,
-            adam_epsilon=conventions if self.adam_epsilon == "framework" else self.adam_epsilon,
+            initialisation=framework.initialisation if self.initialisation == "framework" else self.initialisation,
+            adam_epsilon=framework.adam_epsilon if self.adam_epsilon == "framework" else self.adam_epsilon,
             normalisation=normalisation if self.normalisation == "variant" else self.normalisation,
         )
 
