@@ -26,7 +26,7 @@ MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
 
 def make(framework: str, seed: int = 1, variant=TINY, threads: int | None = 1, execution: Execution = FAST, **recipe):
     """A backend of `variant` with fresh weights; "torch" conventions unless said otherwise."""
-    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved("torch", "imagenet")
+    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved(backends.load(framework), "imagenet")
     backend = backends.load(framework)(backends.Setup(variant, settings, MEAN, STD, "cpu", threads, seed, execution))
     backend.set_weights(weights.initialise(variant, settings.initialisation, seed))
     return backend
@@ -134,7 +134,9 @@ def test_a_gpu_that_is_not_there_is_an_error(framework):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device to cpu"):
-        backends.load(framework)(backends.Setup(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1, FAST))
+        backends.load(framework)(
+            backends.Setup(TINY, Recipe().resolved(backends.load(framework), "imagenet"), MEAN, STD, "cuda", 1, 1, FAST)
+        )
 
 
 def test_frameworks_agree_on_logits_from_the_same_weights(digits):

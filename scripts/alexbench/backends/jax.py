@@ -1,4 +1,4 @@
-"""The study's networks in JAX, written with jax.lax, their optimiser from Optax. The only file that imports jax and optax."""
+"""The networks in JAX, written with jax.lax, their optimiser from Optax. The only file that imports jax and optax."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,8 +7,8 @@ from functools import partial, wraps
 from typing import Any, ClassVar
 
 from alexbench import backends
-from alexbench.backends import PREDICT_BATCH_SIZE
-from alexbench.experiment.execution import Execution, Switch
+from alexbench.backends import PREDICT_BATCH_SIZE, Setup
+from alexbench.experiment.execution import Switch
 
 # All of these must be set before JAX starts its device. By default JAX takes three quarters of a GPU's memory at once, which makes NVML's
 # figure meaningless and leaves no room for a second run.
@@ -166,20 +166,11 @@ class Backend:
     }
     extra_steps: ClassVar = {"cpu": ("fast+scanned",), "cuda": ("fast+scanned",)}
 
-    def __init__(
-        self,
-        variant: Variant,
-        recipe: Recipe,
-        mean: np.ndarray,
-        std: np.ndarray,
-        device: str,
-        threads: int | None,
-        seed: int,
-        execution: Execution,
-    ) -> None:
-        if threads is not None:
+    def __init__(self, setup: Setup) -> None:
+        variant, recipe, device, execution = setup.variant, setup.recipe, setup.device, setup.execution
+        if setup.threads is not None:
             # XLA reads it when it starts its threads.
-            os.environ["NPROC"] = str(threads)
+            os.environ["NPROC"] = str(setup.threads)
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
         try:
@@ -198,12 +189,12 @@ class Backend:
         self.dtype = jnp.bfloat16 if execution.precision == "bf16" else jnp.float32
 
         self.variant, self.recipe = variant, recipe
-        self.mean, self.std = mean, std
+        self.mean, self.std = setup.mean, setup.std
         self.names = trained(variant, recipe.frozen_features)
         self.optimizer = adam(recipe)
-        self.key = jax.random.key_data(jax.random.key(seed))
+        self.key = jax.random.key_data(jax.random.key(setup.seed))
         # (x / 255 - mean) / std as one multiplication and one addition.
-        self.scale, self.shift = np.float32(1 / (255 * std)), np.float32(-mean / std)
+        self.scale, self.shift = np.float32(1 / (255 * setup.std)), np.float32(-setup.mean / setup.std)
         shapes = to_channels_last(variant, {name: np.zeros(shape, np.float32) for name, shape in weight_shapes(variant).items()})
         self.values = self._start({name: jnp.asarray(array) for name, array in shapes.items()})
 

@@ -40,7 +40,8 @@ class Recipe:
         "framework",
         help="Whose default initialisation fresh layers get; framework: each framework's own.",
         about="How layers that start from random weights are initialised: `torch` (uniform in ±1/√fan_in, biases too), `keras` (Glorot "
-        "uniform, biases 0), `jax` (LeCun's normal, truncated at two standard deviations, biases 0), `he` (normal, biases 0). `framework`: each framework's own default.",
+        "uniform, biases 0), `jax` (LeCun's normal, truncated at two standard deviations, biases 0), `he` (normal, biases 0). "
+        "`framework`: each framework's own default.",
         enum=INITIALISATIONS,
     )
     adam_epsilon: str = setting(
