@@ -43,4 +43,4 @@ onsuccess:
 onerror:
     cancel_jobs_left()
     show_failed_logs(log)
-    end("Not finished. How each cell stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")
+    end("Not finished. How each run stands: make status. What SLURM or this machine refuses, and the key to set: make doctor")

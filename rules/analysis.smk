@@ -65,13 +65,13 @@ rule compare:
 
 rule describe_model:
     input:
-        metrics=f"{RESULTS}/{CELL}/metrics.json",
-        model=f"{RESULTS}/{CELL}/model.safetensors",
+        metrics=f"{RESULTS}/{RUN}/metrics.json",
+        model=f"{RESULTS}/{RUN}/model.safetensors",
         table=rules.collect.output.table,
     output:
-        card=f"{RESULTS}/{CELL}/model_card.md",
+        card=f"{RESULTS}/{RUN}/model_card.md",
     log:
-        f"{LOGS}/model_cards/{CELL}.log",
+        f"{LOGS}/model_cards/{RUN}.log",
     localrule: True
     conda:
         "../envs/analysis.yaml"

@@ -1,7 +1,6 @@
 # Shared by all rules: the checked configuration, and the functions that find inputs and arguments. Functions are defined only here.
 
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -13,10 +12,11 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from alexbench import files
+from alexbench import files, paths
 from alexbench.experiment import datasets, execution, variants
-from alexbench.workflow import configuration, fingerprint, patience, presence
 from alexbench.experiment.download import is_url
+from alexbench.paths import RUN, WEIGHTS
+from alexbench.workflow import configuration, fingerprint, patience, presence
 
 # A workflow that uses this one as a module gives only what differs, like a user's file; Snakemake then does not read our configfile.
 configuration.complete(config)
@@ -30,10 +30,10 @@ if workflow.is_main_process:
     if refusal:
         sys.exit(f"config: results: {config['results']} cannot be written ({refusal}); mend that or name another folder")
     # Snakemake takes files that it may not read for missing, and would make them again.
-    cells = itertools.product(config["frameworks"], config["variants"], map("seed{}".format, config["seeds"]))
+    runs = expand(f"{config['results']}/{RUN}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])
     try:
-        files.check_open("config: results", *(Path(config["results"], "runs", *cell) for cell in cells))
-        files.check_open("resources", "resources/data", "resources/weights")
+        files.check_open("config: results", *runs)
+        files.check_open("resources", *(Path(pattern).parent for pattern in (paths.DATA, WEIGHTS)))
     except files.InputError as error:
         sys.exit(str(error))
     # A killed Snakemake leaves its locks behind in .snakemake/locks. If no other Snakemake is running here, delete them, so that the same
@@ -50,8 +50,8 @@ if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_res
     workflow.register_resource("gpu", config["runs_per_gpu"])
 
 RESULTS = config["results"]
-LOGS = RESULTS.replace("results", "logs", 1)
-BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
+LOGS = paths.mirrored(RESULTS, "logs")
+BENCHMARKS = paths.mirrored(RESULTS, "benchmarks")
 
 # Programs must import the library beside them, which PYTHONSAFEPATH would hide, and never modules that happen to be in the working
 # directory. An empty part of PYTHONPATH ("$PYTHONPATH:folder" with PYTHONPATH unset) makes Python look there first, so empty parts are
@@ -59,9 +59,6 @@ BENCHMARKS = RESULTS.replace("results", "benchmarks", 1)
 os.environ.pop("PYTHONSAFEPATH", None)
 parts = os.environ.pop("PYTHONPATH", "").split(os.pathsep)
 os.environ.update(PYTHONPATH=os.pathsep.join(part for part in parts if part and Path(part).absolute() != Path.cwd()))
-
-# Path of one run; logs and benchmarks have the same path in their own folders.
-CELL = "runs/{framework}/{variant}/seed{seed}"
 
 SNAKEMAKE_VERSION = version("snakemake")
 
@@ -71,9 +68,8 @@ placed = workflow.modifier.path_modifier.replace_prefix
 # The results of the original study, which is reproduced.
 ORIGINAL = local(os.path.relpath(SCRIPTS.parent / "config" / "original.csv"))
 
-DATA = f"resources/data/{config['data']['dataset']}.npz"
+DATA = paths.DATA.format(dataset=config["data"]["dataset"])
 DATA_SHA256 = f"{DATA}.sha256"
-WEIGHTS = "resources/weights/{variant}-{classifier}.safetensors"
 
 
 # Devices of the experiment on speed; "auto" stands for the configured device.
@@ -109,10 +105,16 @@ def script(name):
     return lambda wildcards, input: [*interpreter, os.path.relpath(SCRIPTS / name)]
 
 
-def program(name):
-    """For `params` of whatever runs a program: its command (`script`) and a hash of its `code`, so that changed code runs again."""
+def program(name, computes=False):
+    """For `params` of whatever runs a program: its command (`script`) and a hash of its `code`, so that changed code runs again.
+
+    `computes`: True if it trains or measures the rule's framework.
+    """
     # Lazy: each job hashes only its own program.
-    return {"script": script(name), "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name)}
+    return {
+        "script": script(name),
+        "code": lambda wildcards: fingerprint.of_program(SCRIPTS / name, wildcards.framework if computes else None),
+    }
 
 
 def local_path(source):
@@ -198,24 +200,24 @@ def run_files(folder):
     files = {"metrics": "metrics.json", "history": "history.csv", "predictions": "predictions.npz"}
     if config["outputs"]["model"]:
         files["model"] = "model.safetensors"
-    return {name: f"{folder}/{CELL}/{file}" for name, file in files.items()}
+    return {name: f"{folder}/{RUN}/{file}" for name, file in files.items()}
 
 
 def as_long_as(wildcards):
     """metrics.json of the run, with the same framework and seed, whose time a training gets; an error if the recipe does not allow it."""
     for problem in execution.contradictions(config["execution"], config["device"], recipe=config["recipe"], as_long_as=True):
         raise WorkflowError(f"config: {problem}")
-    return f"{RESULTS}/{CELL}/metrics.json".format(**dict(wildcards) | {"variant": config["equal_time"]["as_long_as"]})
+    return f"{RESULTS}/{RUN}/metrics.json".format(**dict(wildcards) | {"variant": config["equal_time"]["as_long_as"]})
 
 
 def every_run(file):
     """`file` of every run of the grid."""
-    return expand(f"{RESULTS}/{CELL}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])
+    return expand(f"{RESULTS}/{RUN}/{file}", framework=config["frameworks"], variant=config["variants"], seed=config["seeds"])
 
 
 def every_seed(file):
     """`file` of every run of a cell."""
-    return expand(f"{RESULTS}/{CELL}/{file}", seed=config["seeds"], allow_missing=True)
+    return expand(f"{RESULTS}/{RUN}/{file}", seed=config["seeds"], allow_missing=True)
 
 
 def figure_path(name, suffix):
@@ -224,22 +226,33 @@ def figure_path(name, suffix):
     return f"{place}/{{framework}}-{{variant}}.{suffix}" if FIGURES[name].get("per_cell") else f"{place}.{suffix}"
 
 
+def speed_figure_path(name, suffix):
+    """Where a figure of speed.smk is: one file, or one for each cell, on each device."""
+    cell = "-{framework}-{variant}" if SPEED_FIGURES[name].get("per_cell") else ""
+    return f"{RESULTS}/figures/speed/{{device}}/{name}{cell}.{suffix}"
+
+
+def page_path(name, suffix="html"):
+    """Where a page of report.smk is: one file, or one for each variant."""
+    return f"{RESULTS}/pages/{PAGES[name].get('path', name)}.{suffix}"
+
+
 def figure_options(figure):
     """For `params`: the options of a figure's program."""
 
     def options(wildcards, input):
         files = [f"--{name}={input[name]}" for name in figure["inputs"]]
-        cell = [f"--{name}={value}" for name, value in wildcards.items()]
+        chosen = [f"--{name}={value}" for name, value in wildcards.items()]
         language = [f"--language={config['language']}"] if figure.get("language") else []
-        return [*files, *cell, *language, *figure.get("options", [])]
+        return [*files, *chosen, *language, *figure.get("options", [])]
 
     return options
 
 
 def every_figure():
     """All files of all figures."""
-    paths = [figure_path(name, suffix) for name in FIGURES for suffix in ("png", "svg")]
-    return [expand(path, framework=config["frameworks"], variant=config["variants"]) for path in paths]
+    figures = [figure_path(name, suffix) for name in FIGURES for suffix in ("png", "svg")]
+    return [expand(path, framework=config["frameworks"], variant=config["variants"]) for path in figures]
 
 
 def measurement_before(wildcards):

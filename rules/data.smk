@@ -13,8 +13,8 @@ rule dataset:
     input:
         archive=ancient(lambda wildcards: local_archive(wildcards.dataset)),
     output:
-        data="resources/data/{dataset}.npz",
-        sha256="resources/data/{dataset}.npz.sha256",
+        data=paths.DATA,
+        sha256=f"{paths.DATA}.sha256",
     log:
         "logs/data/{dataset}.log",
     # Before any training: fail early if an input is missing.

@@ -19,17 +19,16 @@ use rule train as train_as_long with:
     output:
         **run_files(f"{RESULTS}/equal_time"),
     log:
-        f"{LOGS}/equal_time/{CELL}.log",
+        f"{LOGS}/equal_time/{RUN}.log",
     benchmark:
-        f"{BENCHMARKS}/equal_time/{CELL}.tsv"
+        f"{BENCHMARKS}/equal_time/{RUN}.tsv"
     params:
-        script=script("train.py"),
+        **program("train.py", computes=True),
         options=lambda wildcards, input: [*training_options(wildcards), f"--as-long-as={input.model}"],
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
         threads=threads_of("train_as_long", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         start=lambda wildcards: replaced(starting_weights(wildcards)),
         configured_threads=config["threads"],
@@ -38,14 +37,14 @@ use rule train as train_as_long with:
 rule compare_equal_time:
     input:
         grid=expand(
-            f"{RESULTS}/{CELL}/{{file}}",
+            f"{RESULTS}/{RUN}/{{file}}",
             framework=config["frameworks"],
             variant=[EQUAL["as_long_as"], EQUAL["variant"]],
             seed=config["seeds"],
             file=["metrics.json", "predictions.npz"],
         ),
         equal=expand(
-            f"{RESULTS}/equal_time/{CELL}/{{file}}",
+            f"{RESULTS}/equal_time/{RUN}/{{file}}",
             framework=config["frameworks"],
             variant=EQUAL["variant"],
             seed=config["seeds"],

@@ -1,7 +1,7 @@
-# Every figure, once. Its program is scripts/plot_NAME.py, its text in the report captions/NAME.rst; rules/plots.smk makes a rule of each.
-#   category, subcategory, title: where the report shows it, and as what
+# Every figure, declared once. Its program is scripts/plot_NAME.py, its caption captions/NAME.rst; rules/plots.smk turns each into a rule.
+#   category, subcategory, title: where the report shows it, and under which title
 #   inputs:   files that its program gets as options of the same names
-#   beside:   files that its program finds by itself, to wait for
+#   beside:   further input files, which its program finds by itself
 #   options:  further options
 #   language: True if its texts are in the configuration's language
 #   per_cell: True if there is one for each framework and variant
@@ -47,7 +47,7 @@ FIGURES = {
     "mistakes": {
         "category": "Learning",
         "subcategory": "Mistakes",
-        "title": "The surest mistakes",
+        "title": "Most confident mistakes",
         "inputs": {"runs": RUNS, "data": DATA},
         "beside": every_seed("predictions.npz"),
         "per_cell": True,

@@ -25,12 +25,11 @@ rule measure_parity:
         mem_mb=at_each_attempt("mem_mb", 8000),
         runtime=at_each_attempt("runtime", 30),
     params:
-        script=script("measure_parity.py"),
+        **program("measure_parity.py", computes=True),
         options=[*options("execution"), f"--device={config['device']}"],
         threads=threads_of("measure_parity"),
         batch_size=config["recipe"]["batch_size"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         configured_threads=config["threads"],
     shell:

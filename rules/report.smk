@@ -1,9 +1,79 @@
 # The article as a page, and what else Snakemake's report shows: tables as pages, the code, a front page.
 
-REPORT_PAGES = expand(
-    f"{RESULTS}/{{page}}.html",
-    page=["article", *(f"pages/{name}" for name in ("table", "comparisons", "classes", "runs", "environment", "code"))],
-)
+# Every page that shows files, once; below, each becomes a rule: show_results, show_comparisons, ...
+#   files:    what it shows
+#   category, label: where the report shows it, and as what
+#   title:    its heading, if that is not the label
+#   path:     its place in pages/, if that is not its name
+#   caption:  its text in captions/, if that does not have its name
+#   optional: True if the default run does not make it
+PAGES = {
+    "results": {
+        "files": rules.collect.output.markdown,
+        "category": "Results",
+        "label": "Results table",
+        "path": "table",
+        "caption": "table",
+    },
+    "comparisons": {
+        "files": rules.compare.output.markdown,
+        "category": "Results",
+        "label": "Pairs of cells: better, faster",
+        "title": "Pairs of cells",
+    },
+    "classes": {
+        "files": rules.compare.output.classes,
+        "category": "Results",
+        "label": "Accuracy class by class",
+        "caption": "class_accuracy",
+    },
+    "runs": {
+        "files": rules.collect.output.runs,
+        "category": "Provenance",
+        "label": "Every run, with all that it recorded",
+        "title": "Every run",
+    },
+    "environment": {
+        "files": rules.environment.output.json,
+        "category": "Provenance",
+        "label": "Machines, versions, code",
+    },
+    "code": {
+        "files": code_files(),
+        "category": "Provenance",
+        "label": "Code of tables and figures, environments",
+    },
+    "equal_time": {
+        "files": rules.compare_equal_time.output.markdown,
+        "category": "Results",
+        "label": "Equal training time",
+        "optional": True,
+    },
+    "speed": {
+        "files": rules.collect_speed.output.text,
+        "category": "Time",
+        "label": "Which is faster, and why",
+        "title": "Speed",
+        "optional": True,
+    },
+    "arms": {
+        "files": rules.collect_speed.output.arms,
+        "category": "Time",
+        "label": "Every arm",
+        "title": "Every arm of the experiment on speed",
+        "caption": "speed",
+        "optional": True,
+    },
+    "parity": {
+        "files": rules.compare_parity.output.table,
+        "category": "Provenance",
+        "label": "The same network in every framework: {variant}",
+        "title": "Parity",
+        "path": "parity/{variant}",
+        "optional": True,
+    },
+}
+REPORT_PAGES = [f"{RESULTS}/article.html", *(page_path(name) for name, page in PAGES.items() if not page.get("optional"))]
 
 
 report: "captions/workflow.rst"
@@ -65,186 +135,27 @@ rule print_article:
         "{params.script:q} {input.page:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
 
 
-rule show_results:
-    input:
-        files=rules.collect.output.markdown,
-    output:
-        page=report(
-            f"{RESULTS}/pages/table.html",
-            caption="captions/table.rst",
-            category="Results",
-            labels={"what": "Results table"},
-        ),
-    log:
-        f"{LOGS}/pages/table.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("write_page.py"),
-        title="Results table",
-    shell:
-        "{params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"
+for name, page in PAGES.items():
 
-
-# `use rule` does not inherit `localrule`.
-use rule show_results as show_comparisons with:
-    input:
-        files=rules.compare.output.markdown,
-    output:
-        page=report(
-            f"{RESULTS}/pages/comparisons.html",
-            caption="captions/comparisons.rst",
-            category="Results",
-            labels={"what": "Cells in pairs: better, faster"},
-        ),
-    log:
-        f"{LOGS}/pages/comparisons.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Cells in pairs",
-
-
-use rule show_results as show_classes with:
-    input:
-        files=rules.compare.output.classes,
-    output:
-        page=report(
-            f"{RESULTS}/pages/classes.html",
-            caption="captions/class_accuracy.rst",
-            category="Results",
-            labels={"what": "Accuracy class by class"},
-        ),
-    log:
-        f"{LOGS}/pages/classes.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Accuracy class by class",
-
-
-use rule show_results as show_runs with:
-    input:
-        files=rules.collect.output.runs,
-    output:
-        page=report(
-            f"{RESULTS}/pages/runs.html",
-            caption="captions/runs.rst",
-            category="Provenance",
-            labels={"what": "Every run, with all that it recorded"},
-        ),
-    log:
-        f"{LOGS}/pages/runs.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Every run",
-
-
-use rule show_results as show_environment with:
-    input:
-        files=rules.environment.output.json,
-    output:
-        page=report(
-            f"{RESULTS}/pages/environment.html",
-            caption="captions/environment.rst",
-            category="Provenance",
-            labels={"what": "Machines, versions, code"},
-        ),
-    log:
-        f"{LOGS}/pages/environment.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Machines, versions, code",
-
-
-use rule show_results as show_equal_time with:
-    input:
-        files=rules.compare_equal_time.output.markdown,
-    output:
-        page=report(
-            f"{RESULTS}/pages/equal_time.html",
-            caption="captions/equal_time.rst",
-            category="Results",
-            labels={"what": "Equal training time"},
-        ),
-    log:
-        f"{LOGS}/pages/equal_time.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Equal training time",
-
-
-use rule show_results as show_speed with:
-    input:
-        files=rules.collect_speed.output.text,
-    output:
-        page=report(
-            f"{RESULTS}/pages/speed.html",
-            caption="captions/speed.rst",
-            category="Time",
-            labels={"what": "Which is faster, and why"},
-        ),
-    log:
-        f"{LOGS}/pages/speed.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Speed",
-
-
-use rule show_results as show_arms with:
-    input:
-        files=rules.collect_speed.output.arms,
-    output:
-        page=report(
-            f"{RESULTS}/pages/arms.html",
-            caption="captions/speed.rst",
-            category="Time",
-            labels={"what": "Every arm"},
-        ),
-    log:
-        f"{LOGS}/pages/arms.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Every arm of the experiment on speed",
-
-
-use rule show_results as show_parity with:
-    input:
-        files=rules.compare_parity.output.table,
-    output:
-        page=report(
-            f"{RESULTS}/pages/parity/{{variant}}.html",
-            caption="captions/parity.rst",
-            category="Provenance",
-            labels={"what": "The same network in every framework: {variant}"},
-        ),
-    log:
-        f"{LOGS}/pages/parity/{{variant}}.log",
-    localrule: True
-    params:
-        **program("write_page.py"),
-        title="Parity",
-
-
-use rule show_results as show_code with:
-    input:
-        files=code_files(),
-    output:
-        page=report(
-            f"{RESULTS}/pages/code.html",
-            caption="captions/code.rst",
-            category="Provenance",
-            labels={"what": "Code of tables and figures, environments"},
-        ),
-    log:
-        f"{LOGS}/pages/code.log",
-    localrule: True
-    params:
-        script=script("write_page.py"),
-        title="Code of tables and figures, environments",
+    rule:
+        name:
+            f"show_{name}"
+        input:
+            files=page["files"],
+        output:
+            page=report(
+                page_path(name),
+                caption=f"captions/{page.get('caption', name)}.rst",
+                category=page["category"],
+                labels={"what": page["label"]},
+            ),
+        log:
+            page_path(name, "log").replace(RESULTS, LOGS, 1),
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            **program("write_page.py"),
+            title=page.get("title", page["label"]),
+        shell:
+            "{params.script:q} {input.files:q} --title {params.title:q} --output {output.page:q} 2> {log:q}"

@@ -1,27 +1,22 @@
 # `snakemake speed`: which framework is faster, and why? Not part of the default run. Nothing else should run on the machine meanwhile.
 
 SPEED = expand(f"{RESULTS}/{{table}}", table=["speed.csv", "speed_ratios.csv", "speed.md"])
-SPEED_FIGURES = [
-    *expand(
-        f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.{{suffix}}",
-        device=TIMED_DEVICES,
-        framework=config["frameworks"],
-        variant=config["variants"],
-        suffix=["png", "svg"],
-    ),
-    *expand(
-        f"{RESULTS}/figures/speed/{{device}}/{{figure}}.{{suffix}}",
-        device=TIMED_DEVICES,
-        figure=["ratio", "roofline"],
-        suffix=["png", "svg"],
-    ),
-]
+# The figures of each device, all by scripts/plot_speed.py; keys as in figures.smk.
+SPEED_FIGURES = {
+    "waterfall": {"title": "Waterfall", "subcategory": "What each change saves", "per_cell": True},
+    "ratio": {"title": "One framework over another"},
+    "roofline": {"title": "Share of the floor"},
+}
 
 
 rule speed:
     input:
         SPEED,
-        SPEED_FIGURES,
+        [
+            expand(speed_figure_path(name, suffix), device=TIMED_DEVICES, framework=config["frameworks"], variant=config["variants"])
+            for name in SPEED_FIGURES
+            for suffix in ("png", "svg")
+        ],
         expand(f"{RESULTS}/pages/{{page}}.html", page=["speed", "arms"]),
     localrule: True
 
@@ -46,12 +41,11 @@ rule time_steps:
         mem_mb=at_each_attempt("mem_mb", 8000),
         runtime=at_each_attempt("runtime", 15, share=len(MEASUREMENTS)),
     params:
-        script=script("time_steps.py"),
+        **program("time_steps.py", computes=True),
         threads=threads_of("time_steps"),
         batch_size=config["recipe"]["batch_size"],
         seconds=config["speed"]["seconds"],
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_speed(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         configured_threads=config["threads"],
     shell:
@@ -79,71 +73,34 @@ rule collect_speed:
         "{params.script:q} {input.rounds:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
-rule plot_waterfall:
-    input:
-        arms=rules.collect_speed.output.arms,
-    output:
-        png=report(
-            f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.png",
-            caption="captions/waterfall.rst",
-            category="Time",
-            subcategory="What each change saves",
-            labels={"what": "Waterfall", "framework": "{framework}", "variant": "{variant}", "device": "{device}"},
-        ),
-        svg=f"{RESULTS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.svg",
-    log:
-        f"{LOGS}/figures/speed/{{device}}/waterfall-{{framework}}-{{variant}}.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("plot_speed.py"),
-    shell:
-        "{params.script:q} waterfall --arms {input.arms:q} --device {wildcards.device} --framework {wildcards.framework}"
-        " --variant {wildcards.variant} --output {output.png:q} 2> {log:q}"
+for name, figure in SPEED_FIGURES.items():
 
-
-rule plot_ratio:
-    input:
-        arms=rules.collect_speed.output.arms,
-        ratios=rules.collect_speed.output.ratios,
-    output:
-        png=report(
-            f"{RESULTS}/figures/speed/{{device}}/ratio.png",
-            caption="captions/ratio.rst",
-            category="Time",
-            labels={"what": "One framework over the other", "device": "{device}"},
-        ),
-        svg=f"{RESULTS}/figures/speed/{{device}}/ratio.svg",
-    log:
-        f"{LOGS}/figures/speed/{{device}}/ratio.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("plot_speed.py"),
-    shell:
-        "{params.script:q} ratio --arms {input.arms:q} --ratios {input.ratios:q} --device {wildcards.device}"
-        " --output {output.png:q} 2> {log:q}"
-
-
-rule plot_roofline:
-    input:
-        arms=rules.collect_speed.output.arms,
-    output:
-        png=report(
-            f"{RESULTS}/figures/speed/{{device}}/roofline.png",
-            caption="captions/roofline.rst",
-            category="Time",
-            labels={"what": "Share of the floor", "device": "{device}"},
-        ),
-        svg=f"{RESULTS}/figures/speed/{{device}}/roofline.svg",
-    log:
-        f"{LOGS}/figures/speed/{{device}}/roofline.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        **program("plot_speed.py"),
-    shell:
-        "{params.script:q} roofline --arms {input.arms:q} --device {wildcards.device} --output {output.png:q} 2> {log:q}"
+    rule:
+        name:
+            f"plot_{name}"
+        input:
+            arms=rules.collect_speed.output.arms,
+            ratios=rules.collect_speed.output.ratios,
+        output:
+            png=report(
+                speed_figure_path(name, "png"),
+                caption=f"captions/{name}.rst",
+                category="Time",
+                subcategory=figure.get("subcategory"),
+                labels={"what": figure["title"]}
+                | ({"framework": "{framework}", "variant": "{variant}"} if figure.get("per_cell") else {})
+                | {"device": "{device}"},
+            ),
+            svg=speed_figure_path(name, "svg"),
+        log:
+            speed_figure_path(name, "log").replace(RESULTS, LOGS, 1),
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            **program("plot_speed.py"),
+            figure=name,
+            options=lambda wildcards: [f"--{key}={value}" for key, value in wildcards.items()],
+        shell:
+            "{params.script:q} {params.figure} --arms {input.arms:q} --ratios {input.ratios:q} {params.options:q}"
+            " --output {output.png:q} 2> {log:q}"

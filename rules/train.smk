@@ -10,9 +10,9 @@ rule train:
     output:
         **run_files(RESULTS),
     log:
-        f"{LOGS}/{CELL}.log",
+        f"{LOGS}/{RUN}.log",
     benchmark:
-        f"{BENCHMARKS}/{CELL}.tsv"
+        f"{BENCHMARKS}/{RUN}.tsv"
     conda:
         "../envs/{framework}.yaml"
     threads: config["threads"] + config["execution"]["workers"]
@@ -25,14 +25,13 @@ rule train:
         # Here, because a change in `params` would train finished runs again.
         runs_per_gpu=config["runs_per_gpu"],
     params:
-        script=script("train.py"),
+        **program("train.py", computes=True),
         options=training_options,
         weights=lambda wildcards, input: [f"--weights={input.weights}"] if input.weights else [],
         threads=threads_of("train", besides=config["execution"]["workers"]),
         folder=subpath(output.metrics, parent=True),
-        # Not used in the command; with these, Snakemake trains again only the runs whose network, code, data or weights changed.
+        # Not used in the command; with these and `code`, Snakemake trains again only the runs whose network, code, data or weights changed.
         network=lambda wildcards: fingerprint.of_variant(variants.get(wildcards.variant)),
-        code=lambda wildcards: fingerprint.of_training(wildcards.framework),
         data=lambda wildcards: replaced(DATA),
         start=lambda wildcards: replaced(starting_weights(wildcards)),
         configured_threads=config["threads"],

@@ -15,7 +15,7 @@ from alexbench.files import replacing, run_program
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("rounds", nargs="+", type=Path, metavar="CSV", help="made by time_steps.py")
+    p.add_argument("rounds", nargs="+", type=Path, metavar="CSV", help="measurements, made by time_steps.py")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
     rows = speed_tables.read(args.rounds)

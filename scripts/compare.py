@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare cells (framework and variant) in pairs, from their runs and predictions, and compute each cell's accuracy per class.
+"""Compare pairs of cells (framework and variant) by their runs and predictions, and compute each cell's accuracy per class.
 
 Writes comparisons.csv and comparisons.md (which cell is more accurate, which is faster) and classes.csv (accuracy per cell and class).
 
@@ -9,7 +9,7 @@ python scripts/compare.py --runs results/runs.csv --data resources/data/cifar10.
 import argparse
 from pathlib import Path
 
-from alexbench.analysis import comparisons, results
+from alexbench.analysis import comparisons, results_table, run_files
 from alexbench.files import replacing, run_program
 
 
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--data", required=True, type=Path, metavar="NPZ", help="data set that the runs were trained on; it names the classes")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     args = p.parse_args(argv)
-    runs = results.read_runs(args.runs)
-    classes = results.data_of(runs, args.data).classes
+    runs = run_files.read_runs(args.runs)
+    classes = run_files.data_of(runs, args.data).classes
     compared = comparisons.table(runs)
     text = comparisons.markdown(compared)
     with replacing(args.output / "comparisons.csv") as temporary:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     with replacing(args.output / "comparisons.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     with replacing(args.output / "classes.csv") as temporary:
-        results.classes_table(runs, classes).to_csv(temporary, index=False)
+        results_table.classes_table(runs, classes).to_csv(temporary, index=False)
     print(text)
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from alexbench import backends
-from alexbench.analysis import results, stats
+from alexbench.analysis import results_table, run_files, stats
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError, replacing, run_program
 
@@ -93,9 +93,9 @@ def card(metrics: dict, table: pd.DataFrame, model: Path) -> str:
 
 def read(path: Path) -> dict:
     """Read a run's metrics.json; InputError names what the card needs and is missing or of the wrong type."""
-    metrics = results.read_metrics_file(path)
+    metrics = run_files.read_metrics_file(path)
     if not isinstance(metrics.get("recipe"), dict):
-        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and run its cell again")
+        raise InputError(f"card: {path}: recipe is {metrics.get('recipe')!r}; delete the file and train the run again")
     if metrics["variant"] not in variants.VARIANTS:
         raise InputError(f"card: {path}: variant {metrics['variant']!r} is not declared; there are {', '.join(variants.VARIANTS)}")
     return metrics
@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--output", required=True, type=Path, metavar="MD")
     args = p.parse_args(argv)
     metrics = read(args.metrics)
-    table = results.read_cells(args.table, ("framework", "variant", "n"))
+    table = results_table.read(args.table, ("framework", "variant", "n"))
     if (table.n > 1).any():
-        table = results.read_cells(args.table)  # with the columns on several seeds
+        table = results_table.read(args.table)  # with the columns on several seeds
     text = card(metrics, table, args.model)
     with replacing(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import yaml
 
+from alexbench import paths
 from alexbench.experiment import datasets, layers, variants
 from alexbench.experiment.download import is_url
 from alexbench.files import run_program
@@ -140,10 +141,10 @@ def inputs(config: dict) -> Iterator[Finding]:
         yield Finding(FAILURE, *line.removeprefix("config: ").split(": ", 1))
     dataset = config["data"]["dataset"]
     archive = config["data"]["archive"] if datasets.source(dataset).ARCHIVE else ""
-    wanted = {"data": (Path(f"resources/data/{dataset}.npz"), archive)}
+    wanted = {"data": (Path(paths.DATA.format(dataset=dataset)), archive)}
     for name in config["variants"]:
         if variants.get(name).pretrained:
-            path = Path(f"resources/weights/{name}-{config['weights']['classifier']}.safetensors")
+            path = Path(paths.WEIGHTS.format(variant=name, classifier=config["weights"]["classifier"]))
             wanted[f"weights of {name}"] = (path, config["weights"]["source"])
     for check, (path, source) in wanted.items():
         try:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.files import InputError, replacing, run_program, write_json
+from alexbench.paths import EVERY_RUN
 
 # Metrics that identify a person's machine or jobs and are of no use to others.
 PRIVATE = ("hostname", "slurm_job_id", "gpu_uuid")
@@ -22,8 +23,8 @@ PRIVATE = ("hostname", "slurm_job_id", "gpu_uuid")
 
 def keep(run: Path, target: Path) -> None:
     """Copy a run's files. metrics.json comes last, because it marks a run as finished."""
-    metrics = results.read_metrics_file(run / "metrics.json")
-    logits, labels = results.read_predictions(run)
+    metrics = run_files.read_metrics_file(run / "metrics.json")
+    logits, labels = run_files.read_predictions(run)
     target.mkdir(parents=True, exist_ok=True)
     with replacing(target / "history.csv") as temporary:
         shutil.copy(run / "history.csv", temporary)
@@ -37,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--results", required=True, type=Path, metavar="FOLDER", help="folder with runs/FRAMEWORK/VARIANT/seedSEED/")
     p.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the runs are copied to its runs/")
     args = p.parse_args(argv)
-    ended = sorted(path.parent for path in (args.results / "runs").glob("*/*/seed*/metrics.json"))
+    ended = sorted(path.parent for path in args.results.glob(f"{EVERY_RUN}/metrics.json"))
     if not ended:
-        raise InputError(f"keep: {args.results / 'runs'} holds no run that has ended; name a folder of results")
+        raise InputError(f"keep: {args.results} holds no run that has ended; name a folder of results")
     for run in ended:
-        target = args.output / "runs" / run.relative_to(args.results / "runs")
+        target = args.output / run.relative_to(args.results)
         kept = target / "metrics.json"
         if kept.is_file():
             print(f"{target} is kept already")

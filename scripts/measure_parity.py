@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what one framework computes, for compare_parity.py: inputs, logits, loss, gradients and the losses of some training steps.
+"""Record what one framework computes, for compare_parity.py: inputs, logits, loss, gradients, and the losses of some training steps.
 
 Writes an .npz file and, beside it, a .safetensors file with the weights as the framework returns them. Every framework gets the same
 initial weights, the same batches and PyTorch's Adam, without dropout.
@@ -29,7 +29,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_network(p)
     p.add_argument("--output", required=True, type=Path, metavar="NPZ")
-    p.add_argument("--weights", type=Path, metavar="SAFETENSORS", help="initial weights in the neutral format (default: drawn from a seed)")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        metavar="SAFETENSORS",
+        help="initial weights of all layers, such as an earlier run wrote (default: random, from a fixed seed)",
+    )
     p.add_argument(
         "--images", type=numeric.positive(int), default=4, metavar="N", help="images to record logits and gradients for (%(default)s)"
     )

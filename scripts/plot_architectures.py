@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the networks from their declarations: one block per layer, its height by the size of its output, with shape and parameters.
+"""Draw the networks from their declarations: one block per layer, as high as its output is large, with shape and parameters.
 
 python scripts/plot_architectures.py --variants alexnet_mod alexnet --output results/figures/architectures.png
 """
@@ -113,7 +113,7 @@ def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, runs=False, language=True)
-    p.add_argument("--variants", required=True, nargs="+", choices=list(variants.VARIANTS))
+    p.add_argument("--variants", required=True, nargs="+", choices=list(variants.VARIANTS), metavar="NAME", help="networks to draw")
     args = p.parse_args(argv)
     figures.style()
     figures.save(draw([variants.get(name) for name in args.variants], Language(args.language)), args.output)

@@ -7,7 +7,7 @@ python scripts/plot_calibration.py --runs results/runs.csv --output results/figu
 import numpy as np
 import pandas as pd
 
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -20,10 +20,10 @@ def panel(upper: plt.Axes, lower: plt.Axes, cells: pd.DataFrame, colours: dict[s
     edges = np.linspace(0, 1, BINS + 1)
     upper.plot([0, 1], [0, 1], color=figures.GREY, linestyle="--", linewidth=1)
     for framework, cell in cells.groupby("framework_title", sort=False):
-        predictions = [results.read_predictions(folder) for folder in cell.folder]
+        predictions = [run_files.read_predictions(folder) for folder in cell.folder]
         logits, labels = (np.concatenate(arrays) for arrays in zip(*predictions, strict=True))
         count, confidence, accuracy = stats.reliability(logits, labels, BINS)
-        error = cell[results.CALIBRATION].astype(float)
+        error = cell[run_files.CALIBRATION].astype(float)
         spread = f" ± {error.std():.3f}" if len(cell) > 1 else ""
         label = f"{framework}: calibration error {error.mean():.3f}{spread}, n = {len(cell)}"
         filled = count > 0
@@ -71,7 +71,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs)), args.output)
     return 0
 
 

@@ -8,7 +8,7 @@
 import numpy as np
 import seaborn as sns
 
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -63,13 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, cell=True)
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_runs(args.runs)
-    cell = results.cell(runs, args.framework, args.variant)
+    runs = run_files.read_runs(args.runs)
+    cell = run_files.cell(runs, args.framework, args.variant)
     completed = cell[cell.status == "completed"]
-    classes = results.data_of(cell, args.data).classes
+    classes = run_files.data_of(cell, args.data).classes
     matrices = []
     for folder in completed.folder:
-        logits, labels = results.read_predictions(folder)
+        logits, labels = run_files.read_predictions(folder)
         matrix = stats.confusion_matrix(logits, labels)
         matrices.append(matrix / matrix.sum(axis=1, keepdims=True))
     first = cell.iloc[0]

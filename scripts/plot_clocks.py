@@ -6,7 +6,7 @@ python scripts/plot_clocks.py --runs results/runs.csv --output results/figures/c
 
 import pandas as pd
 
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -41,7 +41,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__, language=True).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs), Language(args.language)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs), Language(args.language)), args.output)
     return 0
 
 

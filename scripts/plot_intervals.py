@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Plot each cell's test accuracy: runs, mean and its 95 % interval; beside the original's result, the prediction interval of a further run.
+"""Plot each cell's test accuracy: its runs, their mean with its 95 % interval, and the original study's result for comparison.
+
+A thin line is the 95 % prediction interval of one more run, to compare the original study's single run with.
 
 python scripts/plot_intervals.py --runs results/runs.csv --table results/table.csv --output results/figures/intervals.png
 """
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from alexbench.analysis import results
+from alexbench.analysis import results_table, run_files
 from alexbench.files import run_program
 from alexbench.writing import article, figures
 from alexbench.writing.figures import plt
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--table", required=True, type=Path, metavar="CSV", help="table.csv, made by collect.py")
     args = p.parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs), results.read_cells(args.table), Language(args.language)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs), results_table.read(args.table), Language(args.language)), args.output)
     return 0
 
 

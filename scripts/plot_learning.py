@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -20,7 +20,7 @@ def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:
     """All histories in long form: one row per run, epoch and split, with loss and accuracy."""
     parts = []
     for run in runs.itertuples():
-        history = results.read_history(run.folder)
+        history = run_files.read_history(run.folder)
         for column, split in splits.items():
             part = history[["epoch"]].assign(split=split, seed=run.seed, framework=run.framework_title, variant=run.variant_title)
             parts.append(part.assign(loss=history[f"{column}_loss"], accuracy=history[f"{column}_accuracy"]))
@@ -74,7 +74,7 @@ def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__, language=True).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs), Language(args.language)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs), Language(args.language)), args.output)
     return 0
 
 

@@ -8,7 +8,7 @@
 import numpy as np
 
 from alexbench import numeric
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.experiment import datasets
 from alexbench.files import InputError, run_program
 from alexbench.writing import figures
@@ -27,7 +27,7 @@ def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int
         axes.set_title(f"{true}\n→ {predicted}, {_probability(shares[image].max())}", fontsize=7.5, pad=3)
     if not len(wrong):
         figure.text(0.5, 0.5, "no mistake" if len(shares) else "no completed run", ha="center", va="center")
-    figure.suptitle(f"{title}: the surest mistakes, true class → predicted class, its probability", fontsize=9.5)
+    figure.suptitle(f"{title}: most confident mistakes, true class → predicted class with its probability", fontsize=9.5)
     figure.get_layout_engine().set(wspace=0.02, hspace=0.04)
     figure.supxlabel(note, fontsize=7.5, color=figures.GREY)
     return figure
@@ -44,16 +44,16 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--rows", type=numeric.side_by_side, default=3, help="rows of images (%(default)s)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_runs(args.runs)
-    cell = results.cell(runs, args.framework, args.variant)
+    runs = run_files.read_runs(args.runs)
+    cell = run_files.cell(runs, args.framework, args.variant)
     first = cell.iloc[0]
-    dataset = results.data_of(cell, args.data).limited(None, int(first.test_images))
+    dataset = run_files.data_of(cell, args.data).limited(None, int(first.test_images))
     completed = cell[cell.status == "completed"]
     shares = []
     for folder in completed.folder:
-        logits, labels = results.read_predictions(folder)
+        logits, labels = run_files.read_predictions(folder)
         if not np.array_equal(labels, dataset.test_labels):
-            raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; run that cell again")
+            raise InputError(f"results: the predictions in {folder} are not of the test images in {args.data}; train that run again")
         shares.append(stats.probabilities(logits))
     mean = np.mean(shares, axis=0) if shares else np.empty((0, len(dataset.classes)))
     wrong = int((mean.argmax(axis=1) != dataset.test_labels).sum()) if shares else 0

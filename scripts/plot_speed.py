@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Plot the experiment on speed: one network's waterfall, the ratio of the frameworks at each rung, or each arm's share of the floor.
+"""Plot the experiment on speed, which times several ways (arms) to train a network, from the tutorials' to the fastest.
+
+waterfall  seconds per epoch of one framework and network, and what each change saves
+ratio      the time of one framework divided by that of the other, after each change
+roofline   the shortest possible time divided by each arm's time (its share of the floor)
 
 python scripts/plot_speed.py waterfall --arms results/speed.csv --framework pytorch --variant alexnet_mod --output waterfall.png
 python scripts/plot_speed.py ratio --arms results/speed.csv --ratios results/speed_ratios.csv --output ratio.png
@@ -58,7 +62,7 @@ def waterfall(arms: pd.DataFrame) -> plt.Figure:
     if len(apart):
         axes.axhline(last + 0.5, color="#999999", linewidth=0.8, linestyle=":")
     first = arms.iloc[0]
-    axes.set_xlabel("Seconds an epoch")
+    axes.set_xlabel("Seconds per epoch")
     axes.set_title(f"{first.framework_title}, {first.variant_title}: what each change saves\n{machine(arms)}", fontsize=9)
     return figure
 
@@ -95,7 +99,7 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
         for axes in panels[0]:
             axes.text(0.5, 0.5, "nothing that two frameworks\nwere both measured in", transform=axes.transAxes, ha="center", va="center")
     panels[0][0].set_yticks(range(len(rungs)), [changes[rung] for rung in rungs])
-    figure.suptitle(f"Time for the same training, one framework over the other\n{machine(arms)}", fontsize=9, y=1.0)
+    figure.suptitle(f"Time for the same training, one framework over another\n{machine(arms)}", fontsize=9, y=1.0)
     figure.tight_layout()
     return figure
 
@@ -133,7 +137,7 @@ def roofline(arms: pd.DataFrame) -> plt.Figure:
     # Prefer an fp32 arm, because the title names the fp32 rate.
     fp32 = pd.concat([arms[~arms.arm.isin(["bf16", "tf32"])], arms]).iloc[0]
     figure.suptitle(
-        f"Achieved of what this machine can do: {fp32.matmul_flops / 1e9:,.0f} GFLOP/s in a matrix product (fp32), "
+        f"Share of what this machine can do: {fp32.matmul_flops / 1e9:,.0f} GFLOP/s in a matrix product (fp32), "
         f"{fp32.copy_bytes / 1e9:,.0f} GB/s in a copy\n{machine(arms)}",
         fontsize=9,
         y=1.0,
@@ -144,14 +148,14 @@ def roofline(arms: pd.DataFrame) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("figure", choices=("waterfall", "ratio", "roofline"))
+    p.add_argument("figure", choices=("waterfall", "ratio", "roofline"), help="figure to draw")
     p.add_argument("--arms", required=True, type=Path, metavar="CSV", help="speed.csv, made by collect_speed.py")
     p.add_argument("--ratios", type=Path, metavar="CSV", help="for ratio: speed_ratios.csv, made by collect_speed.py")
     p.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to show; auto: the one that was timed (%(default)s)"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to show; auto: the one that was measured (%(default)s)"
     )
-    p.add_argument("--framework", help="for waterfall")
-    p.add_argument("--variant", help="for waterfall")
+    p.add_argument("--framework", help="for waterfall: the framework")
+    p.add_argument("--variant", help="for waterfall: the network")
     p.add_argument("--output", required=True, type=Path, metavar="PNG", help="the figure; an SVG is written beside it")
     args = p.parse_args(argv)
     figures.style()

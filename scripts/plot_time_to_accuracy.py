@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -22,7 +22,7 @@ def read(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per completed run and epoch: framework, variant, seed, training `seconds` up to the epoch's end, test `accuracy` then."""
     parts = []
     for run in runs[runs.status == "completed"].itertuples():
-        history = results.read_history(run.folder)
+        history = run_files.read_history(run.folder)
         part = history[["epoch"]].assign(framework=run.framework_title, variant=run.variant_title, seed=run.seed)
         parts.append(part.assign(seconds=history.seconds.cumsum(), accuracy=history.test_accuracy))
     columns = ["epoch", "framework", "variant", "seed", "seconds", "accuracy"]
@@ -80,7 +80,7 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     args = figures.parser(__doc__).parse_args(argv)
     figures.style()
-    figures.save(draw(results.read_runs(args.runs)), args.output)
+    figures.save(draw(run_files.read_runs(args.runs)), args.output)
     return 0
 
 

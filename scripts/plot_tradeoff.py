@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from alexbench.analysis import results
+from alexbench.analysis import results_table, run_files
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -81,7 +81,7 @@ def draw(runs: pd.DataFrame, original: pd.DataFrame) -> plt.Figure:
     completed = runs[runs.status == "completed"]
     titles = runs[["framework", "framework_title", "variant", "variant_title"]].drop_duplicates()
     original = original.merge(titles, on=["framework", "variant"])
-    if set(runs.dataset) != {results.ORIGINAL_DATASET}:
+    if set(runs.dataset) != {results_table.ORIGINAL_DATASET}:
         original = original.iloc[:0]
     colours, markers = figures.colours(runs.framework_title), figures.markers(runs.variant_title)
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")
@@ -101,7 +101,7 @@ def draw(runs: pd.DataFrame, original: pd.DataFrame) -> plt.Figure:
     seeds = completed.groupby(["framework", "variant", "group"]).size()
     n = " or ".join(map(str, sorted(seeds.unique()))) if len(seeds) else "0"
     note = f"Mean ± 1 sd over n = {n} completed runs; {figures.about(runs)}"
-    lost = {status: int((runs.status == status).sum()) for status in results.STATUSES[1:]}
+    lost = {status: int((runs.status == status).sum()) for status in run_files.STATUSES[1:]}
     note += "".join(f"; {count} {status}, not shown" for status, count in lost.items() if count)
     figure.supxlabel(note, fontsize=8, color=figures.GREY)
     return figure
@@ -109,11 +109,11 @@ def draw(runs: pd.DataFrame, original: pd.DataFrame) -> plt.Figure:
 
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__)
-    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (%(default)s)")
+    p.add_argument("--original", type=Path, default=ORIGINAL, metavar="CSV", help="the original study's results (config/original.csv)")
     args = p.parse_args(argv)
     figures.style()
-    runs = results.read_runs(args.runs)
-    figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results.read_original(args.original)), args.output)
+    runs = run_files.read_runs(args.runs)
+    figures.save(draw(runs.astype(dict.fromkeys(AXES, np.float64)), results_table.read_original(args.original)), args.output)
     return 0
 
 

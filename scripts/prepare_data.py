@@ -2,7 +2,7 @@
 """Read a data set from its published source, check it, and write it as uint8 arrays for any framework (.npz).
 
 CIFAR-10 is read from its archive, cifar-10-python.tar.gz, or the extracted folder; every member's SHA-256 is checked before
-anything is unpickled. Digits ship inside scikit-learn.
+anything is unpickled. Digits are part of scikit-learn.
 
     python scripts/prepare_data.py digits --output resources/data/digits.npz
     python scripts/prepare_data.py cifar10 --archive ~/cifar-10-python.tar.gz --output resources/data/cifar10.npz
@@ -21,9 +21,9 @@ from alexbench.workflow import fingerprint
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("dataset", choices=datasets.NAMES)
-    p.add_argument("--output", required=True, type=Path, metavar="NPZ")
-    p.add_argument("--archive", help="a URL, or a local archive or its extracted folder (default: where it is published)")
+    p.add_argument("dataset", choices=datasets.NAMES, help="data set to prepare")
+    p.add_argument("--output", required=True, type=Path, metavar="NPZ", help="file to write")
+    p.add_argument("--archive", help="URL, local archive or extracted folder (default: the URL where the data set is published)")
     p.add_argument("--downloads", type=Path, default=Path("resources/downloads"), help="folder that keeps downloads (%(default)s)")
     args = p.parse_args(argv)
     source = datasets.source(args.dataset)

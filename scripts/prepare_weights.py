@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--variant", required=True, choices=pretrained)
     p.add_argument("--output", required=True, type=Path, metavar="SAFETENSORS")
-    p.add_argument("--source", default=TORCHVISION_URL, help="a URL or a path (%(default)s)")
+    p.add_argument("--source", default=TORCHVISION_URL, help="URL or path of the trained weights (%(default)s)")
     p.add_argument("--sha256", metavar="HEX", help="expected start of the source's SHA-256 (default: not checked)")
     p.add_argument(
         "--classifier",

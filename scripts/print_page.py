@@ -23,7 +23,7 @@ FACES = {
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("page", type=Path, metavar="HTML", help="made by write_article.py")
+    p.add_argument("page", type=Path, metavar="HTML", help="page to print, made by write_article.py")
     p.add_argument("--output", required=True, type=Path, metavar="PDF")
     args = p.parse_args(argv)
     import matplotlib  # after alexbench, which keeps it from using a notebook's backend

@@ -36,11 +36,12 @@ import print_page
 import record_environment
 import write_article
 from alexbench import settings
-from alexbench.analysis import results, stats
+from alexbench.analysis import results_table, run_files, stats
 from alexbench.experiment import variants
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import Recipe
 from alexbench.files import InputError, replacing, run_program, write_json
+from alexbench.paths import EVERY_RUN
 from alexbench.writing.language import LANGUAGES
 
 # The campaigns that train the original study's networks with its recipe.
@@ -62,8 +63,8 @@ def quietly(program: Callable, *arguments: object) -> None:
 
 def make_tables(folder: Path, data: Path) -> None:
     """Make runs.csv, table.*, comparisons.* and classes.csv from `folder`/runs/."""
-    found = [path.relative_to(folder / "runs").parts for path in (folder / "runs").glob("*/*/seed*/metrics.json")]
-    frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[:3])
+    found = [path.relative_to(folder).parts for path in folder.glob(f"{EVERY_RUN}/metrics.json")]
+    frameworks, networks, seeds = (set(column) for column in list(zip(*found, strict=True))[1:4])
     seeds = sorted(int(seed.removeprefix("seed")) for seed in seeds)
     grid = ["--frameworks", *sorted(frameworks), "--variants", *(name for name in variants.VARIANTS if name in networks), "--seeds", *seeds]
     quietly(collect.main, "--results", folder, *grid, "--partial")
@@ -73,7 +74,7 @@ def make_tables(folder: Path, data: Path) -> None:
 def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
     """Draw every figure of the runs in `folder`, as PNG."""
     runs = ["--runs", folder / "runs.csv"]
-    networks = results.read_runs(folder / "runs.csv").variant.unique()
+    networks = run_files.read_runs(folder / "runs.csv").variant.unique()
     for name, program, arguments in (
         ("tradeoff", plot_tradeoff, runs),
         ("learning", plot_learning, [*runs, "--language", language]),
@@ -106,19 +107,19 @@ def print_article(folder: Path, data: Path, language: str) -> None:
 
 def original_table(root: Path) -> str:
     """The original study's five results beside ours, with the difference and whether a further run of ours could match the original."""
-    cells = [results.read_cells(path) for name in ORIGINAL_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
+    cells = [results_table.read(path) for name in ORIGINAL_CAMPAIGNS if (path := root / name / "table.csv").is_file()]
     if not cells:
         return "No complete run is published yet."
     ours = pd.concat(cells)
     rows = []
-    for theirs in results.read_original(collect.ORIGINAL).itertuples():
+    for theirs in results_table.read_original(collect.ORIGINAL).itertuples():
         known = {"Framework": ORIGINAL_FRAMEWORKS[theirs.framework], "Network": variants.get(theirs.variant).title}
         known |= {"Original": f"{theirs.accuracy:.4f}"}
         found = ours[(ours.framework == theirs.framework) & (ours.variant == theirs.variant)]
         if found.empty:
             rows.append(known | {"Ours": "not run yet"})
         for _, row in found.iterrows():
-            of_runs = {"Runs": results.counted(row).removeprefix("n = ")}
+            of_runs = {"Runs": results_table.counted(row).removeprefix("n = ")}
             if row.n:
                 spread = "" if pd.isna(row.accuracy_sd) else f" ± {row.accuracy_sd:.4f}"
                 of_runs |= {"Ours": f"{row.accuracy:.4f}{spread}", "Difference": f"{row.accuracy_minus_original:+.4f}"}
@@ -133,12 +134,12 @@ def precision_table(root: Path) -> str:
     """The small network's accuracy in bf16 and in fp32, with the same seeds."""
     if not all((root / name / "runs.csv").is_file() for name in ("mod", "mod_fp32")):
         return "Not run yet."
-    coarse, fine = (results.read_runs(root / name / "runs.csv") for name in ("mod", "mod_fp32"))
+    coarse, fine = (run_files.read_runs(root / name / "runs.csv") for name in ("mod", "mod_fp32"))
     rows = []
     for framework, title in dict(zip(fine.framework, fine.framework_title, strict=True)).items():
         ours, theirs = (
             cell[cell.status == "completed"].set_index("seed").accuracy
-            for cell in (results.cell(runs, framework, "alexnet_mod") for runs in (coarse, fine))
+            for cell in (run_files.cell(runs, framework, "alexnet_mod") for runs in (coarse, fine))
         )
         seeds = sorted(set(ours.index) & set(theirs.index))
         found = stats.difference_interval(ours[seeds], theirs[seeds], paired=True)
@@ -200,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         default=DOCUMENTS,
         metavar="MD",
-        help="documents with marked parts (%(default)s)",
+        help=f"documents with marked parts ({', '.join(map(str, DOCUMENTS))})",
     )
     p.add_argument(
         "--data", type=Path, metavar="NPZ", help="data set that the runs were trained on; without it, only the documents are filled"

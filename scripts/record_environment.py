@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what the results were made with: this machine and its software, and what the runs recorded of theirs.
+"""Record the machines and software behind the results: those of this program, and those that the runs recorded.
 
 python scripts/record_environment.py --runs results/runs.csv --output results/environment.json
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from alexbench import machine
-from alexbench.analysis import comparability, results
+from alexbench.analysis import comparability, run_files
 from alexbench.files import run_program, write_json
 
 # Recorded of a run besides its hardware and versions.
@@ -48,10 +48,10 @@ def of_runs(runs: pd.DataFrame) -> list[dict]:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--runs", required=True, type=Path, metavar="CSV", help="runs.csv, made by collect.py")
-    p.add_argument("--snakemake", metavar="VERSION", help="version of the Snakemake that runs this, if one does")
+    p.add_argument("--snakemake", metavar="VERSION", help="version of Snakemake, if Snakemake runs this")
     p.add_argument("--output", required=True, type=Path, metavar="JSON")
     args = p.parse_args(argv)
-    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(results.read_runs(args.runs))})
+    write_json(args.output, of_this_machine(args.snakemake) | {"runs": of_runs(run_files.read_runs(args.runs))})
     return 0
 
 

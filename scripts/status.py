@@ -19,7 +19,9 @@ from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 
+from alexbench import paths
 from alexbench.files import check_open, run_program
+from alexbench.paths import RUN
 from alexbench.workflow import configuration, slurm
 
 # A run reports its progress every few seconds while it trains, but loading, compiling and evaluating may take minutes without a report.
@@ -81,14 +83,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def live_jobs(results: Path) -> dict[tuple[str, str], slurm.Job]:
-    """This experiment's live SLURM jobs, by rule and cell; a job of several cells is listed under each. Raises `slurm.NoAnswer`."""
+    """This experiment's live SLURM jobs, by rule and wildcards; a job of several is listed under each. Raises `slurm.NoAnswer`."""
     submitted = rows(results / "slurm_jobs.csv")
     if not submitted:
         return {}
     names = list(dict.fromkeys(row["run"] for row in submitted))[-50:]
     known = {job.id: job for job in slurm.jobs(f"--name={','.join(names)}")}
     live = [(row, known[row["job"]]) for row in submitted if row["job"] in known and known[row["job"]].live]
-    return {(row["rule"], cell): job for row, job in live for cell in row["cell"].split() or [""]}
+    return {(row["rule"], wildcards): job for row, job in live for wildcards in row["cell"].split() or [""]}
 
 
 def of_job(job: slurm.Job, seconds_left: float | None = None) -> str:
@@ -124,11 +126,9 @@ def costs(results: Path) -> str:
 
 def show(config: dict) -> None:
     """Print one line per run, then the totals."""
-    results = Path(config["results"])
-    logs = Path("logs", *results.parts[1:])
+    results, logs = Path(config["results"]), Path(paths.mirrored(config["results"], "logs"))
     check_open("results", results)
     silence = ""
-    check_open("results", results / "runs")
     try:
         jobs = live_jobs(results)
     except slurm.NoAnswer as error:
@@ -138,9 +138,9 @@ def show(config: dict) -> None:
     for framework in config["frameworks"]:
         for variant in config["variants"]:
             for seed in config["seeds"]:
-                cell = Path("runs", framework, variant, f"seed{seed}")
-                check_open("results", results / cell, (logs / cell).parent)
-                word, detail = state(results / cell, logs / f"{cell}.log")
+                run = RUN.format(framework=framework, variant=variant, seed=seed)
+                check_open("results", results / run, (logs / run).parent)
+                word, detail = state(results / run, logs / f"{run}.log")
                 job = jobs.pop(("train", f"{framework}/{variant}/{seed}"), None)
                 if job and word != "done":
                     if word in ("failed", "interrupted") and job.state == "PENDING":
@@ -148,19 +148,19 @@ def show(config: dict) -> None:
                         detail = f"{of_job(job)}; before: {word}"
                         word = "waiting"
                     else:
-                        detail = f"{detail}; {of_job(job, time_needed(results / cell))}".removeprefix("; ")
+                        detail = f"{detail}; {of_job(job, time_needed(results / run))}".removeprefix("; ")
                     if sizes[job.id] > 1:
-                        detail += f" (one job of {sizes[job.id]} cells)"
+                        detail += f" (one job of {sizes[job.id]} runs)"
                 counts[word] += 1
                 print(f"{framework:<11} {variant:<19} seed {seed:<4} {word:<12} {detail}".rstrip())
     # Jobs other than the grid's trainings, one line each.
     besides: dict[tuple[str, slurm.Job], list[str]] = {}
-    for (rule, cell), job in jobs.items():
-        besides.setdefault((rule, job), []).append(cell)
-    for (rule, job), cells in besides.items():
-        what = cells[0] if len(cells) == 1 else f"{cells[0]} and {len(cells) - 1} more"
+    for (rule, wildcards), job in jobs.items():
+        besides.setdefault((rule, job), []).append(wildcards)
+    for (rule, job), made in besides.items():
+        what = made[0] if len(made) == 1 else f"{made[0]} and {len(made) - 1} more"
         print(f"{rule:<43} {'waiting' if job.state == 'PENDING' else 'running':<12} {of_job(job)} {what}".rstrip())
-    print(f"{counts.total()} cells: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()))
+    print(f"{counts.total()} runs: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()))
     for line in (costs(results), silence):
         if line:
             print(line)

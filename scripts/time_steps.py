@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Time a framework's ways (arms) of training one network, from what its tutorials do to the fast path: one row per arm in a CSV file.
+"""Time several ways (arms) to train one network in a framework, from what its tutorials do to the fast path: one CSV row per arm.
 
-Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, call this
+Arms are measured in random order, each in its own process: loader alone, step alone, both together. For each further round, run this
 again with another --round. collect_speed.py combines all rounds.
 
     python scripts/time_steps.py --framework pytorch --variant alexnet_mod --data resources/data/digits.npz --output try.csv
@@ -111,7 +111,7 @@ def measure_in_a_process(argv: list[str], arm: speed.Arm, held: lease.Lease) -> 
         return {"error": reason}
     row = json.loads(done.stdout.splitlines()[-1])
     print(
-        f"{arm.name}: {1e3 * row['together_seconds']:.3f} ms an image (loader {1e3 * row['loader_seconds']:.3f}, step "
+        f"{arm.name}: {1e3 * row['together_seconds']:.3f} ms per image (loader {1e3 * row['loader_seconds']:.3f}, step "
         f"{1e3 * row['step_seconds']:.3f}); {time.perf_counter() - started:.0f} s",
         file=sys.stderr,
         flush=True,

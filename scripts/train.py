@@ -5,8 +5,8 @@ Writes to --output: metrics.json, history.csv (one row per epoch), predictions.n
 weights, for predict.py and others) and, after every epoch, events/ for TensorBoard.
 The data file is made by prepare_data.py, the weights file by prepare_weights.py.
 
-While it runs it keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the current step. The
-same command then resumes from it, on a CPU with the same bits. progress.json shows how far it is.
+During the run it also keeps checkpoint.safetensors there, written after every epoch and, on SIGTERM or Ctrl-C, after the current step. The
+same command then resumes from it, on a CPU with identical bits. progress.json shows how far it is.
 
     python scripts/train.py --framework pytorch --variant alexnet_mod --data resources/data/cifar10.npz --output results/try
 """
@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
         help="metrics.json of another run: train the number of epochs that comes closest to its training time; overrides --epochs",
     )
     switch = argparse.BooleanOptionalAction
-    p.add_argument("--model", action=switch, default=True, help="write model.safetensors")
-    p.add_argument("--tensorboard", action=switch, default=True, help="write events/")
+    p.add_argument("--model", action=switch, default=True, help="write model.safetensors (default: yes)")
+    p.add_argument("--tensorboard", action=switch, default=True, help="write events/ (default: yes)")
     add_options(p, Recipe)
     add_options(p, Execution)
     p.add_argument(
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         type=numeric.positive(int),
         default=1,
         metavar="N",
-        help="share a GPU with other runs that give the same N, N in all; their times are compared only with each other (%(default)s)",
+        help="share a GPU with up to N-1 runs that give the same N; times are compared only between such runs (%(default)s)",
     )
     return p
 
@@ -130,11 +130,11 @@ def budget_seconds(other: Path, alike: dict) -> float:
         seconds, theirs = metrics["train_seconds"], {key: metrics[key] for key in alike}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise_refusal(error, "--as-long-as", other)
-        raise InputError(f"--as-long-as: {other} is no metrics.json of a run ({error!r})") from None
+        raise InputError(f"--as-long-as: {other} is not the metrics.json of a run ({error!r})") from None
     for key, value in alike.items():
         if theirs[key] != value:
             raise InputError(
-                f"--as-long-as: {other} is of {key} {theirs[key]!r}, this run of {value!r}: their times say nothing of one another; "
+                f"--as-long-as: {other} has {key} {theirs[key]!r} and this run {value!r}, so their times cannot be compared; "
                 "run both on the same kind of machine, on the same data"
             )
     return seconds
@@ -193,7 +193,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     identity = {
         "framework": args.framework,
         "variant": fingerprint.of_variant(variant),
-        "code": fingerprint.of_training(args.framework),
+        "code": fingerprint.of_program(Path(__file__), args.framework),
         "seed": args.seed,
         "recipe": settings.as_dict(),
         "budget_seconds": budget,
@@ -214,7 +214,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
 def train(
     args: argparse.Namespace, prepared: Prepared, run_folder: loop.RunFolder, held: lease.Lease, stop: Stop
 ) -> tuple[loop.Outcome, dict]:
-    """Train and evaluate; also give what the GPU was seen to do. If its memory does not suffice, say so for retries too."""
+    """Train and evaluate; also return what was observed of the GPU. If its memory is too small, leave a note that stops retries."""
     backend, dataset = prepared.backend, prepared.dataset
     try:
         backend.set_data(dataset.train_images, dataset.train_labels)
@@ -229,7 +229,7 @@ def train(
         if prepared.described["device"] == "cpu":
             raise  # the retry asks for more host memory
         reason = (
-            f"the memory of the GPU ({prepared.described['device_name']}) does not suffice for {prepared.variant.name} with batches of "
+            f"the GPU ({prepared.described['device_name']}) has too little memory for {prepared.variant.name} with batches of "
             f"{prepared.recipe.batch_size}: lower recipe.batch_size, or ask for a GPU with more memory [{str(error).splitlines()[0]}]"
         )
         run_folder.do_not_retry.write_text(reason, encoding="utf-8")
@@ -316,7 +316,7 @@ def run(args: argparse.Namespace, run_folder: loop.RunFolder, held: lease.Lease)
     prepared = prepare(args, held)
     metrics = args.output / "metrics.json"
     if trained_already(metrics, prepared.identity_sha256):
-        say(f"{metrics} is of this very run: nothing to do; delete it to train again")
+        say(f"{metrics} is from this same run: nothing to do; delete it to train again")
         return 0
     outcome, gpu = train(args, prepared, run_folder, held, stop)
     record(args, prepared, outcome, gpu, held)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from alexbench.analysis import comparisons, results, stats
+from alexbench.analysis import comparisons, results_table, run_files, speed_tables
 from alexbench.experiment import datasets, layers, variants
 from alexbench.files import InputError, replacing, run_program
 from alexbench.writing import article, charts, pages
@@ -28,7 +28,7 @@ KNOWN_TEXTS = ("table.md", "comparisons.md", "speed.md")
 # Metrics that say how a run was made, besides its settings and versions.
 MADE_WITH = ("device_name", "device", "threads", "runs_per_gpu", "platform", "git_commit", "data_sha256", "weights_sha256")
 # Columns of runs.csv that only this page needs.
-NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results.CONVENTIONS))
+NEEDED = ("train_limit", "test_limit", "recipe.epochs", *(f"recipe.{name}" for name in results_table.CONVENTIONS))
 SHA = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}")
 
 
@@ -52,7 +52,7 @@ def check_cells(runs: pd.DataFrame, table: pd.DataFrame, pairs: pd.DataFrame, fo
 
 def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     """The data set as the runs used it: its size, and its classes with their numbers of images."""
-    limits = results.limits_of(runs.iloc[0])
+    limits = run_files.limits_of(runs.iloc[0])
     used = dataset.limited(*limits)
     counts = [np.bincount(labels, minlength=len(dataset.classes)).tolist() for labels in (used.train_labels, used.test_labels)]
     known = datasets.source(dataset.name)
@@ -95,25 +95,35 @@ def setting(layer: layers.Layer, _: Language) -> str:
 
 
 def differs_from_original(runs: pd.DataFrame, _: Language) -> str:
-    """How the experiment differs from the original study's, in a few words."""
-    epochs = ", ".join(map(str, runs["recipe.epochs"].unique()))
-    images = ", ".join(_.number(count) for count in runs.train_images.unique())
-    return _("%(epochs)s epochs on %(images)s training images", epochs=epochs, images=images)
+    """How the experiment differs from the original study's, in a few words; "" if nothing of what is recorded does."""
+
+    def shown(value: object) -> str:
+        if isinstance(value, bool):
+            return _("yes") if value else _("no")
+        return _.number(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else str(value)
+
+    titles = {"dataset": _("Data"), "train_images": _("Training images"), "settings.precision": _("Precision")}
+    titles |= {f"recipe.{key}": title for key, title in recipe_titles(_).items()}
+    parts = []
+    for column, values in results_table.differing_from_original(runs).items():
+        name = titles[column][0].lower() + titles[column][1:]
+        ours, theirs = _.either([shown(value) for value in values]), shown(results_table.ORIGINAL_EXPERIMENT[column])
+        parts.append(_("%(name)s %(ours)s instead of %(theirs)s", name=name, ours=ours, theirs=theirs))
+    return "; ".join(parts)
 
 
-def speed_rows(folder: Path, titles: dict[str, str]) -> list[dict]:
-    """The experiment on speed's ratios that the page reports: following the tutorials, and with the fast step."""
+def speed_sentences(folder: Path, titles: dict[str, str], _: Language) -> list[str]:
+    """The ratios of the experiment on speed that the page reports: following the tutorials, and with the fast step."""
     table = article.speed_ratios(folder)
-    if table is None:
-        return []
-    rows = []
-    for row in table.itertuples():
-        ratio = stats.Interval(row.ratio, row.low, row.high)
-        rows.append(
-            {"variant": variants.get(row.variant).title, "device": row.device, "arm": row.arm, "rounds": row.rounds, "ratio": ratio}
-            | {"framework": titles.get(row.framework, row.framework), "to": titles.get(row.to, row.to), "ahead": article.ahead(ratio, 1)}
-        )
-    return rows
+    sentences = []
+    for row in () if table is None else table.itertuples():
+        where = {"variant": variants.get(row.variant).title, "device": row.device}
+        if row.arm == "notebook":
+            start = _("%(variant)s on %(device)s, as in the tutorials:", **where)
+        else:
+            start = _("%(variant)s on %(device)s, with the fast step:", **where)
+        sentences.append(f"{start} {speed_tables.on_time(titles.get(row.framework, row.framework), titles.get(row.to, row.to), row, _)}")
+    return sentences
 
 
 class Numbered:
@@ -136,16 +146,16 @@ class Numbered:
 def content(folder: Path, data: Path, language: Language) -> dict:
     """Everything that the template uses."""
     _ = language
-    runs, table = results.read_runs(folder / "runs.csv", NEEDED), results.read_cells(folder / "table.csv")
+    runs, table = run_files.read_runs(folder / "runs.csv", NEEDED), results_table.read(folder / "table.csv")
     pairs = comparisons.read(folder / "comparisons.csv")
     check_cells(runs, table, pairs, folder)
     compared = article.comparisons(pairs, table)
     between_frameworks = [c for c in compared if c.kind == "framework"]
     between_variants = [c for c in compared if c.kind == "variant"]
-    faster, not_faster = article.winners(between_frameworks, "faster")
-    more_accurate, not_more_accurate = article.winners(between_frameworks, "better")
+    fastest, none_fastest = article.leaders(between_frameworks, "faster")
+    most_accurate, none_most_accurate = article.leaders(between_frameworks, "more_accurate")
     titles = dict(zip(runs.framework, runs.framework_title, strict=True))
-    speed = speed_rows(folder, titles)
+    speed = speed_sentences(folder, titles, language)
     tradeoffs = charts.tradeoffs(runs, table, language)
     parity = [
         (
@@ -180,7 +190,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(results.data_of(runs, data), runs, language),
+        "dataset": of_data(run_files.data_of(runs, data), runs, language),
         "variants": [of_variant(name, language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
@@ -198,7 +208,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "controlled": article.is_controlled(runs),
         "hardware": hardware,
         "has_original": bool(table.accuracy_minus_original.notna().any()),
-        "same_experiment": results.is_the_originals_experiment(runs),
+        "same_experiment": results_table.is_original_experiment(runs),
         "what_differs": differs_from_original(runs, language),
         "study_within": int(within.astype(bool).sum()),
         "study_known": len(within),
@@ -206,10 +216,12 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "between_frameworks": between_frameworks,
         "between_variants": between_variants,
         "comparison_count": len(between_frameworks) + len(between_variants),
-        "faster": faster,
-        "not_faster": not_faster,
-        "more_accurate": more_accurate,
-        "not_more_accurate": not_more_accurate,
+        "accuracy_sentence": lambda compared: article.accuracy_sentence(compared, language),
+        "time_sentence": lambda compared: article.time_sentence(compared, language),
+        "fastest": fastest,
+        "none_fastest": none_fastest,
+        "most_accurate": most_accurate,
+        "none_most_accurate": none_most_accurate,
         "learned": article.learning(runs),
         "speed": speed,
         "parity": parity,

@@ -32,8 +32,8 @@ def shown(path: Path) -> Markup:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    p.add_argument("--title", required=True)
+    p.add_argument("files", nargs="+", type=Path, metavar="FILE", help="file to show")
+    p.add_argument("--title", required=True, help="title of the page")
     p.add_argument("--output", required=True, type=Path, metavar="HTML")
     args = p.parse_args(argv)
     absent = [str(path) for path in args.files if not (path.exists() or path.is_symlink())]

@@ -202,6 +202,36 @@ def snakemake(folder: Path, *arguments: str, config: dict | None = None) -> subp
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
+# Prints what Snakemake knows of each rule.
+LIST_RULES = """
+import json, sys
+from pathlib import Path
+from snakemake.api import OutputSettings, ResourceSettings, SnakemakeApi
+
+with SnakemakeApi(OutputSettings(quiet=["all"])) as api:
+    workflow = api.workflow(ResourceSettings(), snakefile=Path(sys.argv[1]))._workflow
+    found = {}
+    for rule in workflow.rules:
+        script = rule.params.get("script")
+        found[rule.name] = {
+            "local": rule.norun or rule.name in workflow._localrules,
+            "environment": rule.conda_env and Path(rule.conda_env).stem,
+            "program": script and Path(script(None, None)[-1]).name,
+        }
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="session")
+def rules(tmp_path_factory) -> dict[str, dict]:
+    """Every rule by name: whether it is `local`, its `environment` and its `program` (None if it has none)."""
+    command = [sys.executable, "-c", LIST_RULES, str(ROOT / "Snakefile")]
+    folder = tmp_path_factory.mktemp("rules")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
 # A conda that answers only what Snakemake asks before it writes; nothing is solved or installed.
 CONDA = """\
 #!/bin/sh

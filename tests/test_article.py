@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from babel.messages import pofile
 from babel.messages.extract import extract_from_dir
 
@@ -21,10 +22,10 @@ import plot_samples
 import print_page
 import write_article
 import write_page
-from alexbench.analysis.stats import Interval
+from alexbench.analysis import results_table
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
-from alexbench.writing import article, charts, pages
+from alexbench.writing import charts, pages
 from alexbench.writing.language import Language
 from conftest import IMAGES, ROOT, write_run
 
@@ -146,16 +147,16 @@ def test_who_is_ahead_is_said_by_the_runs(made):
     language, _, html = made
     text = words(html)
     if language == "en":
-        assert re.search(r"TensorFlow, AlexNet mod. \(32\) took 1.98 \(1.9\d to \d.\d\d\) times as long to train as PyTorch", text)
-        assert "PyTorch, AlexNet mod. (32) is faster here." in text and "Here the order is reversed." in text
-        assert "PyTorch is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
-        assert "PyTorch is more accurate on AlexNet mod. (32)." in text
-        assert "without an interval there is no verdict (n = 1 and 3)" in text and "2 collapsed" in text
+        assert re.search(r"TensorFlow, AlexNet mod. \(32\) takes 1.98 \(1.9\d to \d.\d\d\) times as long as PyTorch", text)
+        assert "PyTorch, AlexNet mod. (32) is faster." in text and "Here the order is reversed." in text
+        assert "PyTorch is the fastest on AlexNet mod. (32). No framework is shown to be the fastest on AlexNet (224)." in text
+        assert "PyTorch is the most accurate on AlexNet mod. (32)." in text
+        assert "to train (n = 1 and 3), but without an interval there is no verdict." in text and "2 collapsed" in text
         assert "Each framework follows its own defaults" in text and "4,539,786" in text
-        assert "2 epochs on 50,000 training images" in text
+        assert "differs from the original study’s (epochs 2 instead of 15)." in text
     else:
-        assert "aquí PyTorch, AlexNet mod. (32) es más rápido." in text and "Aquí el orden es el inverso." in text
-        assert "PyTorch es más rápido en AlexNet mod. (32)." in text and "colapsadas: 2" in text
+        assert ": PyTorch, AlexNet mod. (32) es más rápido." in text and "Aquí el orden es el inverso." in text
+        assert "PyTorch es el más rápido en AlexNet mod. (32)." in text and "colapsadas: 2" in text
         assert "4.539.786" in text and "1,98" in text
 
 
@@ -165,15 +166,15 @@ def test_the_other_way_round_and_alike(tmp_path, data, figures):
         return {"train_seconds": (200 if slow else 100) + spread(framework, seed), "accuracy": 0.6 + 0.01 * spread(framework, seed)}
 
     text = words(page(tmp_path, data, write_grid(tmp_path, change), figures=figures))
-    assert "TensorFlow is faster on AlexNet mod. (32). No framework is shown to be faster on AlexNet (224)." in text
-    assert "No framework is shown to be more accurate on AlexNet mod. (32) and AlexNet (224)." in text
+    assert "TensorFlow is the fastest on AlexNet mod. (32). No framework is shown to be the fastest on AlexNet (224)." in text
+    assert "No framework is shown to be the most accurate on AlexNet mod. (32) and AlexNet (224)." in text
     assert "is more accurate than" not in text and "Here the order is the same." in text
 
 
 def test_one_run_is_no_verdict(tmp_path, data, figures):
     text = words(page(tmp_path, data, write_grid(tmp_path, slower_tensorflow, seeds=(1,)), figures=figures))
-    assert "without an interval there is no verdict (n = 1)" in text
-    for claim in ("is faster", "is more accurate", "It is better than"):
+    assert text.count("without an interval there is no verdict") == 8
+    for claim in ("is faster", "is the fastest", "is more accurate", "is less accurate", "is the most accurate"):
         assert claim not in text
     assert "McNemar’s exact test" in text and "The accuracy interval of a single run is over the test images." in text
 
@@ -189,6 +190,31 @@ def test_the_originals_experiment_is_known_as_such_and_as_controlled(tmp_path, d
     text = words(page(tmp_path, data, grid, figures=figures))
     assert "The data, networks and epochs are the original study’s" in text and "contain 0 of the original study’s 4 accuracies" in text
     assert "The comparison is controlled" in text and "follows its own defaults" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"recipe.initialisation": "he"}, ""),
+        ({"dataset": "digits", "train_images": 1437}, "data digits instead of cifar10; training images 1,437 instead of 50,000"),
+        ({"recipe.epochs": [15, 30]}, "epochs 15 or 30 instead of 15"),
+        ({"recipe.flips": True, "recipe.weight_decay": 0.05}, "weight decay 0.05 instead of 0; random mirroring yes instead of no"),
+        ({"settings.precision": "bf16"}, "precision bf16 instead of fp32"),
+    ],
+)
+def test_what_differs_from_the_original_is_named(changes, says):
+    runs = pd.DataFrame([results_table.ORIGINAL_EXPERIMENT] * 2).assign(**changes)
+    assert write_article.differs_from_original(runs, Language("en")) == says
+    unrecorded = runs.drop(columns=set(runs) - {"dataset", "train_images", "recipe.epochs", *changes})
+    assert write_article.differs_from_original(unrecorded, Language("en")) == says
+
+
+def test_the_original_s_experiment_is_the_default_configuration():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    of_config = {"dataset": config["data"]["dataset"], "settings.precision": config["execution"]["precision"], "train_images": 50_000}
+    of_config |= {f"recipe.{key}": value for key, value in config["recipe"].items() if value not in ("framework", "variant")}
+    assert of_config == results_table.ORIGINAL_EXPERIMENT
 
 
 def test_without_a_completed_run_the_page_says_so(tmp_path, data, figures):
@@ -215,9 +241,8 @@ def test_other_experiments_are_told_where_they_were_run(tmp_path, data, figures)
     write_article.main(["--results", str(tmp_path), "--data", str(data), "--output", str(tmp_path / "article.html")])
     after = (tmp_path / "article.html").read_text(encoding="utf-8")
     for text in (
-        "as in the tutorials: TensorFlow takes 0.84 (0.80 to 0.88) times as long",
-        "; TensorFlow is faster.",
-        "no difference was found",
+        "as in the tutorials: TensorFlow takes 0.84 (0.80 to 0.88) times as long as PyTorch to train (rounds: 5): TensorFlow is faster.",
+        "(rounds: 5), but the interval includes 1: no difference was found.",
     ):
         assert text in words(after) and text not in words(before)
     assert '<h2 id="parity">' in after and "<td>logits</td>" in after and '<h2 id="parity">' not in before
@@ -268,14 +293,6 @@ def test_the_front_is_what_nothing_beats():
     assert charts.pareto(points.iloc[:0], "train_seconds", "accuracy").empty
 
 
-@pytest.mark.parametrize(
-    ("found", "word"),
-    [(Interval(2, 1.5, 3), "first"), (Interval(0.5, 0.4, 0.6), "second"), (Interval(2, 0.9, 3), "neither"), (Interval(2), "unknown")],
-)
-def test_ahead_only_where_the_interval_says_so(found, word):
-    assert article.ahead(found, 1) == word
-
-
 def test_the_pdf_has_the_pages_and_the_text(made):
     pypdf = pytest.importorskip("pypdf")
     language, folder, _ = made
@@ -288,7 +305,7 @@ def test_the_pdf_has_the_pages_and_the_text(made):
     texts = [" ".join(sheet.extract_text().split()) for sheet in reader.pages]
     assert 6 <= len(texts) <= 16 and all(len(text) > 100 for text in texts)
     whole = " ".join(texts)
-    for text in {"en": ("Conclusions", "is faster on"), "es": ("Conclusiones", "es más rápido en")}[language]:
+    for text in {"en": ("Conclusions", "is the fastest on"), "es": ("Conclusiones", "es el más rápido en")}[language]:
         assert text in whole
     assert texts[1].rstrip().endswith("2") and len(reader.outline) >= 11
     # All columns of the widest table fit on the page.

@@ -8,7 +8,7 @@ import pytest
 
 import collect
 import compare
-from alexbench.analysis import comparability, comparisons, results, stats
+from alexbench.analysis import comparability, comparisons, results_table, run_files, stats
 from alexbench.experiment import datasets
 from alexbench.files import InputError, write_json
 from alexbench.writing import article
@@ -44,8 +44,9 @@ def test_a_clear_difference_is_said_and_another_is_not(tmp_path):
     assert row.accuracy_difference == pytest.approx(0.02 / 3) and row.accuracy_low < 0 < row.accuracy_high
     assert row.accuracy_verdict == "no difference found"
     assert row.time_ratio == pytest.approx(182.5 / 304) and row.time_high < 1 and row.time_verdict == "faster"
-    assert "TensorFlow, AlexNet mod. (32) against PyTorch, AlexNet mod. (32) (n = 3, seed by seed): no difference in accuracy was" in text
-    assert "; faster, trained 0.60 times as long (0.60 to 0.60)" in text and "better, accuracy" not in text
+    assert "No difference in accuracy was found between TensorFlow, AlexNet mod. (32) and PyTorch, AlexNet mod. (32): the estimate" in text
+    assert "takes 0.60 (0.60 to 0.60) times as long as PyTorch, AlexNet mod. (32) to train (n = 3, seed by seed): TensorFlow" in text
+    assert "more accurate" not in text
 
 
 def test_every_variant_between_frameworks_and_every_framework_between_variants(tmp_path):
@@ -64,8 +65,8 @@ def test_one_run_a_cell_has_no_verdict(tmp_path):
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.70], [10])
     table, text = compared(tmp_path, seeds=(1,))
     assert table.accuracy_verdict.tolist() == table.time_verdict.tolist() == ["no interval, no verdict"]
-    assert "(n = 1): accuracy +0.2000, of which n = 1 cannot say how much is chance" in text
-    for word in ("better,", "worse,", "faster,", "slower,"):
+    assert "is +0.2000, but without an interval there is no verdict (n = 1)." in text
+    for word in ("is more accurate", "is less accurate", "is faster"):
         assert word not in text.partition("Over completed runs")[0]
 
 
@@ -104,7 +105,7 @@ def test_mcnemar_is_of_the_predictions_of_the_seeds_that_both_have(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.60, 0.62], [100, 101])
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.60, 0.62], [60, 61])
     folder = tmp_path / "runs/tensorflow/alexnet_mod/seed2"
-    logits, labels = results.read_predictions(folder)
+    logits, labels = run_files.read_predictions(folder)
     write_predictions(folder, np.roll(logits, 1, axis=1), labels)
     table, text = compared(tmp_path, seeds=(1, 2))
     ours, theirs = (logits.argmax(axis=1) == labels for logits in (np.roll(logits, 1, axis=1), logits))
@@ -122,7 +123,7 @@ def test_runs_of_different_hardware_have_rows_of_their_own(tmp_path):
         write_cell(tmp_path, framework, "alexnet_mod", [0.60, 0.62, 0.64], [100, 101, 103], device="cuda", device_name="fast GPU")
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed3", seed=3, train_seconds=900.0, device="cuda", device_name="slow GPU")
     table, _ = compared(tmp_path)
-    cells = results.read_table(tmp_path / "table.csv")
+    cells = results_table.read(tmp_path / "table.csv")
     assert cells.made_with.tolist() == ["device_name fast GPU", "device_name slow GPU", ""] and cells.n.tolist() == [2, 1, 3]
     assert cells.train_seconds.tolist() == pytest.approx([100.5, 900, 304 / 3])
     markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
@@ -137,7 +138,7 @@ def test_times_of_different_hardware_are_not_compared(tmp_path):
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.61, 0.61, 0.66], [60, 60.5, 62], threads=2)
     table, text = compared(tmp_path)
     assert np.isnan(table.time_ratio[0]) and table.time_verdict[0] == "not compared" and table.accuracy_difference.notna().all()
-    assert "times are not compared, since these differ: threads" in text
+    assert "are not compared because their runs differ in threads." in text
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_hardware_versions_and_code_set_runs_apart(tmp_path, changes, made_with)
     base = {"settings": {"precision": "fp32", "input": "resident"}, "code": "xyz", "cpu_name": "a processor", "gpu": {"driver": "1"}}
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3], **base)
     write_run(tmp_path / "runs/pytorch/alexnet_mod/seed2", **base | {"seed": 2} | changes)
-    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert runs.group.tolist() == [1, 2, 1] and runs.made_with[1] == made_with
     assert comparability.mixed(runs) == [made_with.split()[0]]
 
@@ -167,7 +168,7 @@ def test_a_commit_is_named_only_where_the_code_is_not_known(tmp_path):
             write_run(tmp_path / f"runs/pytorch/alexnet_mod/seed{seed}", seed=seed, git_commit=f"commit{seed}", **code)
         grid = ["--frameworks", "pytorch", "--variants", "alexnet_mod", "--seeds", "1", "2"]
         assert collect.main(["--results", str(tmp_path), *grid]) == 0
-        assert results.read_table(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
+        assert results_table.read(tmp_path / "table.csv").git_commit.tolist() == ["commit1 or commit2"]
         assert ("Runs of a cell come from different commits" in (tmp_path / "table.md").read_text(encoding="utf-8")) == named
 
 
@@ -186,13 +187,13 @@ def test_another_experiment_is_refused_by_name(tmp_path, changes, named):
     folder = tmp_path / "runs/pytorch/alexnet_mod/seed2"
     write_run(folder, seed=2, **changes)
     with pytest.raises(InputError) as raised:
-        results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+        run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert f"runs that belong together differ in {named}:" in str(raised.value) and str(folder) in str(raised.value)
 
 
 def test_one_cell_alone(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6, 0.7, 0.8], [1, 2, 3])
-    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], SEEDS))
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], SEEDS))
     assert comparisons.markdown(comparisons.table(runs)) == "Only one cell: nothing to compare.\n"
 
 
@@ -205,12 +206,12 @@ def test_a_grid_of_one_cell_has_every_table_with_its_header(tmp_path, seeds):
     assert compare.main(["--runs", str(tmp_path / "runs.csv"), "--data", str(tmp_path / "images.npz"), "--output", str(tmp_path)]) == 0
     empty = pd.read_csv(tmp_path / "comparisons.csv")
     assert empty.empty and tuple(empty) == comparisons.COLUMNS
-    assert article.comparisons(empty, results.read_table(tmp_path / "table.csv")) == []
+    assert article.comparisons(empty, results_table.read(tmp_path / "table.csv")) == []
 
 
 def test_the_columns_of_a_table_with_rows_are_those_of_one_without(tmp_path):
     write_cell(tmp_path, "pytorch", "alexnet_mod", [0.6], [1])
     write_cell(tmp_path, "tensorflow", "alexnet_mod", [0.6], [1])
-    runs = results.runs_table(results.grid(tmp_path / "runs", list(TITLES)[:2], ["alexnet_mod"], [1]))
+    runs = run_files.runs_table(run_files.grid(tmp_path, list(TITLES)[:2], ["alexnet_mod"], [1]))
     row = comparisons._compared(*(cell for _, cell in runs.groupby("framework")))
     assert ("kind", *row) == comparisons.COLUMNS

@@ -112,18 +112,13 @@ def test_this_environment_is_the_pinned_one():
     assert installed == REQUIREMENTS
 
 
-def programs() -> dict[str, set[str]]:
-    """The programs that rules run in each environment, and those that a person may run by hand in any framework's."""
+def programs(rules: dict[str, dict], environment: str) -> set[str]:
+    """The programs that rules run in an environment, and the one that a person may run by hand in any framework's."""
     from alexbench.backends import FRAMEWORKS
 
-    found: dict[str, set[str]] = {name: {"predict.py"} for name in FRAMEWORKS}
-    for path in (ROOT / "rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
-            environment = re.search(r'"\.\./envs/(.+)\.yaml"', rule)
-            if environment:
-                for name in FRAMEWORKS if environment[1] == "{framework}" else [environment[1]]:
-                    found.setdefault(name, set()).update(re.findall(r'(?:script|program)\("(\w+\.py)"\)', rule))
-    return found
+    names = {environment, "{framework}"} if environment in FRAMEWORKS else {environment}
+    found = {rule["program"] for rule in rules.values() if rule["environment"] in names}
+    return found | {"predict.py"} if environment in FRAMEWORKS else found
 
 
 @cache
@@ -142,18 +137,18 @@ def imports(path: Path, everywhere: bool) -> frozenset[str]:
     return frozenset(packages).union(*(imports(module, everywhere) for module in own if module.is_file()))
 
 
-def imported(environment: str, everywhere: bool) -> set[str]:
+def imported(rules: dict[str, dict], environment: str, everywhere: bool) -> set[str]:
     """Packages that an environment's programs and its backend import, by their names in requirements.txt."""
-    files = {ROOT / "scripts" / name for name in programs()[environment]} | {ROOT / f"scripts/alexbench/backends/{environment}.py"}
+    files = {ROOT / "scripts" / name for name in programs(rules, environment)} | {ROOT / f"scripts/alexbench/backends/{environment}.py"}
     return {IMPORTED_AS.get(name, name) for path in files if path.is_file() for name in imports(path, everywhere)}
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
-def test_environments_hold_what_their_programs_import_and_no_more(path):
+def test_environments_hold_what_their_programs_import_and_no_more(rules, path):
     ours = set(wheels(path))
-    assert imported(path.stem, everywhere=False) <= ours
+    assert imported(rules, path.stem, everywhere=False) <= ours
     # Some packages are imported only inside functions, which another environment's programs call.
-    assert ours <= imported(path.stem, everywhere=True) | FOR_LIBRARIES.get(path.stem, set())
+    assert ours <= imported(rules, path.stem, everywhere=True) | FOR_LIBRARIES.get(path.stem, set())
 
 
 def test_whatever_names_a_version_names_the_same():

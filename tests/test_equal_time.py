@@ -24,7 +24,7 @@ def test_as_many_epochs_as_come_closest():
     assert epochs(5, 100, 106.0) == 5 and epochs(1, 10, 1.0) == 1
 
 
-def test_a_cell_is_trained_as_long_as_another(digits_file, tmp_path):
+def test_a_run_is_trained_as_long_as_another(digits_file, tmp_path):
     model = run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
     path.write_text(json.dumps(model | {"train_seconds": 30 * model["train_seconds"]}), encoding="utf-8")
@@ -41,10 +41,10 @@ def test_times_of_other_hardware_are_refused(digits_file, tmp_path):
     path = tmp_path / "model" / "metrics.json"
     for key, value in (("threads", 7), ("device_name", "a GPU"), ("runs_per_gpu", 3), ("framework", "tensorflow")):
         path.write_text(json.dumps(model | {key: value}), encoding="utf-8")
-        with pytest.raises(InputError, match=rf"metrics\.json is of {key} {value!r}, this run of .* run both on the same kind of machine"):
+        with pytest.raises(InputError, match=rf"metrics\.json has {key} {value!r} and this run .* run both on the same kind of machine"):
             run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
     path.write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"--as-long-as: .*metrics\.json is no metrics\.json of a run"):
+    with pytest.raises(InputError, match=r"--as-long-as: .*metrics\.json is not the metrics\.json of a run"):
         run_cell(digits_file, tmp_path / "long", f"--as-long-as={path}")
 
 
@@ -81,6 +81,6 @@ def test_the_comparison_names_both_and_what_came_out(grid_folder, capsys):
     assert compare_equal_time.main(["--results", str(grid_folder), *names, *seeds]) == 0
     text = (grid_folder / "equal_time" / "table.md").read_text(encoding="utf-8")
     assert "AlexNet mod. (32), as long as AlexNet (224)" in text
-    assert "- PyTorch: 12 epochs instead of 2, 1.00 times the time that they were to have." in text
-    assert "better, accuracy +0.1005" in text and capsys.readouterr().out.strip() == text.strip()
+    assert "- PyTorch: 12 epochs instead of 2, 1.00 times the time that it was given." in text
+    assert "the difference is +0.1005" in text and capsys.readouterr().out.strip() == text.strip()
     assert len(pd.read_csv(grid_folder / "equal_time" / "table.csv")) == 6

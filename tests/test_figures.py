@@ -14,7 +14,7 @@ import plot_mistakes
 import plot_samples
 import plot_time_to_accuracy
 import plot_tradeoff
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
 from alexbench.writing import figures
@@ -140,8 +140,8 @@ def test_mistakes(runs, images_file, tmp_path):
     command = ["--runs", str(runs), "--data", str(images_file), "--framework", "pytorch", "--variant", "alexnet_mod"]
     assert plot_mistakes.main([*command, "--output", str(tmp_path / "m.png")]) == 0
     svg = drawn(tmp_path / "m.png")
-    folders = results.read_table(runs).query("framework == 'pytorch' and variant == 'alexnet_mod'").folder
-    shares = np.mean([stats.probabilities(results.read_predictions(folder)[0]) for folder in folders], axis=0)
+    folders = run_files.read_runs(runs).query("framework == 'pytorch' and variant == 'alexnet_mod'").folder
+    shares = np.mean([stats.probabilities(run_files.read_predictions(folder)[0]) for folder in folders], axis=0)
     surest = stats.confidently_wrong(shares, np.arange(100) % 10, 1)[0]
     assert f"{surest % 10}</" in svg and f"→ {shares[surest].argmax()}, {shares[surest].max():.3f}" in svg
     wrong = (shares.argmax(axis=1) != np.arange(100) % 10).sum()

@@ -19,16 +19,16 @@ from pathlib import Path
 from alexbench import backends
 from alexbench.experiment import variants
 from alexbench.workflow import fingerprint
-found = {path.name: fingerprint.of_program(path) for path in sorted(Path(sys.argv[1]).glob("*.py"))}
-found |= {name: [fingerprint.of_training(name), fingerprint.of_speed(name)] for name in backends.FRAMEWORKS}
+programs = sorted(Path(sys.argv[1]).glob("*.py"))
+found = {f"{path.name} {name}": fingerprint.of_program(path, name) for path in programs for name in (None, *backends.FRAMEWORKS)}
 found |= {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
 print(json.dumps([locale.getpreferredencoding(False), found]))
 """
 
 
 def here() -> dict:
-    found = {path.name: fingerprint.of_program(path) for path in (ROOT / "scripts").glob("*.py")}
-    found |= {name: [fingerprint.of_training(name), fingerprint.of_speed(name)] for name in backends.FRAMEWORKS}
+    programs = sorted((ROOT / "scripts").glob("*.py"))
+    found = {f"{path.name} {name}": fingerprint.of_program(path, name) for path in programs for name in (None, *backends.FRAMEWORKS)}
     return found | {name: fingerprint.of_variant(variants.get(name)) for name in variants.VARIANTS}
 
 
@@ -53,3 +53,8 @@ def test_what_only_people_read_is_no_part_of_a_programs_hash():
         return fingerprint.of_source(f'"""{about}"""\n\np.add_argument("--epochs", default={default}, help="{told}")  # {about}\n')
 
     assert program("one", 15, "one") == program("other", 15, "other") != program("one", 16, "one")
+
+
+def test_what_a_training_does_not_depend_on_is_named_as_it_is():
+    """Otherwise a renamed module would count from then on, and each change in it train every run again."""
+    assert all((fingerprint.LIBRARY / f"{name}.py").is_file() for name in fingerprint.BESIDES)

@@ -219,7 +219,7 @@ def test_signals_to_a_real_process(framework, digits_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_on_one_cell_train_it_once(digits_file, tmp_path):
+def test_two_processes_on_one_run_train_it_once(digits_file, tmp_path):
     """The first process outlived its Snakemake and is still training when the next Snakemake starts the job again."""
     first = start("pytorch", digits_file, tmp_path / "run")
     wait_for(lambda: "training" in stage(tmp_path / "run"), first)
@@ -227,5 +227,5 @@ def test_two_processes_on_one_cell_train_it_once(digits_file, tmp_path):
     assert first.wait() == 0
     assert second.wait() == 0
     said = second.stderr.read()
-    assert "another process is training this cell; waiting for it to end: {" in said and f'"pid": {first.pid}' in said
-    assert "is of this very run: nothing to do" in said and "compiled" not in said
+    assert "another process is training this run; waiting for it to end: {" in said and f'"pid": {first.pid}' in said
+    assert "is from this same run: nothing to do" in said and "compiled" not in said

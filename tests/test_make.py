@@ -49,7 +49,7 @@ def named(folder: Path, name: str, config: dict) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_status_finds_a_configuration_wherever_it_lies(project, name):
     done = make(project, "status", named(project, name, SMALL | {"seeds": [1, 2, 3]}))
-    assert done.returncode == 0 and "6 cells: 6 waiting" in done.stdout and not done.stderr, done.stderr
+    assert done.returncode == 0 and "6 runs: 6 waiting" in done.stdout and not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("target", ["dag", "report", "status", "article", "tensorboard", "doctor", "prefetch"])

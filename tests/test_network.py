@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import describe_model
 import predict
-from alexbench.analysis import results, stats
+from alexbench.analysis import run_files, stats
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import datasets
 from alexbench.experiment.datasets import digits as digits_source
@@ -45,7 +45,7 @@ def pictures(tmp_path_factory):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_model_predicts_what_the_run_did(run, digits_file, framework):
-    logits, _ = results.read_predictions(run)
+    logits, _ = run_files.read_predictions(run)
     images = datasets.load(digits_file).limited(40, 20).test_images
     loaded = trained_network.load(run / "model.safetensors", framework)
     assert loaded.predict(images) == pytest.approx(stats.probabilities(logits), abs=1e-6)
@@ -133,7 +133,7 @@ def test_tensorboard_reads_every_epoch_once(run):
         "learning_rate",
         "images_per_second",
     }
-    history = results.read_history(run)
+    history = run_files.read_history(run)
     found = events.Scalars("accuracy/test")
     assert [event.step for event in found] == [1, 2]
     assert [event.value for event in found] == pytest.approx(history.test_accuracy.tolist())

@@ -200,26 +200,26 @@ def odd_exif() -> bytes:
 HUGE = png(np.zeros((1, 1), np.uint16)).replace(struct.pack(">II", 1, 1), struct.pack(">II", 60_000, 60_000))
 # Each file is what its name says; the text is the message about it.
 ODD = {
-    "exif.jpg": (saved(PLAIN, "JPEG", exif=odd_exif()), "no picture that can be read"),
-    "cut.avif": (saved(PLAIN, "AVIF")[:-200], "no picture that can be read"),
+    "exif.jpg": (saved(PLAIN, "JPEG", exif=odd_exif()), "cannot be read as a picture"),
+    "cut.avif": (saved(PLAIN, "AVIF")[:-200], "cannot be read as a picture"),
     "cut.jpg": (saved(PLAIN, "JPEG")[:900], "truncated"),
     "cut.png": (saved(PLAIN, "PNG")[:150], "truncated"),
-    "cut.webp": (saved(PLAIN, "WEBP")[:300], "no picture that can be read"),
+    "cut.webp": (saved(PLAIN, "WEBP")[:300], "cannot be read as a picture"),
     "cut.tif": (saved(PLAIN, "TIFF")[:500], "truncated"),
     "cut.bmp": (saved(PLAIN, "BMP")[:500], "truncated"),
     "cut.jp2": (SIXTEEN_BITS["a.jp2"][0][:500], "broken data stream"),
-    "bad.dds": (b"DDS " + struct.pack("<I", 124) + bytes(120), "no picture that can be read"),
-    "bad.im": (b"Image type: L image\r\nImage size (x*y): 0*x\r\nFile size (no of images): 1\r\n".ljust(512, b"\0"), "no picture"),
+    "bad.dds": (b"DDS " + struct.pack("<I", 124) + bytes(120), "cannot be read as a picture"),
+    "bad.im": (b"Image type: L image\r\nImage size (x*y): 0*x\r\nFile size (no of images): 1\r\n".ljust(512, b"\0"), "cannot be read"),
     "huge.png": (HUGE.replace(HUGE[29:33], struct.pack(">I", zlib.crc32(HUGE[12:29]))), "60000|3600000000 pixels"),
-    "nothing.ppm": (b"P6 0 5 255\n", "no picture|no pixels"),
-    "float.tif": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "floating-point numbers, which do not say what is black"),
-    "deep.tif": (saved(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "integers of 32 bits or with a sign, which do not say"),
-    "signed.tif": (tiff(GREY.astype("<i2").tobytes(), 16, numbers=2), "integers of 32 bits or with a sign, which do not say"),
-    "five.tif": (tiff(bytes(64 * 64 * 5), 8, interpretation=2, channels=5), "no picture that can be read"),
+    "nothing.ppm": (b"P6 0 5 255\n", "cannot be read|no pixels"),
+    "float.tif": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "floating-point numbers, so it is not clear"),
+    "deep.tif": (saved(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "integers of 32 bits or with a sign, so it is not clear"),
+    "signed.tif": (tiff(GREY.astype("<i2").tobytes(), 16, numbers=2), "integers of 32 bits or with a sign, so it is not clear"),
+    "five.tif": (tiff(bytes(64 * 64 * 5), 8, interpretation=2, channels=5), "cannot be read as a picture"),
     "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), "HEIC, .* convert it to JPEG or PNG, or `pip install pillow-heif`"),
-    "paper.pdf": (saved(PLAIN, "PDF"), "in no format that Pillow reads, or damaged; save it as PNG or JPEG"),
-    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "in no format that Pillow reads"),
-    "text.jpg": (b"not a picture", "in no format that Pillow reads"),
+    "paper.pdf": (saved(PLAIN, "PDF"), "Pillow does not know its format, or it is damaged; save it as PNG or JPEG"),
+    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Pillow does not know its format"),
+    "text.jpg": (b"not a picture", "Pillow does not know its format"),
     "empty.jpg": (b"", "it is empty"),
 }
 
@@ -286,7 +286,7 @@ def test_one_line_is_one_picture_whatever_its_name(tmp_path, model):
     Path(os.fsdecode(bad)).write_bytes(b"")
     done = run(model, tmp_path, PYTHONUTF8="1")
     assert done.returncode == 1 and b"Traceback" not in done.stderr
-    assert done.stderr == os.fsencode(tmp_path) + rb"/bad\n\xff.png: skipped, no picture that can be read (it is empty)" + b"\n"
+    assert done.stderr == os.fsencode(tmp_path) + rb"/bad\n\xff.png: skipped, cannot be read as a picture (it is empty)" + b"\n"
     shown = [line.partition(b": ")[0].rpartition(b"/")[2] for line in done.stdout.splitlines()]
     assert sorted(shown) == sorted(escaped or name for name, escaped in names.items())
     table = run(model, tmp_path, "--csv", PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0")

@@ -141,7 +141,7 @@ def test_the_commit_is_recorded_in_another_users_checkout_too(tmp_path):
     assert recorded() == ("None", "")
     git("init", "-q")
     commit, said = recorded()
-    assert commit == "None" and said.startswith(f"git_commit is left empty, since git does not tell the commit of {code} (fatal: ")
+    assert commit == "None" and said.startswith(f"git_commit is left empty, because git cannot tell the commit of {code} (fatal: ")
     git("add", "machine.py")
     git("commit", "-q", "-m", "first")
     assert recorded() == (git("rev-parse", "HEAD"), "")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import collect
-from alexbench.analysis import results, stats
+from alexbench.analysis import results_table, run_files, stats
 from alexbench.files import InputError
 from alexbench.metrics import FORMAT
 from conftest import ROOT, write_run
@@ -56,7 +56,7 @@ def test_the_originals_single_run_is_held_against_a_further_run_of_ours(grid_fol
         write_run(run_folder(grid_folder, seed=seed), seed=seed, accuracy=accuracy)
     # The mean's interval is 12.706 standard errors, 0.0013, to each side; that of a further run sqrt(3) times as much.
     for theirs, within in ((0.6221, True), (0.6224, False)):
-        original = results.read_original(ROOT / "config" / "original.csv")
+        original = results_table.read_original(ROOT / "config" / "original.csv")
         original.loc[(original.framework == "pytorch") & (original.variant == "alexnet_mod"), "accuracy"] = theirs
         original.to_csv(grid_folder / "original.csv", index=False)
         row = collected(grid_folder, "--original", str(grid_folder / "original.csv")).loc["pytorch", "alexnet_mod"]
@@ -89,31 +89,31 @@ def test_runs_whose_recipe_was_lost_are_not_called_the_originals_experiment(grid
 
 
 def test_where_the_original_has_no_figures_it_is_left_out(grid_folder):
-    runs = results.runs_table(results.grid(grid_folder / "runs", ["pytorch"], ["alexnet"], [1, 2]))
+    runs = run_files.runs_table(run_files.grid(grid_folder, ["pytorch"], ["alexnet"], [1, 2]))
     with_original, without = (
-        results.results_table(runs, results.read_original(ROOT / "config" / "original.csv")),
-        results.results_table(runs),
+        results_table.table(runs, results_table.read_original(ROOT / "config" / "original.csv")),
+        results_table.table(runs),
     )
     assert without.columns.tolist() == with_original.columns.tolist() and without.accuracy_minus_original.isna().all()
-    assert "Original: accuracy" in results.readable(with_original) and "Original" in results.conditions(with_original, runs)
-    assert not [name for name in results.readable(without) if name.startswith("Original")] and "Original" not in results.conditions(
-        without, runs
-    )
+    assert "Original: accuracy" in results_table.readable(with_original) and "Original" in results_table.conditions(with_original, runs)
+    assert not [
+        name for name in results_table.readable(without) if name.startswith("Original")
+    ] and "Original" not in results_table.conditions(without, runs)
 
 
 def test_calibration_is_of_the_predictions(grid_folder):
     row = collected(grid_folder).loc["pytorch", "alexnet_mod"]
-    errors = [stats.expected_calibration_error(*results.read_predictions(run_folder(grid_folder, seed=seed))) for seed in (1, 2)]
+    errors = [stats.expected_calibration_error(*run_files.read_predictions(run_folder(grid_folder, seed=seed))) for seed in (1, 2)]
     assert row.calibration_error == pytest.approx(np.mean(errors)) and row.calibration_error_sd == pytest.approx(np.std(errors, ddof=1))
 
 
 def test_every_class_has_its_accuracy_and_interval(grid_folder):
     write_run(run_folder(grid_folder, "tensorflow", seed=2), framework="tensorflow", seed=2, status="collapsed")
     collected(grid_folder)
-    table = results.classes_table(results.read_table(grid_folder / "runs.csv"), tuple("abcdefghij"))
+    table = results_table.classes_table(run_files.read_runs(grid_folder / "runs.csv"), tuple("abcdefghij"))
     assert len(table) == 4 * 10 and table.images.tolist() == [10] * 40
     ours = table.set_index(["framework", "variant", "class"]).sort_index()
-    accuracies = [stats.class_accuracy(*results.read_predictions(run_folder(grid_folder, seed=seed)))[2] for seed in (1, 2)]
+    accuracies = [stats.class_accuracy(*run_files.read_predictions(run_folder(grid_folder, seed=seed)))[2] for seed in (1, 2)]
     row = ours.loc["pytorch", "alexnet_mod", "c"]
     assert row.accuracy == pytest.approx(np.mean(accuracies)) and row.n == 2
     assert (row.accuracy_low, row.accuracy_high) == pytest.approx(np.clip(stats.mean_interval(accuracies)[1:], 0, 1), nan_ok=True)
@@ -122,7 +122,7 @@ def test_every_class_has_its_accuracy_and_interval(grid_folder):
 
 
 def test_the_originals_figures_are_those_that_it_published():
-    original = results.read_original(ROOT / "config" / "original.csv").set_index(["framework", "variant"])
+    original = results_table.read_original(ROOT / "config" / "original.csv").set_index(["framework", "variant"])
     assert original.loc["tensorflow", "alexnet"].tolist() == [58322314, 1152.28, 0.6651, 1.019877]
     assert original.loc["pytorch", "alexnet_pretrained"].tolist() == [57044810, 2651.97, 0.7809, 0.689839]
     assert ("tensorflow", "alexnet_pretrained") not in original.index
@@ -214,16 +214,16 @@ def test_the_table_says_which_comparison_was_made(tmp_path, ours, theirs, says):
         folder = tmp_path / "runs" / framework / "alexnet_mod" / "seed1"
         recipe = {"epochs": 2, "initialisation": way, "adam_epsilon": way}
         write_run(folder, framework=framework, framework_title=title, recipe=recipe)
-    runs = results.runs_table(results.grid(tmp_path / "runs", ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
-    assert says in results.conditions(results.results_table(runs, results.read_original(ROOT / "config" / "original.csv")), runs)
+    runs = run_files.runs_table(run_files.grid(tmp_path, ["pytorch", "tensorflow"], ["alexnet_mod"], [1]))
+    assert says in results_table.conditions(results_table.table(runs, results_table.read_original(ROOT / "config" / "original.csv")), runs)
 
 
 def test_runs_of_earlier_versions_are_read_and_of_later_ones_refused(tmp_path):
-    (run,) = results.grid(tmp_path / "runs", ["pytorch"], ["alexnet_mod"], [1])
+    (run,) = run_files.grid(tmp_path, ["pytorch"], ["alexnet_mod"], [1])
     write_run(run.folder)
     assert "format" not in json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-    metrics = results.read_metrics(run)
+    metrics = run_files.read_metrics(run)
     assert (metrics["format"], metrics["runs_per_gpu"]) == (FORMAT, 1)
     write_run(run.folder, format=FORMAT + 1)
     with pytest.raises(InputError, match=rf"metrics.json: format is {FORMAT + 1}; this version reads 1 to {FORMAT}"):
-        results.read_metrics(run)
+        run_files.read_metrics(run)

@@ -12,7 +12,7 @@ import compare_parity
 import plot_classes
 import plot_mistakes
 import write_article
-from alexbench.analysis import results
+from alexbench.analysis import run_files
 from alexbench.experiment import datasets, variants, weights
 from alexbench.files import InputError
 from conftest import IMAGES, write_run
@@ -67,21 +67,21 @@ def test_the_file_of_other_data_is_refused_and_both_are_named(tmp_path, images_f
 
 def test_runs_of_a_part_of_the_data_are_of_that_part_of_the_file(tmp_path, images_file):
     part = IMAGES.limited(40, 20)
-    runs = results.read_table(collected(tmp_path, train_limit=40, test_limit=20, data_sha256=part.sha256()) / "runs.csv")
-    assert results.data_of(runs, images_file).sha256() == IMAGES.sha256()
+    runs = run_files.read_runs(collected(tmp_path, train_limit=40, test_limit=20, data_sha256=part.sha256()) / "runs.csv")
+    assert run_files.data_of(runs, images_file).sha256() == IMAGES.sha256()
     for limits, says in (
         ({"train_limit": 41}, "mine|cifar10, train_limit 41"),
         ({"train_limit": 4000}, "4000; cifar10 allows 10 .* to 100"),
     ):
         with pytest.raises(InputError, match=rf"seed1 are not of the test images in .*images\.npz(.|\n)*{says}"):
-            results.data_of(runs.assign(**limits), images_file)
+            run_files.data_of(runs.assign(**limits), images_file)
     # A file with only that part is accepted too: the limits do not fit it, but the images are the same.
-    assert len(results.data_of(runs, saved(part, tmp_path / "part.npz")).test_labels) == 20
+    assert len(run_files.data_of(runs, saved(part, tmp_path / "part.npz")).test_labels) == 20
     # Metrics without limits mean all images.
     old = runs.drop(columns=["train_limit", "test_limit"])
-    assert results.data_of(old, tmp_path / "part.npz").train_labels.size == 40
+    assert run_files.data_of(old, tmp_path / "part.npz").train_labels.size == 40
     with pytest.raises(InputError, match=r"data_sha256"):
-        results.data_of(old, images_file)
+        run_files.data_of(old, images_file)
 
 
 @pytest.mark.parametrize("limit", ["many", 40.5, True, 0])
@@ -92,7 +92,7 @@ def test_a_limit_that_is_no_number_of_images_is_refused(tmp_path, limit):
 
 def test_of_a_table_of_two_data_sets_each_cell_has_its_own_file(tmp_path, images_file):
     theirs, other = OTHERS["test image"], saved(OTHERS["test image"], tmp_path / "other.npz")
-    runs = results.read_table(collected(tmp_path) / "runs.csv")
+    runs = run_files.read_runs(collected(tmp_path) / "runs.csv")
     runs.loc[runs.framework == "tensorflow", ["data_sha256", "dataset"]] = [theirs.sha256(), theirs.name]
     runs.to_csv(tmp_path / "runs.csv", index=False)
     for file, named in ((images_file, "tensorflow"), (other, "pytorch")):

@@ -29,7 +29,7 @@ import record_environment
 import write_article
 import write_page
 from alexbench import tables
-from alexbench.analysis import comparisons, results, speed_tables
+from alexbench.analysis import comparisons, results_table, run_files, speed_tables
 from alexbench.experiment import datasets
 from alexbench.files import InputError
 from alexbench.tables import Column
@@ -157,14 +157,14 @@ def made(tmp_path_factory) -> Path:
 
 
 READERS = {
-    "original.csv": results.read_original,
-    "runs.csv": results.read_runs,
-    "table.csv": results.read_cells,
+    "original.csv": results_table.read_original,
+    "runs.csv": run_files.read_runs,
+    "table.csv": results_table.read,
     "comparisons.csv": comparisons.read,
     "speed.csv": speed_tables.read_arms,
     "speed_ratios.csv": speed_tables.read_ratios,
     "speed/pytorch/round1.csv": lambda path: speed_tables.read([path]),
-    str(RUN / "history.csv"): lambda path: results.read_history(path.parent),
+    str(RUN / "history.csv"): lambda path: run_files.read_history(path.parent),
 }
 
 
@@ -309,7 +309,7 @@ def test_an_original_without_a_row_stands_beside_nothing(made, tmp_path):
 
 def test_a_data_set_of_ones_own_has_a_card(made):
     metrics = json.loads((made / RUN / "metrics.json").read_text(encoding="utf-8")) | {"dataset": "mine"}
-    assert "Data: mine. 50,000 training images" in describe_model.card(metrics, results.read_cells(made / "table.csv"), made / "data.npz")
+    assert "Data: mine. 50,000 training images" in describe_model.card(metrics, results_table.read(made / "table.csv"), made / "data.npz")
 
 
 @pytest.mark.parametrize(("name", "content"), [("t.csv", b""), ("t.csv", b"a,b\n1\n"), ("t.csv", b"a\n\xff\n"), ("t.md", b"\xff")])

@@ -1,4 +1,4 @@
-"""One cell as a user runs it by hand: its files, its outcomes, its messages."""
+"""One run as a user runs it by hand: its files, its outcomes, its messages."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def run_cell(data, output, *options: str, framework: str = "pytorch") -> dict:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_cell_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
+def test_a_run_writes_metrics_history_and_predictions(framework, digits_file, tmp_path):
     metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--seed=5", framework=framework)
     assert set(METRICS) <= set(metrics)
     assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)
@@ -193,9 +193,11 @@ def test_a_gpu_without_enough_memory_is_not_tried_again(digits_file, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(pytorch.Backend, "describe", describe)
         patched.setattr(pytorch.Backend, "train", train_out_of_memory)
-        with pytest.raises(InputError, match=r"memory of the GPU \(a GPU\) .* batches of 16: lower recipe\.batch_size.*CUDA out of memory"):
+        with pytest.raises(
+            InputError, match=r"the GPU \(a GPU\) has too little memory .* batches of 16: lower recipe\.batch_size.*CUDA out of memory"
+        ):
             run_cell(digits_file, tmp_path)
-    with pytest.raises(InputError, match=r"not tried again: the memory of the GPU"):
+    with pytest.raises(InputError, match=r"not tried again: the GPU .* has too little memory"):
         run_cell(digits_file, tmp_path, "--attempt=2")
     assert run_cell(digits_file, tmp_path)["status"] in ("completed", "collapsed")
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES

@@ -31,7 +31,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds
         time.sleep(0.1)
 
 
-def test_the_default_plans_every_cell_once(project):
+def test_the_default_plans_every_run_once(project):
     jobs = planned(snakemake(project, "-n"))
     assert jobs["train"] == 2 * 3 * 3
     assert (jobs["dataset"], jobs["weights"], jobs["collect"], jobs["plot_classes"]) == (1, 1, 1, 6)
@@ -464,13 +464,9 @@ def test_lint_has_nothing_to_say(project):
     assert done.returncode == 0, done.stdout
 
 
-def test_only_what_trains_or_measures_is_a_job_of_a_cluster():
+def test_only_what_trains_or_measures_is_a_job_of_a_cluster(rules):
     """Every other rule declares itself local, because `use rule` with changes does not pass that on."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
-    blocks = re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]
-    names = [re.match(r"(?:use rule \w+ as|rule) (\w+)", block).group(1) for block in blocks]
-    elsewhere = {name for name, block in zip(names, blocks, strict=True) if "    localrule: True\n" not in block}
-    assert elsewhere == {"train", "train_as_long", "measure_parity", "time_steps"}
+    assert {name for name, rule in rules.items() if not rule["local"]} == {"train", "train_as_long", "measure_parity", "time_steps"}
 
 
 @pytest.mark.parametrize("shut", ["results/small", "results/small/runs/pytorch", "resources/data"])

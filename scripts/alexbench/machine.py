@@ -1,4 +1,4 @@
-"""What a run was made on and with: machine, job, versions, code."""
+"""What a run was made with: machine, SLURM job, versions, code."""
 
 import os
 import platform
@@ -64,8 +64,8 @@ def git_commit() -> str | None:
 
     Also None if git cannot tell the commit; a line on stderr then says why.
     """
-    # safe.directory: git refuses to read another user's checkout, since its configuration may start programs; but whoever gets here runs
-    # that checkout's code already. fsmonitor would be such a program, and is not needed.
+    # git refuses to read another user's checkout, whose configuration may start programs. safe.directory overrides that: this process runs
+    # the checkout's code anyway. fsmonitor would be such a program and is not needed.
     command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
     command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     folder = Path(__file__).parent
@@ -79,7 +79,7 @@ def git_commit() -> str | None:
         reason = done.stderr.strip().partition("\n")[0]
         if done.returncode == 0:
             return done.stdout.strip()
-    print(f"git_commit is left empty, since git does not tell the commit of {folder} ({reason})", file=sys.stderr)
+    print(f"git_commit is left empty, because git cannot tell the commit of {folder} ({reason})", file=sys.stderr)
     return None
 
 
@@ -217,7 +217,7 @@ def _visible_gpu() -> object | None:
 
 
 def _asked(ask: Callable, handle: object, field: str | None = None):
-    """NVML's answer, or one field of it; None if this GPU does not report it or this user may not know it."""
+    """NVML's answer, or one field of it; None if this GPU does not report it or this user may not read it."""
     try:
         answer = ask(handle)
     except pynvml.NVMLError:

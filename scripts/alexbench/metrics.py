@@ -10,5 +10,5 @@ def upgraded(metrics: dict) -> dict:
     """`metrics` of any earlier format in today's. Raises InputError for a later one."""
     found = metrics.get("format", 1)
     if found not in range(1, FORMAT + 1):
-        raise InputError(f"format is {found!r}; this version reads 1 to {FORMAT}: update it, or run the run's cell again")
+        raise InputError(f"format is {found!r}; this version reads 1 to {FORMAT}: update it, or train that run again")
     return {"runs_per_gpu": 1} | metrics | {"format": FORMAT}

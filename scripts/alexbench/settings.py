@@ -16,17 +16,26 @@ _KINDS = {int: "integer", float: "number", str: "string", bool: "boolean"}
 def setting(default: Any, *, help: str, about: str = "", metavar: str | None = None, extensible: bool = False, **limits: Any) -> Any:
     """A field of a settings dataclass.
 
-    `help`: its meaning in one sentence. `about`: the same at more length, for config/README.md. `limits`: `enum` and those of LIMITS.
+    `help`: its meaning in a few words, as an option's help. `about`: the same at more length, for config/README.md; by default, `help` as a
+    sentence. `limits`: `enum` and those of LIMITS.
     `extensible`: the option takes more than the configuration's `enum`.
     """
-    metadata = {"help": help, "about": about or help, "metavar": metavar, "extensible": extensible, "limits": limits}
+    sentence = f"{help[0].upper()}{help[1:]}."
+    metadata = {
+        "help": help,
+        "sentence": sentence,
+        "about": about or sentence,
+        "metavar": metavar,
+        "extensible": extensible,
+        "limits": limits,
+    }
     return field(default=default, metadata=metadata)
 
 
 def schema(settings: type) -> dict:
     """The JSON Schema of a settings dataclass."""
     properties = {
-        f.name: {"description": f.metadata["help"], "type": _KINDS[f.type]}
+        f.name: {"description": f.metadata["sentence"], "type": _KINDS[f.type]}
         | {key: list(value) if key == "enum" else value for key, value in f.metadata["limits"].items()}
         for f in fields(settings)
     }
@@ -37,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type) -> None:
     """Make every field of a settings dataclass an option of a program."""
     group = parser.add_argument_group(settings.__name__.lower())
     for f in fields(settings):
-        option, text = f"--{f.name.replace('_', '-')}", f.metadata["help"].rstrip(".").replace("%", "%%")
+        option, text = f"--{f.name.replace('_', '-')}", f.metadata["help"].replace("%", "%%")
         if f.type is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=f.default, help=text)
             continue

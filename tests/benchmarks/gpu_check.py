@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Check a GPU before its first use: does everything work there, on which device does it run, and which switches make it faster?
+"""Check a GPU before its first use: does everything work, does it run on the GPU, and which switches make a training step faster?
 
-Run `make gpu-check`, or one part: `make gpu-check PART=switches`. A part stops after --minutes; the same command continues it.
+Start it with `make gpu-check`, or only one part of it with `make gpu-check PART=switches`. The parts:
 
-tests     tests/test_gpu.py
-checks    where operations run, compilers, precisions, the CUDA graph, NVML, two processes on one GPU
-switches  step times of the plain step, of each switch added to it, and of each switch added to the fast step, in each precision
-aims      the original study's networks trained for 15 epochs, compared with the targets in docs/benchmarks.md; needs --data
+tests     run tests/test_gpu.py
+checks    check on which device operations run, and that compilers, precisions, CUDA graphs, NVML and two processes on one GPU work
+switches  time the plain step and the fast step, each alone and with one more switch, in each precision
+aims      train the original study's networks for 15 epochs and compare the time with the targets in docs/benchmarks.md
 
-Writes report.md, report.json and timings.csv into --output. The report names each framework that it skips: not installed, or sees no GPU.
-Exit status: 0 everything passed, 1 something failed or there is no GPU, 75 some items are left for another call.
+A part that reaches --minutes stops; run the same command again to continue. Frameworks that are not installed or see no GPU are skipped.
+Writes report.md, report.json and timings.csv (the times of `switches`) to --output.
+
+Exit status: 0 if everything passed, 1 if something failed or there is no GPU, 75 if it stopped early and must be run again.
 """
 
 import argparse
@@ -52,7 +54,7 @@ LEAST_SECONDS = 20
 MARGIN = 0.02
 # Seconds for 15 epochs on an H200: the target, and the time for the arithmetic only.
 AIMS = {"alexnet_mod": (5.0, 2.4), "alexnet": (28.0, 18.5), "alexnet_pretrained": (20.0, 13.4)}
-# What is most likely to break or mislead on a GPU, numbered so that the items can refer to it.
+# What may go wrong on a GPU, numbered so that items can refer to it.
 SUSPICIONS = {
     1: "TensorFlow's steps with input: per_image run on the CPU",
     2: "deterministic: true dies in TensorFlow (XLA has no deterministic MaxPoolGrad)",
@@ -89,19 +91,41 @@ class Item:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="(all)")
-    p.add_argument("--minutes", type=float, default=9.0, help="that each part lasts at most (%(default)s)")
-    p.add_argument("--again", action="store_true", help="forget what earlier calls found in these parts")
-    p.add_argument("--output", type=Path, default=ROOT / "results" / "gpu-check", metavar="FOLDER", help="(results/gpu-check)")
-    p.add_argument("--data", type=Path, default=ROOT / "resources" / "data" / "cifar10.npz", help="for aims (resources/data/cifar10.npz)")
-    p.add_argument("--frameworks", nargs="+", choices=backends.FRAMEWORKS, default=list(backends.FRAMEWORKS), help="(all)")
-    p.add_argument("--variants", nargs="+", choices=list(AIMS), default=["alexnet", "alexnet_mod"], help="of switches (%(default)s)")
-    p.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of switches and aims (%(default)s)")
-    p.add_argument("--steps", nargs="+", help="of switches: these alone")
-    p.add_argument("--rounds", type=int, default=2, help="of switches (%(default)s)")
-    p.add_argument("--seconds", type=float, default=0.5, help="of each of three measurements of a step (%(default)s)")
-    p.add_argument("--batch-size", type=int, default=64, help="of switches (%(default)s)")
-    p.add_argument("--epochs", type=int, default=15, help="of aims (%(default)s)")
+    p.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run (all)")
+    p.add_argument("--minutes", type=float, default=9.0, help="time limit of each part, in minutes (%(default)s)")
+    p.add_argument("--again", action="store_true", help="start these parts again from the beginning")
+    p.add_argument(
+        "--output", type=Path, default=ROOT / "results" / "gpu-check", metavar="FOLDER", help="folder for the report (results/gpu-check)"
+    )
+    p.add_argument(
+        "--frameworks", nargs="+", choices=backends.FRAMEWORKS, default=list(backends.FRAMEWORKS), help="frameworks to check (all)"
+    )
+    p.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=list(PRECISIONS),
+        help="precisions to check, in all parts but tests (all)",
+    )
+    p.add_argument("--steps", nargs="+", metavar="STEP", help="for switches and aims: only these steps, such as fast+channels_last")
+    switches = p.add_argument_group("switches")
+    switches.add_argument(
+        "--variants", nargs="+", choices=list(AIMS), default=["alexnet", "alexnet_mod"], help="networks to time (alexnet alexnet_mod)"
+    )
+    switches.add_argument("--rounds", type=int, default=2, metavar="N", help="how often to time each step (%(default)s)")
+    switches.add_argument(
+        "--seconds", type=float, default=0.5, help="minimum duration of each measurement: loader, step, both together (%(default)s)"
+    )
+    switches.add_argument("--batch-size", type=int, default=64, metavar="N", help="images per step (%(default)s)")
+    aims = p.add_argument_group("aims")
+    aims.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT / "resources" / "data" / "cifar10.npz",
+        metavar="NPZ",
+        help="data set, made by prepare_data.py (resources/data/cifar10.npz)",
+    )
+    aims.add_argument("--epochs", type=int, default=15, metavar="N", help="epochs to train; the report scales the time to 15 (%(default)s)")
     # For this program's own tests, and for the processes that it starts.
     p.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)
     p.add_argument("--check", help=argparse.SUPPRESS)
@@ -136,12 +160,12 @@ def main(argv: list[str] | None = None) -> int:
     write_report(args, seen, skipped, records, left)
     say(f"{len(records)} done, {len(failed)} failed, {len(left)} left; see {args.output / 'report.md'}")
     if left:
-        say("the same command goes on from there")
+        say("run the same command again to continue")
     return 1 if failed else 75 if left else 0
 
 
 def frameworks(args: argparse.Namespace) -> tuple[dict[str, dict], list[str]]:
-    """Frameworks that see a GPU, with version and GPU name; and one line for each framework that does not."""
+    """The frameworks that see a GPU, each with version and GPU name, and one line for each of the others."""
     seen, skipped = {}, []
     for name in args.frameworks:
         if importlib.util.find_spec(MODULES.get(name, name)) is None:
@@ -409,9 +433,7 @@ def check_placement(framework: str, device: str, precision: str, step: str) -> d
     work = {name: sorted(places) for name, places in sorted(found.items()) if WORK.search(name)}
     astray = [name for name, places in work.items() if places != [wanted]]
     elsewhere = sorted(name for name, places in found.items() if wanted not in places)
-    says = (
-        f"{len(work)} kinds of operation of the step on the {wanted}" if not astray else f"not on the {wanted} alone: {', '.join(astray)}"
-    )
+    says = f"{len(work)} kinds of operation of the step on the {wanted}" if not astray else f"not only on the {wanted}: {', '.join(astray)}"
     return verdict(bool(work) and not astray, says, work=work, elsewhere=elsewhere)
 
 
@@ -436,7 +458,7 @@ def placed_by_pytorch(build: Callable) -> dict[str, set[str]]:
 
 
 def placed_by_tensorflow(build: Callable) -> dict[str, set[str]]:
-    # The placement log, which C++ writes straight to the process's stdout and stderr; the level is read at import.
+    # C++ writes the placement log straight to the process's stdout and stderr. The level is read at import.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import tensorflow as tf
 
@@ -478,7 +500,7 @@ def check_compiled(framework: str, device: str, precision: str, step: str) -> di
         # With dynamic shapes, one graph would serve both batch sizes.
         graphs = dynamo.counters["stats"]["unique_graphs"]
         dynamic = graphs < 2
-    says = f"{step}: {seconds:.0f} s with compiling, losses within {off:.1e} of the plain step's"
+    says = f"{step}: {seconds:.0f} s including compilation, losses within {off:.1e} of the plain step's"
     says += ", one graph for two batch sizes" if dynamic else ""
     return verdict(off < 1e-3 and not dynamic, says, seconds=seconds, largest_difference=off)
 
@@ -534,7 +556,7 @@ def check_deterministic(framework: str, device: str, precision: str, step: str) 
         losses(backend, [plan(5)])
         ends.append(weights.sha256(backend.get_weights()))
     settings = {key: str(value) for key, value in backend.describe()["settings"].items()}
-    return verdict(ends[0] == ends[1], "the same bits" if ends[0] == ends[1] else "other bits the second time", settings=settings)
+    return verdict(ends[0] == ends[1], "identical bits" if ends[0] == ends[1] else "different bits the second time", settings=settings)
 
 
 def check_cuda_graph(framework: str, device: str, precision: str, step: str) -> dict:
@@ -551,9 +573,9 @@ def check_cuda_graph(framework: str, device: str, precision: str, step: str) -> 
 
 
 def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
-    """What NVML reports during training, and whether its memory figure fits the framework's."""
+    """What NVML reports during training, and whether its memory figure agrees with the framework's."""
     if device == "cpu":
-        return {"status": "skipped", "says": "NVML knows no CPU"}
+        return {"status": "skipped", "says": "NVML reports only GPUs"}
     backend = make(framework, device)
     with machine.GpuSampler(device, seconds=0.1) as gpu:
         end = time.perf_counter() + 2
@@ -561,7 +583,7 @@ def check_nvml(framework: str, device: str, precision: str, step: str) -> dict:
             losses(backend, [plan(20)])
     summary, counted = gpu.summary(), backend.peak_memory_bytes()
     if summary is None or not summary["memory_bytes"]:
-        return verdict(False, "NVML tells nothing of this GPU", summary=summary)
+        return verdict(False, "NVML reports nothing about this GPU", summary=summary)
     # Each process needs some hundred MB for NVIDIA's libraries.
     own = summary["memory_bytes"] < counted + 4e9
     says = f"{summary['memory_bytes'] / 1e6:,.0f} MB by NVML, {counted / 1e6:,.0f} MB by the framework"
@@ -668,10 +690,10 @@ def of_timings(rows: list[dict]) -> dict[int, str]:
         6: compared("tensorflow", "fast+xla", "fast", "fp32"),
         11: compared("pytorch", "plain", "plain", "fp32", deterministic=True),
     }
-    found = {number: f"times as fast with it: {text}" for number, text in found.items() if text}
+    found = {number: f"speed-up with it: {text}" for number, text in found.items() if text}
     waits = sorted({f"{row['framework']} {row['step']}" for row in rows if row["step_seconds"] > 1.05 * row["together_seconds"]})
     if rows:
-        found[13] = f"so in {', '.join(waits)}" if waits else "not so in any step"
+        found[13] = f"seen in {', '.join(waits)}" if waits else "not seen in any step"
     return found
 
 
@@ -681,7 +703,7 @@ def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: di
     counts = {status: sum(record["status"] == status for record in records.values()) for status in ("ok", "failed", "skipped")}
     lines = [f"# First contact with a GPU: {device}", ""]
     lines += [", ".join(f"{name} {about['version']}" for name, about in seen.items()) + ".", ""]
-    lines += [f"{counts['ok']} well, {counts['failed']} failed, {counts['skipped']} skipped, {len(left)} left for another call.", ""]
+    lines += [f"{counts['ok']} passed, {counts['failed']} failed, {counts['skipped']} skipped, {len(left)} not reached yet.", ""]
     lines += ["## Failed", ""]
     lines += [f"- {key}: {record['says']}" for key, record in records.items() if record["status"] == "failed"] or ["Nothing."]
     lines += ["", "## Skipped", ""]
@@ -690,35 +712,36 @@ def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: di
     lines += [f"- {key}: no time was left" for key in left]
     rows = timings(records)
     lines += ["", "## Put into the fast step", ""]
+    lines += [f"A switch helps if in every round it makes one network more than {MARGIN:.0%} faster and none slower.", ""]
     found = recommended(rows)
     if not found:
         lines += ["No switch was measured."]
     for framework, switches in found.items():
         known, there = backends.load(framework).switches, args.device
         lines += [
-            f"In scripts/alexbench/backends/{framework}.py, for {device} (helps: over {MARGIN:.0%} in one network, in every round):",
+            f"In scripts/alexbench/backends/{framework}.py, for {device}:",
             "",
         ]
         for name, precisions in switches.items():
             if precisions:
                 lines.append(f'- `"{name}"`: `fast={{"{there}": {tuple(precisions)!r}}}`')
             elif there in known[name].fast or there in known[name].expected:
-                lines.append(f"- `{name}`: it is in the fast step, and did not help")
-        lines += ["", f"Not: {', '.join(name for name, precisions in switches.items() if not precisions) or 'none'}.", ""]
+                lines.append(f"- `{name}`: in the fast step now, but it did not help")
+        lines += ["", f"Leave out: {', '.join(name for name, precisions in switches.items() if not precisions) or 'none'}.", ""]
     lines += ["", "## Suspicions", "", "| | what may go wrong | found |", "|--:|:--|:--|"]
     told = of_timings(rows)
     for number, what in SUSPICIONS.items():
         about = [record for record in records.values() if number in record["about"]]
         failed = [record["key"] for record in about if record["status"] == "failed"]
         well = sum(record["status"] == "ok" for record in about)
-        text = f"**failed**: {', '.join(failed)}" if failed else f"{well} items well" if well else "" if number in told else "not checked"
+        text = f"**failed**: {', '.join(failed)}" if failed else f"{well} items passed" if well else "" if number in told else "not checked"
         lines.append(f"| {number} | {what} | {'; '.join(part for part in (text, told.get(number)) if part)} |")
     if rows:
         lines += [
             "",
             "## Steps",
             "",
-            "Median over the rounds, loader and step together, ms an image; in brackets how many times as fast as plain.",
+            "Loader and step together, ms per image, median over the rounds; in brackets the speed-up over the plain step.",
             "",
         ]
         lines += list(table(rows))
@@ -728,7 +751,7 @@ def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: di
             "",
             "## Aims",
             "",
-            "| framework | variant | precision | step | 15 epochs (s) | aim on an H200, tf32 (s) | its floor (s) | accuracy |",
+            "| framework | variant | precision | step | 15 epochs (s) | target on an H200, tf32 (s) | arithmetic only (s) | accuracy |",
         ]
         lines += ["|:--|:--|:--|:--|--:|--:|--:|--:|"]
         for record in aims:
@@ -741,7 +764,7 @@ def report(args: argparse.Namespace, seen: dict, skipped: list[str], records: di
     lines += ["", "## Everything", "", "| item | | seconds | found |", "|:--|:--|--:|:--|"]
     for key, record in records.items():
         says = record["says"].replace("|", "/") or (
-            f"{1e3 * record['together_seconds']:.4f} ms an image" if record["part"] == "switches" else ""
+            f"{1e3 * record['together_seconds']:.4f} ms per image" if record["part"] == "switches" else ""
         )
         lines.append(f"| {key} | {record['status']} | {record['wall_seconds']:.0f} | {says} |")
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the workflow's own cost as the grid grows: seconds and peak memory of a dry run, and of the table over stand-in runs.
 
-`make bench`, or `python tests/benchmarks/scale.py --cells 6 600`. Prints a Markdown table; docs/benchmarks.md keeps the last one.
+`make bench`, or `python tests/benchmarks/scale.py --runs 6 600`. Prints a Markdown table; docs/benchmarks.md keeps the last one.
 """
 
 import argparse
@@ -50,17 +50,17 @@ def measured(command: list[str], folder: Path) -> tuple[float, float]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--cells", nargs="+", type=int, default=[6, 60, 600, 6000], help="multiples of 6 (%(default)s)")
+    p.add_argument("--runs", nargs="+", type=int, default=[6, 60, 600, 6000], help="multiples of 6 (%(default)s)")
     args = p.parse_args()
-    print("| cells | dry run (s) | dry run, peak (MB) | table (s) | table, peak (MB) |")
+    print("| runs | dry run (s) | dry run, peak (MB) | table (s) | table, peak (MB) |")
     print("|---:|---:|---:|---:|---:|")
-    for cells in args.cells:
+    for count in args.runs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for part in ("Snakefile", "config", "rules", "scripts", "envs"):
                 copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
                 copy(ROOT / part, folder / part)
-            seeds = list(range(cells // len(FRAMEWORKS) // len(VARIANTS)))
+            seeds = list(range(count // len(FRAMEWORKS) // len(VARIANTS)))
             (folder / "grid.yaml").write_text(yaml.safe_dump({"seeds": seeds}), encoding="utf-8")
             snakemake = [str(Path(sys.executable).with_name("snakemake")), "--dry-run", "--quiet", "all", "--configfile", "grid.yaml"]
             dry = measured(snakemake, folder)
@@ -71,7 +71,7 @@ def main() -> None:
                         write_run(run, framework=framework, variant=variant, seed=seed)
             grid = ["--frameworks", *FRAMEWORKS, "--variants", *VARIANTS, "--seeds", *map(str, seeds)]
             table = measured([sys.executable, "scripts/collect.py", "--results", "results", *grid], folder)
-        print(f"| {cells:,} | {dry[0]:.1f} | {dry[1]:.0f} | {table[0]:.1f} | {table[1]:.0f} |", flush=True)
+        print(f"| {count:,} | {dry[0]:.1f} | {dry[1]:.0f} | {table[0]:.1f} | {table[1]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from on_cluster import ENVIRONMENT, FAST_SNAKEMAKE, ON_CLUSTER, bring_up, copy_o
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-# One cell, as small as possible.
-CELL = "results/one/runs/pytorch/alexnet_mod/seed1/metrics.json"
+# One run, as small as possible.
+RUN = "results/one/runs/pytorch/alexnet_mod/seed1/metrics.json"
 ONE = {
     "results": "results/one",
     "frameworks": ["pytorch"],
@@ -45,7 +45,7 @@ def change_profile(project, old: str, new: str) -> None:
 
 
 def run(project) -> subprocess.CompletedProcess:
-    command = [*FAST_SNAKEMAKE, CELL, *ON_CLUSTER, "--retries", "0"]
+    command = [*FAST_SNAKEMAKE, RUN, *ON_CLUSTER, "--retries", "0"]
     return subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=180)
 
 
@@ -94,8 +94,8 @@ def test_without_an_account_in_the_profile_the_users_own_default_is_charged(proj
 
 
 def account_of_job(project) -> str:
-    """The account that the cell's job was charged to, according to SLURM's records."""
-    job = json.loads((project / CELL).read_text(encoding="utf-8"))["slurm_job_id"]
+    """The account that the run's job was charged to, according to SLURM's records."""
+    job = json.loads((project / RUN).read_text(encoding="utf-8"))["slurm_job_id"]
     said = slurm.command("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=account,state")
     account, state = said.strip().split("|")
     assert state == "COMPLETED"

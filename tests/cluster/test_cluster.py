@@ -48,7 +48,7 @@ def project(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """The same two cells, run without SLURM and without interruption."""
+    """The same two runs, run without SLURM and without interruption."""
     folder = copy_of_project(tmp_path_factory.mktemp("undisturbed") / "project", PAIR)
     command = [BIN / "snakemake", TABLE, "-c2", "--resources", "gpu=2", "--configfile", "mine.yaml"]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", check=False)
@@ -150,12 +150,12 @@ def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_
     finish(process, there)
     assert len(held) == 8 and all(len(gpus) == 1 for gpus in held.values())
     assert at_once == 2, "the two GPUs were never used together"
-    cells = sorted(path.relative_to(here) for path in here.glob("results/demo/runs/*/*/*"))
-    assert len(cells) == 8
-    for cell in cells:
-        first, second = (json.loads((folder / cell / "metrics.json").read_text(encoding="utf-8")) for folder in (here, there))
-        assert first["final_weights_sha256"] == second["final_weights_sha256"], cell
-        assert (here / cell / "predictions.npz").read_bytes() == (there / cell / "predictions.npz").read_bytes()
+    runs = sorted(path.relative_to(here) for path in here.glob("results/demo/runs/*/*/*"))
+    assert len(runs) == 8
+    for run in runs:
+        first, second = (json.loads((folder / run / "metrics.json").read_text(encoding="utf-8")) for folder in (here, there))
+        assert first["final_weights_sha256"] == second["final_weights_sha256"], run
+        assert (here / run / "predictions.npz").read_bytes() == (there / run / "predictions.npz").read_bytes()
     assert (there / "results/demo/table.md").exists()
 
 
@@ -224,7 +224,7 @@ def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, ca
         for job in orphans:
             slurm.wait_for_state(job.id, "CANCELLED")
     finish(start(project, TABLE), project)
-    # A cancelled training has saved itself. One that still runs ends first, since it holds the GPU or the cell's folder.
+    # A cancelled training has saved itself. One that still runs ends first, since it holds the GPU or the run's folder.
     assert_same_results(project, undisturbed, interruptions=1 if cancelled else 0)
 
 

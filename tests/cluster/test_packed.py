@@ -64,12 +64,12 @@ def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_
     assert len(runs) == 4 and {run["runs_per_gpu"] for run in runs} == {runs_per_gpu}
     said = (project / "results/four/table.md").read_text(encoding="utf-8")
     assert ("Runs shared a GPU, 2 at a time" in said) == (runs_per_gpu == 2)
-    # The accounting lists the cells of every job, each cell once.
+    # The accounting lists the runs of every job, each run once.
     with (project / "results/four/costs.csv").open(newline="", encoding="utf-8") as file:
         costs = list(csv.DictReader(file))
     assert [row["rule"] for row in costs] == ["train", "train"] and {row["job"] for row in costs} == {str(job.id) for job in jobs}
-    cells = [cell for row in costs for cell in row["cell"].split()]
-    assert sorted(cells) == [f"pytorch/alexnet_mod/{seed}" for seed in SMALLER["seeds"]]
+    runs = [run for row in costs for run in row["cell"].split()]
+    assert sorted(runs) == [f"pytorch/alexnet_mod/{seed}" for seed in SMALLER["seeds"]]
     by_job = {str(run["slurm_job_id"]): set() for run in runs}
     for run in runs:
         by_job[str(run["slurm_job_id"])].add(f"pytorch/alexnet_mod/{run['seed']}")

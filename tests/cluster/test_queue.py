@@ -48,9 +48,9 @@ def test_a_busy_queue_in_words(tmp_path):
         assert slurm.wait_until(lambda: len(list(project.glob(trained))) == 2, seconds=120)
         said = status(project)
         print("\n".join(said))
-        cells = [line for line in said if line.startswith("pytorch ")]
-        running = [line for line in cells if " running " in line]
-        waiting = [line for line in cells if " waiting " in line]
+        runs = [line for line in said if line.startswith("pytorch ")]
+        running = [line for line in runs if " running " in line]
+        waiting = [line for line in runs if " waiting " in line]
         assert len(running) == len(waiting) == 2
         assert all(re.search(r"job \d+, 1 GPU on \S+, 3 h 5\d min of its time left", line) for line in running), running
         assert all(re.search(r"job \d+, in the queue for .*: (waits for free GPUs|others are before it)", line) for line in waiting), (

@@ -218,7 +218,7 @@ def test_the_recipe_for_a_machine_without_internet(place, environment, served):
     shutil.move(place / "carried.tar", elsewhere)
     settings = {name: value for name, value in environment.items() if name != "CONDA_CHANNEL_ALIAS"}
     said = run([*network_off, "bash", "-euc", there], elsewhere, settings | {"PYTHON": sys._base_executable, "CORES": "1"})
-    assert "2 cells: 2 waiting" in said
+    assert "2 runs: 2 waiting" in said
     project = elsewhere / "alexbench"
     assert pd.read_csv(project / "results/offline/table.csv").variant.tolist() == ["alexnet_mod", "alexnet_pretrained"]
     # Nothing was downloaded or converted again.

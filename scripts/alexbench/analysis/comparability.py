@@ -1,6 +1,6 @@
 """Decide which runs may be averaged and which times compared: only those of one experiment with the same hardware, versions and code.
 
-Columns are those of `results.runs_table`; a name that ends in a dot stands for every column that starts with it.
+Columns are those of `run_files.runs_table`; a name that ends in a dot stands for every column that starts with it.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from alexbench.files import InputError
 EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision")
 # What a run was computed on, and how many runs shared the GPU. Times are compared only where all of this is the same.
 HARDWARE = ("device", "device_name", "cpu_name", "threads", "runs_per_gpu")
-# The software of a run. `code` is a hash of the code that trains a cell; the commit is left out because most commits do not change that.
+# The software of a run. `code` is a hash of the code that trains a run; the commit is left out because most commits do not change that.
 SOFTWARE = ("settings.", "versions.", "gpu.driver", "code")
 CELL = ["framework", "variant"]
 
@@ -32,7 +32,7 @@ def check(runs: pd.DataFrame) -> None:
             values = "".join(f"\n  {run[column]} in {run.folder}" for _, run in found.iterrows())
             raise InputError(
                 f"results: runs that belong together differ in {column}:{values}\n"
-                "They are never averaged or compared; delete the folders of those that are not wanted, and run their cells again"
+                "They are never averaged or compared; delete the folders of those that are not wanted, and train those runs again"
             )
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from alexbench import tables
-from alexbench.analysis import comparability, stats
-from alexbench.analysis.results import STATUSES, counted, read_predictions
+from alexbench.analysis import comparability, stats, verdicts
+from alexbench.analysis.results_table import counted
+from alexbench.analysis.run_files import STATUSES, read_predictions
 from alexbench.analysis.stats import Interval
+from alexbench.analysis.verdicts import SIGNIFICANT
 from alexbench.files import InputError
 from alexbench.tables import Column
 
-SIGNIFICANT = 1 - stats.CONFIDENCE
-NOT_COMPARED = "not compared"
 _OF_A_CELL = ("framework", "variant", "group", "framework_title", "variant_title", "made_with", "n", *STATUSES[1:])
 # Listed because the table can be empty: a grid of one framework and one variant has nothing to compare.
 COLUMNS = (
@@ -28,11 +28,11 @@ COLUMNS = (
 def table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per pair of cells: one variant in two frameworks (`kind` "framework"), or two variants in one framework ("variant").
 
-    `runs`: `results.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
+    `runs`: `run_files.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
     `accuracy_difference`: a's mean accuracy minus b's. `time_ratio`: a's training time divided by b's. Each has a 95 % interval (`_low`,
     `_high`) and a `_verdict`. `paired`: both cells have the same seeds and are compared seed by seed.
     `mcnemar_pairs`: number of seeds that both have. `mcnemar_p`: median p of McNemar's test over those seeds. `mcnemar_different`: number
-    of seeds with p below 0.05. `words`: the row as a sentence.
+    of seeds with p below 0.05. `words`: the row in sentences.
 
     Groups of runs within a cell (see `comparability`) are compared with groups on the same hardware, if there are any.
     """
@@ -75,7 +75,7 @@ def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
 def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
     a, b = (cell[cell.status == "completed"].set_index("seed").sort_index() for cell in (ours, theirs))
     paired = a.index.equals(b.index)
-    unlike = _unlike(ours, theirs)
+    unlike = ", ".join(_unlike(ours, theirs))
     accuracy = stats.difference_interval(a.accuracy.astype(float), b.accuracy.astype(float), paired)
     time = Interval(np.nan) if unlike else stats.ratio_interval(a.train_seconds, b.train_seconds, paired)
     p = np.array([_mcnemar(a.folder[seed], b.folder[seed]).p for seed in a.index.intersection(b.index)])
@@ -88,10 +88,10 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
         row |= {f"{name}_{status}": int((cell.status == status).sum()) for status in STATUSES[1:]}
     row["paired"] = paired
     row |= {"accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
-    row["accuracy_verdict"] = stats.verdict(accuracy, "better", "worse")
+    row["accuracy_verdict"] = verdicts.of_accuracy(accuracy)
     row |= {"time_ratio": time.value, "time_low": time.low, "time_high": time.high}
-    row["time_verdict"] = NOT_COMPARED if unlike else stats.verdict(time, "slower", "faster", equal=1)
-    row["time_unlike"] = ", ".join(unlike)
+    row["time_verdict"] = verdicts.of_time(time, unlike)
+    row["time_unlike"] = unlike
     row |= {"mcnemar_pairs": len(p), "mcnemar_p": np.median(p) if len(p) else np.nan, "mcnemar_different": int((p < SIGNIFICANT).sum())}
     return row | {"words": words(pd.Series(row))}
 
@@ -101,7 +101,7 @@ def _mcnemar(ours: str, theirs: str) -> stats.McNemar:
     (logits, labels), (their_logits, their_labels) = read_predictions(ours), read_predictions(theirs)
     if not np.array_equal(labels, their_labels):
         raise InputError(
-            f"results: predictions in {ours} and {theirs} are not of the same test images; delete them and run their cells again"
+            f"results: predictions in {ours} and {theirs} are not of the same test images; delete them and train those runs again"
         )
     return stats.mcnemar(logits.argmax(axis=1) == labels, their_logits.argmax(axis=1) == labels)
 
@@ -119,48 +119,24 @@ def runs_of(row: pd.Series) -> str:
 
 
 def words(row: pd.Series) -> str:
-    """A row of the table as a sentence. It says "better", "faster" or their opposites only if the interval excludes "no difference"."""
-    start = f"{title(row, 'a')} against {title(row, 'b')} ({runs_of(row)}): "
+    """A row of the table in sentences."""
+    a, b, counts = title(row, "a"), title(row, "b"), runs_of(row)
     if not (row.a_n and row.b_n):
-        return f"{start}nothing to compare without completed runs."
-    return f"{start}{_accuracy(row)}; {_time(row)}.{_images(row)}"
-
-
-def _accuracy(row: pd.Series) -> str:
-    if np.isnan(row.accuracy_low):
-        return f"accuracy {row.accuracy_difference:+.4f}, of which {_nothing(row)}"
-    interval = f"{row.accuracy_low:+.4f} to {row.accuracy_high:+.4f}"
-    said = {"better": "better, accuracy", "worse": "worse, accuracy"}.get(row.accuracy_verdict, "no difference in accuracy was found,")
-    return f"{said} {row.accuracy_difference:+.4f} ({interval})"
-
-
-def _time(row: pd.Series) -> str:
-    if row.time_verdict == NOT_COMPARED:
-        return f"times are not compared, since these differ: {row.time_unlike}"
-    ratio = f"{row.time_ratio:.2f} times as long"
-    if np.isnan(row.time_low):
-        return f"it was trained {ratio}, of which {_nothing(row)}"
-    interval = f"{row.time_low:.2f} to {row.time_high:.2f}"
-    if row.time_verdict in ("faster", "slower"):
-        return f"{row.time_verdict}, trained {ratio} ({interval})"
-    return f"no difference in training time was found, {ratio} ({interval})"
-
-
-def _nothing(row: pd.Series) -> str:
-    """Why there is no interval."""
-    few = min(row.a_n, row.b_n)
-    return "n = 1 cannot say how much is chance" if few == 1 else f"{few} runs without spread cannot say how much is chance"
+        return f"{a} and {b} ({counts}): nothing to compare without completed runs."
+    accuracy = Interval(row.accuracy_difference, row.accuracy_low, row.accuracy_high)
+    time = Interval(row.time_ratio, row.time_low, row.time_high)
+    text = f"{verdicts.on_accuracy(a, b, accuracy, counts)} {verdicts.on_time(a, b, time, counts, unlike=row.time_unlike)}"
+    return f"{text} {_images(row)}".rstrip()
 
 
 def _images(row: pd.Series) -> str:
     if not row.mcnemar_pairs:
         return ""
     if row.a_n == row.b_n == 1:
-        tells = "tells" if row.mcnemar_different else "does not tell"
-        return f" McNemar's test {tells} these two trained networks apart (p = {row.mcnemar_p:.2g})."
+        return verdicts.on_two_networks(row.mcnemar_p)
     seeds = "seeds" if row.mcnemar_pairs > 1 else "seed"
     return (
-        f" McNemar's test tells the two networks of a seed apart in {row.mcnemar_different} of {row.mcnemar_pairs} {seeds} "
+        f"McNemar’s exact test tells the two networks of a seed apart in {row.mcnemar_different} of {row.mcnemar_pairs} {seeds} "
         f"(median p = {row.mcnemar_p:.2g})."
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alexbench import tables
+from alexbench.analysis import verdicts
 from alexbench.analysis.stats import Interval, ratio_interval
 from alexbench.experiment import layers, variants
 from alexbench.files import InputError
@@ -174,7 +175,7 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
         "how a step is carried out": resident.ratio / fast.ratio,
         "the frameworks' own kernels": fast.ratio,
     }
-    text = f"Following its tutorials, {framework} {_compared(notebook, to)}. "
+    text = f"Following its tutorials, {on_time(framework, to, notebook)} "
     product = " x ".join(f"{factor:.2f} ({name})" for name, factor in factors.items())
     text += f"That ratio, {notebook.ratio:.2f}, is {product}: "
     largest = max(factors, key=lambda name: abs(log(factors[name])))
@@ -183,17 +184,12 @@ def explanation(ratios_of_pair: pd.DataFrame, framework: str, to: str) -> str:
     else:
         slower = framework if factors[largest] > 1 else to
         text += f"the largest factor is {largest}, which costs {slower} {exp(abs(log(factors[largest]))):.2f} times as much. "
-    return text + f"With their fast steps, {framework} {_compared(fast, to)}."
+    return text + f"With their fast steps, {on_time(framework, to, fast)}"
 
 
-def _compared(row: pd.Series, to: str) -> str:
-    """A ratio in words, with its interval: neither faster nor slower if that contains 1."""
-    if np.isnan(row.low):
-        return f"takes {row.ratio:.2f} times as long as {to} (n = {row.rounds:.0f}: no interval)"
-    interval = f"{row.low:.2f} to {row.high:.2f}, {row.rounds:.0f} rounds"
-    if row.low <= 1 <= row.high:
-        return f"is neither faster nor slower than {to} beyond the interval (ratio {row.ratio:.2f}, {interval})"
-    return f"takes {row.ratio:.2f} times as long as {to} ({interval})"
+def on_time(framework: str, to: str, row: pd.Series, _: verdicts.English = verdicts.ENGLISH) -> str:
+    """A row of `ratios` as a sentence."""
+    return verdicts.on_time(framework, to, Interval(row.ratio, row.low, row.high), _("rounds: %(rounds)s", rounds=int(row.rounds)), _)
 
 
 def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:

@@ -22,10 +22,6 @@ class Interval(NamedTuple):
     low: float = np.nan
     high: float = np.nan
 
-    def contains(self, value: float) -> bool:
-        """Whether `value` lies within the interval; False if there is no interval."""
-        return bool(self.low <= value <= self.high)
-
     def excludes(self, value: float) -> bool:
         """Whether there is an interval and `value` lies outside it."""
         return bool(value < self.low or value > self.high)
@@ -129,15 +125,6 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], paired: bool = False,
         return np.log(statistic(values, axis=axis))
 
     return Interval(*(float(np.exp(edge)) for edge in difference_interval(a, b, paired, logarithm)))
-
-
-def verdict(found: Interval, above: str, below: str, equal: float = 0.0) -> str:
-    """A difference (or, with `equal` 1, a ratio) in words: `above` or `below` only if the interval excludes `equal`."""
-    if np.isnan(found.low):
-        return "no interval, no verdict"
-    if not found.excludes(equal):
-        return "no difference found"
-    return above if found.value > equal else below
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> McNemar:

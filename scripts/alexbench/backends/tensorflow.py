@@ -136,7 +136,7 @@ class Backend:
     out_of_memory = (tf.errors.ResourceExhaustedError,)
     tutorial_resize = "batch"
     switches: ClassVar = {
-        "asynchronous": Switch("many steps an execution", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
+        "asynchronous": Switch("many steps per execution", fast={"cpu": ("fp32", "bf16")}, expected=("cuda",)),
         "onednn": Switch("oneDNN's kernels", devices=("cpu",), fast={"cpu": ("fp32", "bf16")}),
         # Not in the fast step on a CPU: it would replace oneDNN's kernels, which are faster.
         "xla": Switch("XLA", excludes={"deterministic": "the gradient of max-pooling has no deterministic form in XLA"}),

@@ -44,14 +44,14 @@ class Execution:
 
     input: str = setting(
         "resident",
-        help="Data set on the device, or image by image on the host.",
+        help="resident: keep the whole data set on the device; per_image: prepare images one by one on the host",
         about="`resident`: the data set is kept on the device as uint8, and each batch is gathered, scaled and resized there. `per_image`: "
         "images are prepared one by one on the host, as in the frameworks' tutorials.",
         enum=INPUTS,
     )
     workers: int = setting(
         0,
-        help="Loader processes (PyTorch) or parallel calls (TensorFlow) for per_image.",
+        help="for per_image: loader processes (PyTorch) or parallel calls (TensorFlow)",
         about="For `per_image`: loader processes (PyTorch) or parallel calls (TensorFlow) in addition to the training process.",
         metavar="N",
         minimum=0,
@@ -59,14 +59,14 @@ class Execution:
     )
     resize: str = setting(
         "framework",
-        help="Where per_image resizes.",
+        help="for per_image: resize one image at a time, or a batch in the network; framework: as in that framework's tutorials",
         about="Where `per_image` resizes: `image`, one by one on the host, or `batch`, all at once in the network. `framework`: as in each "
         "framework's tutorials (PyTorch `image`, TensorFlow `batch`).",
         enum=RESIZES,
     )
     step: str = setting(
         "fast",
-        help="fast: what was measured to help on that device; plain: as in each framework's tutorials.",
+        help="fast: what was measured to help on that device; plain: as in the framework's tutorials; +SWITCH adds to either",
         about="`fast`: what was measured to help on the device at hand. Nothing was measured on a GPU yet, so there `fast` only avoids "
         "waiting and kernel launches ([the switches](../docs/benchmarks.md#switches)). `plain`: as in each framework's tutorials. Both do "
         "the same mathematics. With `deterministic: true`, `fast` leaves out what has no deterministic form. The option of `train.py` also "
@@ -77,14 +77,14 @@ class Execution:
     )
     precision: str = setting(
         "fp32",
-        help="Precision of matrix products and convolutions.",
+        help="precision of matrix products and convolutions",
         about="Precision of matrix products and convolutions: `fp32` is IEEE's in both frameworks; `tf32` (GPUs only) rounds factors to 10 "
         "bits of mantissa; `bf16` rounds them to 7 bits and stores activations that way. Weights, sums and Adam stay in fp32.",
         enum=PRECISIONS,
     )
     deterministic: bool = setting(
         False,
-        help="The same bits each time on a GPU too, with slower kernels.",
+        help="identical bits each time on a GPU too, with slower kernels",
         about="`true`: the same seed, machine and versions give identical bits on a GPU too, with slower kernels (PyTorch: "
         "`use_deterministic_algorithms`, no autotuning; TensorFlow: `enable_op_determinism`, no XLA). On a CPU results are identical "
         "anyway, given the same number of threads.",

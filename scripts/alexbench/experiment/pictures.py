@@ -1,4 +1,4 @@
-"""Read a user's own pictures as the networks take them: the middle square, in RGB, as small as the images they were trained on."""
+"""Read a user's own pictures as a network expects them: the central square, in RGB, at the size of the training images."""
 
 import io
 import os
@@ -33,7 +33,7 @@ class Unreadable(InputError):
 
 
 def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] = "white") -> np.ndarray:
-    """The middle square of a picture, upright, uint8 (side, side, 3). An animation or a file of several pages gives its first picture.
+    """The central square of a picture, upright, uint8 (side, side, 3). Of an animation or a file with several pages, the first picture.
 
     Transparent pixels show `ground`, a colour as Pillow takes it. Values of 16 bits keep their upper 8. Unreadable if the file is not a
     picture, or if its mode does not say which number is black and which is white.
@@ -49,7 +49,7 @@ def read(path: str | os.PathLike, side: int, ground: str | tuple[int, int, int] 
     except Unreadable:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything for a damaged file: struct.error, ZeroDivisionError ...
-        raise Unreadable(path, f"no picture that can be read ({_reason(source, error)})") from None
+        raise Unreadable(path, f"cannot be read as a picture ({_reason(source, error)})") from None
 
 
 def found(names: Iterable[str]) -> Iterator[str]:
@@ -80,9 +80,9 @@ def _is_picture(entry: os.DirEntry) -> bool:
 
 @cache
 def _endings() -> frozenset[str]:
-    """Name endings of the files in a folder that are taken for pictures."""
+    """The file name extensions by which pictures in a folder are recognised."""
     endings = Image.registered_extensions()
-    # Data formats and films, which Pillow can identify but not read.
+    # Data formats and films: Pillow can identify but not read them.
     readers = {name: factory for name, (factory, _) in Image.OPEN.items()}
     others = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)} | {
         "MPEG"
@@ -106,7 +106,7 @@ def _source(path: str | os.PathLike) -> str | os.PathLike | io.BytesIO:
         return path
     if stat.S_ISDIR(mode):
         os.scandir(path).close()  # raises if the folder may not be read
-        raise Unreadable(path, "a folder without pictures in it; name one that has some, since its own folders are not looked into")
+        raise Unreadable(path, "a folder without pictures; folders inside it are not searched, so name the one that holds the pictures")
     if not stat.S_ISFIFO(mode):
         raise Unreadable(path, "a device, not a file")
     # A blocking open would wait for ever for a pipe that nobody writes into.
@@ -133,7 +133,7 @@ def _reason(source: str | os.PathLike | io.BytesIO, error: Exception) -> str:
             return "it is empty"
         if head[4:8] == b"ftyp" and head[8:] in _HEIC:
             return "it is HEIC, which Pillow does not read; convert it to JPEG or PNG, or `pip install pillow-heif`"
-        return "it is in no format that Pillow reads, or damaged; save it as PNG or JPEG"
+        return "Pillow does not know its format, or it is damaged; save it as PNG or JPEG"
     return (shown(str(error)) if error.args else "") or type(error).__name__
 
 
@@ -157,7 +157,9 @@ def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[
             upright.putalpha(Image.fromarray(np.where(numbers == transparent, 0, 255).astype(np.uint8)))
     elif mode in ("I", "F"):
         what = "floating-point numbers" if mode == "F" else "integers of 32 bits or with a sign"
-        raise Unreadable(path, f"its pixels are {what}, which do not say what is black and what white; save it with 8 or 16 bits a channel")
+        raise Unreadable(
+            path, f"its pixels are {what}, so it is not clear which value is black or white; save it with 8 or 16 bits per channel"
+        )
     elif colours_of_16_bits and isinstance(transparent, tuple):
         upright.info["transparency"] = tuple(value >> 8 for value in transparent)
     if upright.has_transparency_data:
@@ -167,5 +169,5 @@ def _flattened(path: str | os.PathLike, image: Image.Image, ground: str | tuple[
         flat.paste(pixels, mask=pixels.getchannel("A"))
         return flat
     if upright.mode not in _PLAIN:
-        raise Unreadable(path, f"its colours are of a kind that this program does not know ({upright.mode}); save it as PNG or JPEG")
+        raise Unreadable(path, f"its colour mode, {upright.mode}, is not supported; save it as PNG or JPEG")
     return upright.convert("RGB")

@@ -27,18 +27,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Recipe:
     """Cross-entropy minimised by Adam (betas 0.9 and 0.999) on shuffled batches, including the smaller last one."""
 
-    epochs: int = setting(15, help="Passes over the training images.", minimum=1)
+    epochs: int = setting(15, help="passes over the training images", minimum=1)
     batch_size: int = setting(
         64,
-        help="Images per step.",
+        help="images per step",
         about="Images per step. What is left at the end of an epoch (16 of 50,000) makes a smaller step.",
         minimum=1,
     )
-    learning_rate: float = setting(0.001, help="Adam's learning rate.", exclusiveMinimum=0)
-    dropout: float = setting(0.5, help="Fraction of units dropped.", minimum=0, exclusiveMaximum=1)
+    learning_rate: float = setting(0.001, help="Adam's learning rate", exclusiveMinimum=0)
+    dropout: float = setting(0.5, help="fraction of units dropped", minimum=0, exclusiveMaximum=1)
     initialisation: str = setting(
         "framework",
-        help="Whose default initialisation fresh layers get; framework: each framework's own.",
+        help="how layers that start from random weights are initialised; framework: by that framework's default",
         about="How layers that start from random weights are initialised: `torch` (uniform in ±1/√fan_in, biases too), `keras` (Glorot "
         "uniform, biases 0), `jax` (LeCun's normal, truncated at two standard deviations, biases 0), `he` (normal, biases 0). "
         "`framework`: each framework's own default.",
@@ -46,7 +46,7 @@ class Recipe:
     )
     adam_epsilon: str = setting(
         "framework",
-        help="Whose size and position of Adam's epsilon; framework: each framework's own.",
+        help="Adam's epsilon as in PyTorch or as in Keras (size and place differ); framework: as in that framework",
         about="Adam's epsilon. `torch`: 1e-8, added to the bias-corrected root of the second moment. `keras`: 1e-7, added to the "
         "uncorrected one. `framework`: each framework's own default. With `keras`, TensorFlow uses Keras's Adam, which computes the bias "
         "correction in float32, so its steps differ from PyTorch's (float64) by up to 1e-5 of their size. With `torch`, both frameworks "
@@ -55,33 +55,33 @@ class Recipe:
     )
     normalisation: str = setting(
         "variant",
-        help="Channel mean and standard deviation that scale the inputs; variant: the variant's own.",
+        help="mean and standard deviation that scale the input's channels; variant: as the variant declares",
         about="Which mean and standard deviation scale the channels of the inputs: `dataset`, `imagenet`, or `unit` (0 and 1). `variant`: "
         "`imagenet` for the pretrained network, `dataset` for the others.",
         enum=NORMALISATIONS,
     )
     schedule: str = setting(
         "constant",
-        help="Learning rate after the warm-up.",
+        help="learning rate after the warm-up",
         about="The learning rate after the warm-up: `constant`, or `one_cycle`, which falls to zero along half a cosine.",
         enum=SCHEDULES,
     )
     warm_up_epochs: float = setting(
         0.0,
-        help="Epochs of linear warm-up.",
+        help="epochs of linear warm-up",
         about="Epochs of linear warm-up, in which the learning rate rises to its value.",
         minimum=0,
     )
     weight_decay: float = setting(
         0.0,
-        help="Decoupled weight decay, of kernels only.",
+        help="decoupled weight decay (AdamW), of the weights of convolutions and dense layers only",
         about="Decoupled from the gradient (AdamW; Loshchilov and Hutter, 2019): each step reduces the weights of convolutions and dense "
         "layers by this fraction times the learning rate.",
         minimum=0,
     )
     label_smoothing: float = setting(
         0.0,
-        help="Share of the true class's probability that is spread over all classes.",
+        help="share of the true class's probability that is spread over all classes",
         about="The share of the true class's probability that is spread equally over all classes (Szegedy et al., 2016); in the training "
         "loss only.",
         minimum=0,
@@ -89,12 +89,12 @@ class Recipe:
     )
     flips: bool = setting(
         False,
-        help="Mirror training images at random.",
+        help="mirror training images at random",
         about="`true`: each epoch, every training image is mirrored with probability 1/2.",
     )
     crop_padding: int = setting(
         0,
-        help="Pad training images with this many black pixels, then crop them at random.",
+        help="pad training images with this many black pixels on each side, then crop them at random",
         about="Each epoch, every training image is padded with this many black pixels on each side and cropped to its size at a random "
         "place. Mirroring and crops depend on the seed, are the same in every framework, and are done on the device.",
         metavar="PIXELS",
@@ -103,7 +103,7 @@ class Recipe:
     )
     frozen_features: bool = setting(
         False,
-        help="Keep the convolutions of a pretrained variant unchanged.",
+        help="keep the convolutions of a pretrained variant unchanged",
         about="`true`: a pretrained network keeps its convolutions as they are, and only its classifier is trained.",
     )
 
@@ -152,8 +152,8 @@ class Plan:
     """Steps to take, the same in every framework.
 
     `images`: indices of the training images, int64 (steps, batch). `learning_rates`: float32 (steps,). `crops`: for each image, the crop's
-    offset in the padded image from the top and from the left, and whether the crop is then mirrored, int32 (steps, batch, 3); all zero if
-    the recipe does neither.
+    offset in the padded image from the top and from the left, and 1 if the crop is then mirrored, int32 (steps, batch, 3); all zero if the
+    recipe neither crops nor mirrors.
     """
 
     images: np.ndarray

@@ -109,7 +109,7 @@ def _dense(x: np.ndarray, w: np.ndarray, b: np.ndarray):
 
 
 def _normalise(x: np.ndarray, w: np.ndarray, b: np.ndarray, mean: np.ndarray, variance: np.ndarray):
-    """Batch normalisation by the running averages, as outside training."""
+    """Batch normalisation with the running averages, as in evaluation."""
     mean, factor = (a[:, None, None] for a in (mean, 1 / np.sqrt(variance + BATCH_NORM_EPSILON)))
     standard = (x - mean) * factor
 
@@ -142,7 +142,7 @@ def _convolve(x: np.ndarray, w: np.ndarray, b: np.ndarray, kernel: int, stride: 
 def _pool(x: np.ndarray, window: int, stride: int):
     windows = sliding_window_view(x, (window, window), axis=(2, 3))[:, :, ::stride, ::stride]
     flat = windows.reshape(*windows.shape[:4], -1)
-    # Ties go to the first value, as in the frameworks; after a ReLU ties are zeros, through which no gradient passes.
+    # The first of several equal values counts, as in the frameworks. After a ReLU these are zeros, which pass no gradient on.
     largest = flat.argmax(axis=-1)
 
     def backward(upstream: np.ndarray):

@@ -83,7 +83,7 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = self.progress.read_text(encoding="utf-8") if self.progress.exists() else "{}"
-            say(f"another process is training this cell; waiting for it to end: {other.strip()}")
+            say(f"another process is training this run; waiting for it to end: {other.strip()}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             say(f"{self.folder} cannot be locked ({error.strerror}): make sure that no other job trains this run")

@@ -187,7 +187,9 @@ def _article(noun: str) -> str:
 
 
 def _meant(value: str, names: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(value, names, cutoff=0.7)
+    # Of names that are equally close, the one that was begun: `seed` is meant for `seeds`, not for `speed`.
+    near.sort(key=lambda name: not name.startswith(value))
     return f", did you mean {near[0]!r}?" if near else ""
 
 

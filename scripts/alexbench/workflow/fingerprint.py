@@ -9,29 +9,15 @@ from alexbench.experiment.layers import Variant
 from alexbench.files import is_special, replacing
 
 LIBRARY = Path(__file__).parents[1]
-# Code whose changes rerun every training, whatever its framework. Not variants.py: a cell depends only on its own variant.
-TRAINING = (
-    "../train.py",
-    "experiment/layers.py",
-    "experiment/weights.py",
-    "experiment/datasets/__init__.py",
-    "experiment/recipe.py",
-    "experiment/streams.py",
-    "training/loop.py",
-    "training/checkpoint.py",
-    "training/interruption.py",
-    "experiment/execution.py",
-    "backends/__init__.py",
-)
-SPEED = (
-    "../time_steps.py",
-    "training/speed.py",
-    "training/loop.py",
-    "experiment/layers.py",
-    "experiment/recipe.py",
-    "experiment/streams.py",
-    "experiment/execution.py",
-    "backends/__init__.py",
+# Modules that a training uses without depending on them, so that a change in them does not train every run again. Not variants.py: a run
+# depends only on its own variant (`of_variant`). Those outside the wings, such as files.py, do not count either.
+BESIDES = (
+    "experiment/variants",
+    "training/lease",
+    "training/options",
+    "training/tensorboard",
+    "training/trained_network",
+    "workflow/fingerprint",
 )
 
 
@@ -52,30 +38,25 @@ def of_file(path: Path) -> str:
     return of_source(path.read_text(encoding="utf-8")) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def of_training(framework: str) -> str:
-    """A hash of the code that trains the cells of `framework`."""
-    return _of_files(*TRAINING, f"backends/{framework}.py")
-
-
-def of_speed(framework: str) -> str:
-    """A hash of the code that times the steps of `framework`."""
-    return _of_files(*SPEED, f"backends/{framework}.py")
-
-
 @cache
-def of_program(path: Path) -> str:
-    """A hash of a program: its code, all library modules that it imports, and the other files in the packages of those modules."""
-    found, waiting = {}, [path]
+def of_program(path: Path, framework: str | None = None) -> str:
+    """A hash of a program: its code, all library modules that it imports, and the other files in the packages of those modules.
+
+    For a program that trains or measures a `framework`: with the framework's backend, without the modules `BESIDES`.
+    """
+    left_out = {*LIBRARY.glob("*.py"), *(LIBRARY / f"{name}.py" for name in BESIDES)} if framework else set()
+    found, waiting = {}, [path, *([LIBRARY / "backends" / f"{framework}.py"] if framework else [])]
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in found or file in left_out:
             continue
         found[file] = of_file(file)
         if file.suffix == ".py":
             waiting += _imported(file)
         if file.name == "__init__.py":
             waiting += [other for other in file.parent.iterdir() if other.is_file() and other.suffix != ".py"]
-    return hashlib.sha256(" ".join(found[file] for file in sorted(found)).encode()).hexdigest()[:12]
+    # Sorted by hash, because paths depend on where the project is.
+    return hashlib.sha256(" ".join(sorted(found.values())).encode()).hexdigest()[:12]
 
 
 @cache
@@ -89,10 +70,6 @@ def _imported(file: Path) -> list[Path]:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     places = [LIBRARY.parent.joinpath(*name.split(".")) for name in names if name.startswith("alexbench.")]
     return [path for place in places for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
-
-
-def _of_files(*names: str) -> str:
-    return hashlib.sha256(" ".join(of_file(LIBRARY / name) for name in names).encode()).hexdigest()[:12]
 
 
 def of_variant(variant: Variant) -> str:

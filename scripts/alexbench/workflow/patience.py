@@ -26,7 +26,7 @@ SILENCE = re.compile(
 HOURS = 24
 PAUSE_SECONDS = 10
 
-# Columns of slurm_jobs.csv (submitted jobs) and of costs.csv (ended jobs).
+# Columns of slurm_jobs.csv (submitted jobs) and of costs.csv (ended jobs). `run` is Snakemake's run, `cell` the wildcards of its jobs.
 SUBMITTED = ["run", "job", "rule", "cell", "attempt"]
 COSTS = [*SUBMITTED[1:], "state", "submitted", "started", "ended", "queue_seconds", "seconds", "gpus", "gpu_hours_asked", "gpu_hours"]
 
@@ -159,12 +159,12 @@ class Guard:
         append(self.results / "costs.csv", COSTS, [self._of(job.id, jobs[job.id]) | cost(job) for job in ended])
 
     def _of(self, number: str, job) -> dict:
-        """Identify a job by Snakemake's names: number, rule, cell, attempt."""
-        # A group has several jobs: separate their cells by spaces.
+        """Identify a job by Snakemake's names: number, rule, wildcards, attempt."""
+        # A group has several jobs: separate their wildcards by spaces.
         jobs = sorted(job.jobs, key=lambda one: one.jobid) if job.is_group() else [job]
         rules = " ".join(dict.fromkeys(one.rule.name for one in jobs))
-        cells = " ".join("/".join(map(str, one.wildcards)) for one in jobs)
-        return {"job": number, "rule": rules, "cell": cells, "attempt": self.claimed[number]}
+        wildcards = " ".join("/".join(map(str, one.wildcards)) for one in jobs)
+        return {"job": number, "rule": rules, "cell": wildcards, "attempt": self.claimed[number]}
 
 
 def append(path: Path, columns: list[str], rows: list[dict]) -> None:

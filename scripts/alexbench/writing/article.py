@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alexbench.analysis import results, speed_tables
+from alexbench.analysis import results_table, run_files, speed_tables, verdicts
 from alexbench.analysis.stats import Interval
+from alexbench.analysis.verdicts import Verdict
+from alexbench.writing.language import Language
 
 
 @dataclass(frozen=True)
@@ -42,34 +44,38 @@ class Comparison:
     mcnemar_p: float
 
     @property
-    def better(self) -> str:
-        return ahead(self.accuracy, 0)
+    def more_accurate(self) -> Side | None:
+        """The more accurate cell; None without such a verdict."""
+        return {Verdict.BETTER: self.first, Verdict.WORSE: self.second}.get(verdicts.of_accuracy(self.accuracy))
 
     @property
-    def slower(self) -> str:
-        return ahead(self.seconds, 1)
+    def faster(self) -> Side | None:
+        """The cell that trains faster; None without such a verdict."""
+        return {Verdict.FASTER: self.first, Verdict.SLOWER: self.second}.get(verdicts.of_time(self.seconds, self.unlike))
 
     @property
     def original_seconds(self) -> float:
         """The original study's own ratio of training times; NaN if it lacks either."""
         return self.first.original_seconds / self.second.original_seconds
 
-    def slower_first(self) -> "Comparison":
-        """The same comparison with the slower cell first, so that the ratio of training times is at least 1."""
-        if not self.seconds.value < 1:
-            return self
-        ratio = Interval(1 / self.seconds.value, 1 / self.seconds.high, 1 / self.seconds.low)
-        difference = Interval(-self.accuracy.value, -self.accuracy.high, -self.accuracy.low)
-        return Comparison(self.kind, self.second, self.first, difference, ratio, self.unlike, self.mcnemar_p)
+
+def accuracy_sentence(c: Comparison, _: Language) -> str:
+    """The accuracies of two cells in words; for single runs, McNemar's test of their networks too."""
+    text = verdicts.on_accuracy(c.first.title, c.second.title, c.accuracy, _counts(c.first, c.second, _), _)
+    return text if np.isnan(c.mcnemar_p) else f"{text} {verdicts.on_two_networks(c.mcnemar_p, _)}"
 
 
-def ahead(found: Interval, equal: float) -> str:
-    """Which of two is larger, by the interval of their difference or ratio: "first", "second", "neither"; "unknown" without interval."""
-    if np.isnan(found.low):
-        return "unknown"
-    if not found.excludes(equal):
-        return "neither"
-    return "first" if found.value > equal else "second"
+def time_sentence(c: Comparison, _: Language) -> str:
+    """The training times of two cells in words, the slower first, so that the ratio is at least 1."""
+    slow, fast, ratio = c.first, c.second, c.seconds
+    if ratio.value < 1:
+        slow, fast, ratio = fast, slow, Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+    return verdicts.on_time(slow.title, fast.title, ratio, _counts(slow, fast, _), _, c.unlike)
+
+
+def _counts(first: Side, second: Side, _: Language) -> str:
+    """How many runs two cells have, such as "n = 3" or "n = 1 and 3"."""
+    return f"n = {_.listed(list(dict.fromkeys([str(first.n), str(second.n)])))}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def title(row: pd.Series, prefix: str = "") -> str:
@@ -106,32 +112,38 @@ def comparisons(compared: pd.DataFrame, table: pd.DataFrame) -> list[Comparison]
 def best(table: pd.DataFrame, compared: Iterable[Comparison]) -> tuple[pd.Series, list[str], list[str]] | None:
     """The cell with the highest mean accuracy, and how it compares.
 
-    Returns its row, the titles of the cells that it is shown to be better than, and those of the other cells that it is compared with; None
-    without a completed run.
+    Returns its row, the titles of the cells that it is shown to be more accurate than, and those of the other cells that it is compared
+    with; None without a completed run.
     """
     if not table.n.any():
         return None
     top = table.loc[table.accuracy.idxmax()]
     beaten, level = [], []
     for comparison in compared:
-        for us, other, word in ((comparison.first, comparison.second, "first"), (comparison.second, comparison.first, "second")):
+        for us, other in ((comparison.first, comparison.second), (comparison.second, comparison.first)):
             if us.title == title(top):
-                (beaten if comparison.better == word else level).append(other.title)
+                (beaten if comparison.more_accurate is us else level).append(other.title)
     return top, beaten, level
 
 
-def winners(compared: Iterable[Comparison], word: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The networks on which each framework is ahead, and those on which none is shown to be; `word`: "better" or "faster"."""
-    found: dict[str, list[str]] = {}
-    level = []
+def leaders(compared: Iterable[Comparison], quality: str) -> tuple[dict[str, list[str]], list[str]]:
+    """The networks on which each framework is ahead of all others that it is compared with, and those on which none is.
+
+    `compared`: pairs of frameworks; `quality`: "more_accurate" or "faster".
+    """
+    pairs: dict[str, list[Comparison]] = {}
     for comparison in compared:
-        outcome = comparison.better if word == "better" else {"first": "second", "second": "first"}.get(comparison.slower)
-        if outcome in ("first", "second"):
-            winner = getattr(comparison, outcome)
-            found.setdefault(winner.framework_title, []).append(winner.variant_title)
-        else:
-            level.append(comparison.first.variant_title)
-    return found, list(dict.fromkeys(level))
+        pairs.setdefault(comparison.first.variant_title, []).append(comparison)
+    found: dict[str, list[str]] = {}
+    none = []
+    for network, those in pairs.items():
+        sides = [(side.framework_title, getattr(c, quality) is side) for c in those for side in (c.first, c.second)]
+        not_ahead = {framework for framework, is_ahead in sides if not is_ahead}
+        leading = [framework for framework in dict.fromkeys(framework for framework, _ in sides) if framework not in not_ahead]
+        for framework in leading:
+            found.setdefault(framework, []).append(network)
+        none += [] if leading else [network]
+    return found, none
 
 
 def by_framework(runs: pd.DataFrame, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
@@ -152,7 +164,7 @@ def _listed(values: pd.Series) -> str:
 
 def is_controlled(runs: pd.DataFrame) -> bool:
     """Whether all frameworks used the same initialisation and the same Adam, not each its own."""
-    return all(runs[f"recipe.{key}"].nunique() == 1 for key in results.CONVENTIONS)
+    return all(runs[f"recipe.{key}"].nunique() == 1 for key in results_table.CONVENTIONS)
 
 
 def learning(runs: pd.DataFrame) -> list[dict]:
@@ -162,7 +174,7 @@ def learning(runs: pd.DataFrame) -> list[dict]:
     """
     rows = []
     for _, cell in runs[runs.status == "completed"].groupby(["framework", "variant"], sort=False):
-        history = pd.concat([results.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
+        history = pd.concat([run_files.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
         lowest, last = history.test_loss.idxmin(), history.iloc[-1]
         row = {
             "title": f"{cell.framework_title.iloc[0]}, {cell.variant_title.iloc[0]}",

@@ -100,6 +100,6 @@ def parser(description: str, runs: bool = True, language: bool = False, cell: bo
         p.add_argument("--framework", required=True, metavar="NAME")
         p.add_argument("--variant", required=True, metavar="NAME")
     if language:
-        p.add_argument("--language", choices=LANGUAGES, default="en", help="of the figure's texts (%(default)s)")
+        p.add_argument("--language", choices=LANGUAGES, default="en", help="language of the figure's texts (%(default)s)")
     p.add_argument("--output", required=True, type=_png, metavar="PNG", help="the figure; an SVG is written beside it")
     return p
