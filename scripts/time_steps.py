@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace, how: Execution, held: lease.Lease) -> dict
     framework_memory_bytes = loop.peak_process_memory_bytes()
     dataset, variant = options.load_network(args)
     batch_size = min(args.batch_size, len(dataset.train_labels))
-    settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class, variant.normalisation)
+    settings = recipe.Recipe(batch_size=batch_size).resolved(backend_class.conventions, variant.normalisation)
     threads = min(args.threads, machine.available_threads())
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(backends.Setup(variant, settings, mean, std, args.device, threads, SEED, how))

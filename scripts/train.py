@@ -175,7 +175,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
     threads = min(args.threads, machine.available_threads())
     exported = machine.surroundings()
     backend_class = backends.load(args.framework, how)
-    settings = chosen.resolved(backend_class, variant.normalisation)
+    settings = chosen.resolved(backend_class.conventions, variant.normalisation)
     start, start_note = starting_weights(variant, settings.initialisation, args.seed, args.weights)
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     backend = backend_class(backends.Setup(variant, settings, mean, std, args.device, threads, args.seed, how))

@@ -67,11 +67,8 @@ class MissingError(InputError):
 class Backend(Protocol):
     """One network on one device, its optimiser and its data."""
 
-    initialisation: str
-    """Whose initialisation this framework uses by default; one of `recipe.INITIALISATIONS`."""
-
-    adam_epsilon: str
-    """Whose form its Adam has by default; one of `recipe.ADAM_EPSILONS`."""
+    conventions: dict[str, str]
+    """What this framework does by default, for each key of the recipe that may be "framework": `initialisation` and `adam_epsilon`."""
 
     title: str
     """The framework's name in tables and figures."""

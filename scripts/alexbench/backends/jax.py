@@ -154,8 +154,7 @@ def adam(recipe: Recipe) -> optax.GradientTransformation:
 class Backend:
     """See `alexbench.backends.Backend`."""
 
-    initialisation = "jax"
-    adam_epsilon = "torch"
+    conventions: ClassVar = {"initialisation": "jax", "adam_epsilon": "torch"}
     title = "JAX"
     out_of_memory = (OutOfMemoryError,)
     tutorial_resize = "image"
@@ -177,7 +176,7 @@ class Backend:
             self.place = jax.devices("cuda" if device == "cuda" else None)[0]
         except RuntimeError as error:
             raise InputError(
-                f"device: cuda was asked for, but JAX {jax.__version__} sees no GPU ({str(error).splitlines()[0]}); "
+                f"device: cuda was asked for, but JAX {jax.__version__} ({str(error).splitlines()[0].rstrip('.')}) sees no GPU; "
                 "check the driver (nvidia-smi), that jax[cuda12] is installed and the job's GPU request, or set device to cpu"
             ) from None
         self.device = "cuda" if self.place.platform == "gpu" else "cpu"

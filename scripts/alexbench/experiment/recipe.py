@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +9,6 @@ from alexbench.experiment.datasets import Dataset
 from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError
 from alexbench.settings import setting
-
-if TYPE_CHECKING:
-    from alexbench.backends import Backend
 
 INITIALISATIONS = ("framework", "torch", "keras", "jax", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
@@ -112,14 +108,10 @@ class Recipe:
         """Whether training images differ from epoch to epoch."""
         return self.flips or self.crop_padding > 0
 
-    def resolved(self, framework: type["Backend"], normalisation: str) -> "Recipe":
-        """This recipe with every "framework" replaced by that framework's own way, and "variant" by `normalisation`."""
-        return replace(
-            self,
-            initialisation=framework.initialisation if self.initialisation == "framework" else self.initialisation,
-            adam_epsilon=framework.adam_epsilon if self.adam_epsilon == "framework" else self.adam_epsilon,
-            normalisation=normalisation if self.normalisation == "variant" else self.normalisation,
-        )
+    def resolved(self, conventions: dict[str, str], normalisation: str) -> "Recipe":
+        """This recipe with every "framework" replaced by the framework's own `conventions`, and "variant" by `normalisation`."""
+        own = {key: value for key, value in conventions.items() if getattr(self, key) == "framework"}
+        return replace(self, **own, normalisation=normalisation if self.normalisation == "variant" else self.normalisation)
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -80,7 +80,7 @@ def load(path: Path | str, framework: str | None = None, device: str = "cpu") ->
         tensors = {name: file.get_tensor(name) for name in shapes}
     weights.check(variant, tensors, str(path))
     backend_class = _backend(framework, about["framework"], path)
-    recipe = Recipe().resolved(backend_class, variant.normalisation)
+    recipe = Recipe().resolved(backend_class.conventions, variant.normalisation)
     mean, std = np.float32(about["mean"]), np.float32(about["std"])
     with _quiet():
         backend = backend_class(backends.Setup(variant, recipe, mean, std, device, None, 0, Execution()))
