@@ -106,7 +106,7 @@ def test_of_a_table_of_two_data_sets_each_cell_has_its_own_file(tmp_path, images
 def test_the_time_that_another_took_on_other_data_is_no_measure(digits_file, tmp_path):
     run_cell(digits_file, tmp_path / "model")
     path = tmp_path / "model" / "metrics.json"
-    with pytest.raises(InputError, match=r"metrics\.json is of data_sha256 '\w{64}', this run of '\w{64}': .* on the same data"):
+    with pytest.raises(InputError, match=r"metrics\.json has data_sha256 '\w{64}' and this run '\w{64}', .* on the same data"):
         run_cell(digits_file, tmp_path / "long", "--train-limit=50", f"--as-long-as={path}")
 
 

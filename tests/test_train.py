@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import train
 from alexbench import backends
 from alexbench.analysis import stats
 from alexbench.backends import FRAMEWORKS
+from alexbench.experiment import datasets
 from alexbench.files import InputError
 from alexbench.training import loop
 from conftest import ROOT
@@ -85,16 +87,20 @@ def test_the_same_seed_gives_the_same_bits(framework, digits_file, tmp_path):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_deterministic_kernels_do_the_same_mathematics(framework, digits_file, tmp_path):
+def test_deterministic_kernels_do_the_same_mathematics(framework, digits, tmp_path):
     """In a separate process, because TensorFlow cannot switch back. tests/test_gpu.py checks that a GPU repeats its bits."""
-    usual = run_cell(digits_file, tmp_path / "usual", framework=framework)
+    # Noise, because in the flat parts of digits, rounding alone decides which of several equal numbers is the largest.
+    noise = np.random.default_rng(1).integers(0, 256, digits.train_images.shape, np.uint8)
+    data = tmp_path / "noise.npz"
+    datasets.save(replace(digits, train_images=noise), data)
+    usual = run_cell(data, tmp_path / "usual", framework=framework)
     small = ["--train-limit=40", "--test-limit=20", "--epochs=1", "--batch-size=16", "--device=cpu", "--threads=1"]
-    options = ["--framework", framework, "--variant=alexnet_mod", f"--data={digits_file}", f"--output={tmp_path / 'other'}"]
+    options = ["--framework", framework, "--variant=alexnet_mod", f"--data={data}", f"--output={tmp_path / 'other'}"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *options, *small, "--deterministic"]
     subprocess.run(command, check=True, capture_output=True)
     other = json.loads((tmp_path / "other" / "metrics.json").read_text(encoding="utf-8"))
     assert other["settings"]["deterministic"] and not usual["settings"]["deterministic"]
-    assert other["loss"] == pytest.approx(usual["loss"], abs=1e-4)
+    assert other["loss"] == pytest.approx(usual["loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
