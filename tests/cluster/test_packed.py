@@ -68,8 +68,7 @@ def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_
     with (project / "results/four/costs.csv").open(newline="", encoding="utf-8") as file:
         costs = list(csv.DictReader(file))
     assert [row["rule"] for row in costs] == ["train", "train"] and {row["job"] for row in costs} == {str(job.id) for job in jobs}
-    runs = [run for row in costs for run in row["cell"].split()]
-    assert sorted(runs) == [f"pytorch/alexnet_mod/{seed}" for seed in SMALLER["seeds"]]
+    assert sorted(run for row in costs for run in row["cell"].split()) == [f"pytorch/alexnet_mod/{seed}" for seed in SMALLER["seeds"]]
     by_job = {str(run["slurm_job_id"]): set() for run in runs}
     for run in runs:
         by_job[str(run["slurm_job_id"])].add(f"pytorch/alexnet_mod/{run['seed']}")
