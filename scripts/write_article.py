@@ -98,6 +98,8 @@ def differs_from_original(runs: pd.DataFrame, _: Language) -> str:
     """How the experiment differs from the original study's, in a few words; "" if nothing of what is recorded does."""
 
     def shown(value: object) -> str:
+        if value is None:
+            return _("not recorded")
         if isinstance(value, bool):
             return _("yes") if value else _("no")
         return _.number(value) if isinstance(value, int) or (isinstance(value, float) and value.is_integer()) else str(value)
@@ -210,8 +212,8 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "has_original": bool(table.accuracy_minus_original.notna().any()),
         "same_experiment": results_table.is_original_experiment(runs),
         "what_differs": differs_from_original(runs, language),
-        "study_within": int(within.astype(bool).sum()),
-        "study_known": len(within),
+        "original_within": int(within.astype(bool).sum()),
+        "original_known": len(within),
         "best": article.best(table, compared),
         "between_frameworks": between_frameworks,
         "between_variants": between_variants,

@@ -188,7 +188,11 @@ def test_the_originals_experiment_is_known_as_such_and_as_controlled(tmp_path, d
     recipe = {"epochs": 15, "initialisation": "torch", "adam_epsilon": "torch"}
     grid = write_grid(tmp_path, lambda f, v, s: slower_tensorflow(f, v, s) | {"recipe": recipe})
     text = words(page(tmp_path, data, grid, figures=figures))
-    assert "The data, networks and epochs are the original study’s" in text and "contain 0 of the original study’s 4 accuracies" in text
+    assert (
+        "The data, networks and recipe are the original study’s" in text
+        and "Precision differs" not in text
+        and "contain 0 of the original study’s 4 accuracies" in text
+    )
     assert "The comparison is controlled" in text and "follows its own defaults" not in text
 
 
@@ -201,13 +205,24 @@ def test_the_originals_experiment_is_known_as_such_and_as_controlled(tmp_path, d
         ({"recipe.epochs": [15, 30]}, "epochs 15 or 30 instead of 15"),
         ({"recipe.flips": True, "recipe.weight_decay": 0.05}, "weight decay 0.05 instead of 0; random mirroring yes instead of no"),
         ({"settings.precision": "bf16"}, "precision bf16 instead of fp32"),
+        ({"recipe.epochs": [15, None]}, "epochs 15 or not recorded instead of 15"),
+        ({"recipe.epochs": ["15", "15"], "recipe.learning_rate": "0.001"}, ""),
     ],
 )
 def test_what_differs_from_the_original_is_named(changes, says):
+    """And it is another experiment, unless only the way of computing differs."""
     runs = pd.DataFrame([results_table.ORIGINAL_EXPERIMENT] * 2).assign(**changes)
     assert write_article.differs_from_original(runs, Language("en")) == says
     unrecorded = runs.drop(columns=set(runs) - {"dataset", "train_images", "recipe.epochs", *changes})
     assert write_article.differs_from_original(unrecorded, Language("en")) == says
+    same = says == "" or set(changes) == {"settings.precision"}
+    assert results_table.is_original_experiment(runs) == results_table.is_original_experiment(unrecorded) == same
+
+
+def test_runs_that_do_not_record_the_experiment_are_of_another():
+    runs = pd.DataFrame([results_table.ORIGINAL_EXPERIMENT] * 2).drop(columns="recipe.epochs")
+    assert write_article.differs_from_original(runs, Language("en")) == "epochs not recorded instead of 15"
+    assert not results_table.is_original_experiment(runs)
 
 
 def test_the_original_s_experiment_is_the_default_configuration():

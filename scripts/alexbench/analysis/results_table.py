@@ -21,6 +21,7 @@ ORIGINAL_DATASET = "cifar10"
 # The original study's experiment, by columns of runs.csv. What the recipe leaves to a framework or variant is not fixed.
 ORIGINAL_EXPERIMENT = {"dataset": ORIGINAL_DATASET, "train_images": 50_000, "settings.precision": "fp32"}
 ORIGINAL_EXPERIMENT |= {f"recipe.{key}": value for key, value in asdict(Recipe()).items() if value not in ("framework", "variant")}
+MUST_RECORD = ("dataset", "train_images", "recipe.epochs")
 
 _OF_BOTH = ("framework", "framework_title", "variant", "variant_title", "dataset", "start", "device_name", "parameters")
 _MEASURED = {name: replace(run_files.COLUMNS[name], gaps=True) for name in MEASURES}
@@ -162,15 +163,24 @@ def counted(row: pd.Series) -> str:
 
 
 def differing_from_original(runs: pd.DataFrame) -> dict[str, list]:
-    """The columns in which the runs differ from ORIGINAL_EXPERIMENT, with the values they have; unrecorded settings are left out."""
-    found = {column: runs[column].dropna().unique().tolist() for column in ORIGINAL_EXPERIMENT if column in runs}
-    return {column: values for column, values in found.items() if values and values != [ORIGINAL_EXPERIMENT[column]]}
+    """The columns in which the runs differ from ORIGINAL_EXPERIMENT, with the values they have.
+
+    A run that does not record one of `MUST_RECORD` has None there, and differs; other settings count only where they are recorded,
+    because earlier versions did not record all of them.
+    """
+    differing = {}
+    for column, expected in ORIGINAL_EXPERIMENT.items():
+        values = [None if pd.isna(value) else value for value in (runs[column].unique().tolist() if column in runs else [None])]
+        values = [value for value in values if value is not None or column in MUST_RECORD]
+        # As text too: in files edited by hand, a column may hold anything.
+        if any(value != expected and str(value) != str(expected) for value in values):
+            differing[column] = values
+    return differing
 
 
 def is_original_experiment(runs: pd.DataFrame) -> bool:
-    """Whether the runs have the original study's data set, number of training images and number of epochs."""
-    decisive = {"dataset", "train_images", "recipe.epochs"}
-    return decisive <= set(runs) and decisive.isdisjoint(differing_from_original(runs))
+    """Whether the runs have the original study's data and recipe. How they were computed, such as their precision, may differ."""
+    return all(column.startswith("settings.") for column in differing_from_original(runs))
 
 
 def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str:
@@ -190,7 +200,7 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         if any(table[f"{measure}_minus_original"].notna().any() for measure in MEASURES):
             text += "; in parentheses ours minus the original's and, where n > 1, whether the original's lies within the 95 % prediction "
             text += "interval of one further run of ours"
-            text += "" if is_original_experiment(runs) else ", which does not test it: this is only a part of its experiment"
+            text += "" if is_original_experiment(runs) else ", which does not test it, because the experiments differ"
         text += "."
     if "runs_per_gpu" in runs and (packed := sorted(set(runs.runs_per_gpu) - {1})):
         at_a_time = " or ".join(map(str, packed))
