@@ -273,11 +273,13 @@ def experiments_besides():
     return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in besides]
 
 
-def code_files():
-    """The programs that make tables and figures, the library that they share, and the environments."""
-    programs = [path for kind in ("collect", "compare", "plot", "record", "write") for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
-    library = [path for wing in ("analysis", "writing") for path in sorted((SCRIPTS / "alexbench" / wing).glob("[a-z]*.py"))]
-    return [local(os.path.relpath(path)) for path in (*programs, *library, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
+def code_files(wildcards):
+    """The programs that make tables and figures, all modules that they use, and the environments."""
+    kinds = ("collect", "compare", "plot", "record", "write_article", "write_page")
+    programs = [path for kind in kinds for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
+    library = set().union(*map(fingerprint.code_of, programs)).difference(programs)
+    modules = sorted(path for path in library if path.suffix == ".py" and path.name != "__init__.py")
+    return [local(os.path.relpath(path)) for path in (*programs, *modules, *sorted((SCRIPTS.parent / "envs").glob("*.yaml")))]
 
 
 def what_was_made():

@@ -39,7 +39,7 @@ PAGES = {
         "label": "Machines, versions, code",
     },
     "code": {
-        "files": code_files(),
+        "files": code_files,
         "category": "Provenance",
         "label": "Code of tables and figures, environments",
     },

@@ -65,6 +65,29 @@ NORMALISED = layers.Variant(
 )
 
 
+START = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--within",
+        type=float,
+        metavar="MINUTES",
+        help="begin no test after that time: those marked `long` come last, and what was left out is named",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--within") is not None:
+        items.sort(key=lambda item: item.get_closest_marker("long") is not None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("--within")
+    if minutes is not None and time.monotonic() - START > 60 * minutes:
+        pytest.skip(f"out of time: not run within {minutes:g} minutes")
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> None:
     """Set TensorFlow's number of threads, which a process can set only once, so that tests that do not set it get the same."""

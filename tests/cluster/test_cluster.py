@@ -127,6 +127,7 @@ def assert_same_results(project: Path, undisturbed: Path, interruptions: int | N
     assert (project / "results/pair/table.md").exists()
 
 
+@pytest.mark.long
 def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_path):
     """Runs the demo's complete grid, made small, locally and on the cluster."""
     demo = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text(encoding="utf-8"))
@@ -159,7 +160,7 @@ def test_each_training_holds_one_gpu_of_its_own_and_gives_the_local_results(tmp_
     assert (there / "results/demo/table.md").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_to_the_training_in_mid_run(project, undisturbed, number):
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
@@ -168,7 +169,7 @@ def test_a_signal_to_the_training_in_mid_run(project, undisturbed, number):
     assert_same_results(project, undisturbed, interruptions=1)
 
 
-@pytest.mark.parametrize("preempted", [False, True], ids=["scontrol requeue", "preemption"])
+@pytest.mark.parametrize("preempted", [pytest.param(False, marks=pytest.mark.long), True], ids=["scontrol requeue", "preemption"])
 def test_requeue(project, undisturbed, preempted):
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
@@ -188,6 +189,7 @@ def test_requeue(project, undisturbed, preempted):
 
 # The shipped profile asks for SIGTERM 180 s before the limit; it comes up to a minute earlier (man sbatch), so at once if that is 4 min.
 # Without it, SLURM sends SIGTERM only at the limit, which is at least one minute, and leaves a few seconds.
+@pytest.mark.long
 @pytest.mark.parametrize(("early", "minutes", "ends"), [(True, 4, "FAILED"), (False, 1, "TIMEOUT")], ids=["early signal", "at the limit"])
 def test_time_limit(project, undisturbed, early, minutes, ends):
     profile = project / "profiles/slurm/config.yaml"
@@ -211,7 +213,7 @@ def test_time_limit(project, undisturbed, early, minutes, ends):
     assert_same_results(project, undisturbed, interruptions=1)
 
 
-@pytest.mark.parametrize("cancelled", [False, True], ids=["old jobs run on", "old jobs cancelled"])
+@pytest.mark.parametrize("cancelled", [False, pytest.param(True, marks=pytest.mark.long)], ids=["old jobs run on", "old jobs cancelled"])
 def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, cancelled):
     process = start(project, TABLE)
     wait_for(lambda: in_epoch(project, 2), process, project)
@@ -228,6 +230,7 @@ def test_kill_9_of_snakemake_and_the_same_command_again(project, undisturbed, ca
     assert_same_results(project, undisturbed, interruptions=1 if cancelled else 0)
 
 
+@pytest.mark.long
 def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed):
     path = project / "profiles/slurm/config.yaml"
     text = path.read_text(encoding="utf-8")
@@ -244,6 +247,7 @@ def test_out_of_memory_on_the_host_is_tried_again_with_more(project, undisturbed
     assert_same_results(project, undisturbed)
 
 
+@pytest.mark.long
 def test_the_experiment_on_speed_is_one_job_on_one_machine(project):
     """Times can only be compared on one machine, and must not be measured at the same time."""
     small = PAIR | {"frameworks": ["pytorch"], "recipe": {"batch_size": 4}, "speed": {"rounds": 2, "seconds": 0.05}}

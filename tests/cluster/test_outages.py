@@ -116,6 +116,7 @@ def test_the_controller_is_away_when_jobs_are_submitted(cluster, accounting, pro
     assert_each_ran_once(process, project, before)
 
 
+@pytest.mark.long
 def test_squeue_fails_for_a_minute(cluster, accounting, project, tmp_path):
     """Only the commands fail, as on an overloaded login node; the jobs run and end."""
     if not accounting and "OUTAGES" not in os.environ:
@@ -176,6 +177,7 @@ def test_a_job_that_can_never_start_is_named_once(cluster, accounting, project):
         process.wait(timeout=60)
 
 
+@pytest.mark.long
 def test_snakemake_in_a_job_survives_its_own_time_limit(cluster, accounting, project):
     """submit.sh gets the signal that SLURM sends near the limit, goes back into the queue, and finishes what it began."""
     if accounting and "OUTAGES" not in os.environ:

@@ -48,7 +48,7 @@ IN_TURN = [
 
 @pytest.mark.parametrize(
     ("changes", "runs_per_gpu", "asked"),
-    [([SHARED], 2, (2, 4000, "00:30:00")), (IN_TURN, 1, (1, 2000, "01:00:00"))],
+    [([SHARED], 2, (2, 4000, "00:30:00")), pytest.param(IN_TURN, 1, (1, 2000, "01:00:00"), marks=pytest.mark.long)],
     ids=["on one GPU at once", "one after the other"],
 )
 def test_four_trainings_make_two_jobs_of_a_gpu_each(tmp_path, changes, runs_per_gpu, asked):

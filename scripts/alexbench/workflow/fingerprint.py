@@ -39,24 +39,30 @@ def of_file(path: Path) -> str:
 
 
 @cache
-def of_program(path: Path, framework: str | None = None) -> str:
-    """A hash of a program: its code, all library modules that it imports, and the other files in the packages of those modules.
+def code_of(path: Path, framework: str | None = None) -> frozenset[Path]:
+    """The files of a program: itself, all library modules that it imports, and the other files in the packages of those modules.
 
     For a program that trains or measures a `framework`: with the framework's backend, without the modules `BESIDES`.
     """
     left_out = {*LIBRARY.glob("*.py"), *(LIBRARY / f"{name}.py" for name in BESIDES)} if framework else set()
-    found, waiting = {}, [path, *([LIBRARY / "backends" / f"{framework}.py"] if framework else [])]
+    found, waiting = set(), [path, *([LIBRARY / "backends" / f"{framework}.py"] if framework else [])]
     while waiting:
         file = waiting.pop()
         if file in found or file in left_out:
             continue
-        found[file] = of_file(file)
+        found.add(file)
         if file.suffix == ".py":
             waiting += _imported(file)
         if file.name == "__init__.py":
             waiting += [other for other in file.parent.iterdir() if other.is_file() and other.suffix != ".py"]
+    return frozenset(found)
+
+
+@cache
+def of_program(path: Path, framework: str | None = None) -> str:
+    """A hash of a program's files, `code_of`."""
     # Sorted by hash, because paths depend on where the project is.
-    return hashlib.sha256(" ".join(sorted(found.values())).encode()).hexdigest()[:12]
+    return hashlib.sha256(" ".join(sorted(map(of_file, code_of(path, framework)))).encode()).hexdigest()[:12]
 
 
 @cache
