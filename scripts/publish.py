@@ -162,8 +162,9 @@ BLOCKS = {
 
 
 def markdown(rows: list[dict], columns: list[str]) -> str:
-    """Rows as a Markdown table, with a dash for missing values."""
-    table = pd.DataFrame(rows, columns=columns, dtype=object).fillna("–")
+    """Rows as a Markdown table, with a dash for missing values; a column of which no row has a value is left out."""
+    shown = [name for name in columns if any(name in row for row in rows)]
+    table = pd.DataFrame(rows, columns=shown, dtype=object).fillna("–")
     text = ("Framework", "Network")
     return table.to_markdown(index=False, colalign=["left" if name in text else "right" for name in table], disable_numparse=True)
 

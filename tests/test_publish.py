@@ -59,6 +59,15 @@ def test_the_readme_shows_what_the_runs_say(project):
     assert Path("README.md").read_text(encoding="utf-8") == text
 
 
+def test_one_run_of_each_cell_has_no_column_for_what_takes_two(project):
+    for path in [*Path("docs/results").glob("*/runs/*/*/seed*")]:
+        if path.name != "seed1":
+            shutil.rmtree(path)
+    publish.main(["--data", "cifar10.npz", "--tables"])
+    text = Path("README.md").read_text(encoding="utf-8")
+    assert "Difference |" in text and "Next run" not in text and "Original lies" not in text
+
+
 def test_a_mark_that_nothing_is_made_for_is_named(project):
     Path("README.md").write_text("<!-- published: weather -->\n<!-- end -->\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"README\.md marks 'weather'; there are original, precision"):
