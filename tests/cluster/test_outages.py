@@ -46,7 +46,7 @@ def start(project: Path, environment: dict[str, str] = ENVIRONMENT) -> subproces
     with (project / "snakemake.out").open("a", encoding="utf-8") as log:
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         # Two jobs at once; the others are submitted when those end.
-        command = [*FAST_SNAKEMAKE, TABLE, "--jobs", "2", "--retries", "0", *ON_CLUSTER]
+        command = [*FAST_SNAKEMAKE, TABLE, "--jobs", "2", "--retries", "1", *ON_CLUSTER]
         return subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log, preexec_fn=heed)
 
 
@@ -73,17 +73,24 @@ def hold_two_runs(project: Path) -> list[int]:
     return held
 
 
+def log_of(project: Path, job: slurm.Job) -> str:
+    return next((project / "logs" / "slurm").glob(f"*/*/{job.id}.log")).read_text(encoding="utf-8")
+
+
 def assert_each_ran_once(process: subprocess.Popen, project: Path, before: set[int]) -> None:
     assert process.wait(timeout=400) == 0, said(project)[-4000:]
     jobs = [job for job in slurm.jobs() if job.id not in before]
-    assert sorted((job.comment, job.state, job.restarts) for job in jobs) == [
+    # A controller that has only just come back may start a job before its node has told it of its GPUs. SLURM then refuses the job's step,
+    # nothing is run, and the job is tried again.
+    refused = [job.id for job in jobs if job.state == "FAILED" and "srun: error: Unable to create step" in log_of(project, job)]
+    assert sorted((job.comment, job.state, job.restarts) for job in jobs if job.id not in refused) == [
         (f"rule_train_wildcards_pytorch_alexnet_mod_{seed}", "COMPLETED", 0) for seed in FOUR["seeds"]
     ]
     assert (project / TABLE).exists()
     with (project / "results/four/costs.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert sorted((row["job"], row["state"], row["gpus"]) for row in rows) == sorted((str(job.id), "COMPLETED", "1") for job in jobs)
-    assert all(float(row["gpu_hours"]) > 0 for row in rows)
+    assert sorted((row["job"], row["state"], row["gpus"]) for row in rows) == sorted((str(job.id), job.state, "1") for job in jobs)
+    assert all(float(row["gpu_hours"]) > 0 for row in rows if row["state"] == "COMPLETED")
 
 
 @pytest.mark.parametrize("seconds", OUTAGES)
