@@ -109,6 +109,14 @@ def test_other_forms_of_a_profile(place):
     assert "has no profile.yaml or config.yaml" in findings("nowhere")[0].found
 
 
+def takes_gpu_jobs() -> bool:
+    try:
+        slurm.command("sbatch", "--test-only", "--partition=mig", f"--gpus-per-node={MIG}:1", "--wrap=true")
+    except slurm.SlurmError:
+        return False
+    return True
+
+
 def test_a_controller_that_is_down(place, cluster):
     cluster.stop_controller()
     try:
@@ -116,7 +124,8 @@ def test_a_controller_that_is_down(place, cluster):
     finally:
         cluster.start_controller()
     assert found.level == doctor.FAILURE and "does not answer" in found.found
-    assert slurm.wait_until(lambda: "mig" in slurm.command("sinfo", "--noheader"), seconds=20)
+    # The next test needs the GPUs, of which the node tells a new controller only after a while.
+    assert slurm.wait_until(takes_gpu_jobs, seconds=60)
 
 
 def test_make_site_writes_a_profile_that_the_doctor_passes(place, capsys):

@@ -46,6 +46,8 @@ def jobs(profile: Path | str, configfiles: list[Path | str]) -> list[Composed]:
             *(["--configfile", *configfiles] if configfiles else []),
             # As if nothing had been made yet, and without disturbing another run in this folder.
             *("--forceall", "--nolock", "--no-hooks", "--rerun-incomplete", "--nocolor", "--slurm-logdir", folder),
+            # The executor ends only after this pause, 40 s by default.
+            "--slurm-init-seconds-before-status-checks=1",
             *("--", *TARGETS),
         ]
         done = subprocess.run(
