@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace) -> None:
         raise InputError(f"--steps: {args.steps} steps of {args.batch_size} images are more than an epoch of {dataset.name}; lower either")
     settings = recipe.Recipe(
         batch_size=args.batch_size, learning_rate=args.learning_rate, dropout=0.0, initialisation="torch", adam_epsilon="torch"
-    ).resolved("torch", variant.normalisation)
+    ).resolved({}, variant.normalisation)
     mean, std = recipe.channel_scaling(settings.normalisation, dataset)
     start = weights.initialise(variant, "torch", SEED)
     if args.weights:

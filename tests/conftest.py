@@ -21,6 +21,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
+# JAX compiles every network anew in every process, for seconds; here it keeps what it has compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from alexbench.experiment import datasets, download, layers  # noqa: E402
 from alexbench.experiment.datasets import digits as digits_source  # noqa: E402

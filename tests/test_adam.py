@@ -37,7 +37,7 @@ def largest_error(framework: str, epsilon: str, step: str, digits) -> float:
 
     Biases start at zero in Keras's initialisation, so that small additions are not lost in their last bits.
     """
-    recipe = Recipe(batch_size=16, dropout=0.0, initialisation="keras", adam_epsilon=epsilon).resolved("torch", "unit")
+    recipe = Recipe(batch_size=16, dropout=0.0, initialisation="keras", adam_epsilon=epsilon).resolved({}, "unit")
     how = Execution(step=step)
     setup = backends.Setup(TINY, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, how)
     backend = backends.load(framework)(setup)

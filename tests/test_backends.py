@@ -26,7 +26,7 @@ MEAN, STD = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
 
 def make(framework: str, seed: int = 1, variant=TINY, threads: int | None = 1, execution: Execution = FAST, **recipe):
     """A backend of `variant` with fresh weights; "torch" conventions unless said otherwise."""
-    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved("torch", "imagenet")
+    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", **recipe}).resolved({}, "imagenet")
     backend = backends.load(framework)(backends.Setup(variant, settings, MEAN, STD, "cpu", threads, seed, execution))
     backend.set_weights(weights.initialise(variant, settings.initialisation, seed))
     return backend
@@ -134,7 +134,7 @@ def test_a_gpu_that_is_not_there_is_an_error(framework):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match=r"device: cuda was asked for, but .* sees no GPU; check the driver.*or set device to cpu"):
-        backends.load(framework)(backends.Setup(TINY, Recipe().resolved("torch", "imagenet"), MEAN, STD, "cuda", 1, 1, FAST))
+        backends.load(framework)(backends.Setup(TINY, Recipe().resolved({}, "imagenet"), MEAN, STD, "cuda", 1, 1, FAST))
 
 
 def test_frameworks_agree_on_logits_from_the_same_weights(digits):
@@ -342,10 +342,12 @@ BETTER["all"] = {key: value for part in BETTER.values() for key, value in part.i
 @pytest.mark.parametrize("part", BETTER)
 def test_frameworks_agree_on_a_better_recipe(framework, part, digits):
     """On a network with batch normalisation. The part must also have an effect: without it, the losses differ."""
+    # Noise, because in the flat parts of digits, rounding alone decides which of several equal numbers is the largest.
+    images = np.random.default_rng(1).integers(0, 256, digits.train_images.shape, np.uint8)
 
     def losses(name: str, **recipe) -> list[float]:
         backend = make(name, variant=NORMALISED, dropout=0.0, batch_size=16, **recipe)
-        return losses_of(backend, digits.train_images, digits.train_labels, **recipe)
+        return losses_of(backend, images, digits.train_labels, **recipe)
 
     theirs = losses("tensorflow", **BETTER[part])
     assert_same_steps(losses(framework, **BETTER[part]), theirs)

@@ -1,4 +1,4 @@
-"""CPU settings beyond arithmetic (numbers next to zero, waiting threads): the same in both frameworks or harmless, and recorded."""
+"""CPU settings beyond arithmetic (numbers next to zero, waiting threads): the same in all frameworks or harmless, and recorded."""
 
 import json
 import os
@@ -50,6 +50,17 @@ tf.config.threading.set_intra_op_parallelism_threads(2)
 x = tf.fill([1 << 22], 1e-20)
 print(json.dumps({"left": {"product": int(tf.math.count_nonzero(tf.function(lambda: x * 1e-20)()))}}))
 """
+JAX = """
+import json, os
+os.environ["NPROC"] = "2"
+from alexbench import backends
+backends.load("jax")
+# Beside the rest: a GPU's memory is taken as it is needed, or NVML's figure would mean nothing.
+assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+import jax, jax.numpy as jnp
+x = jnp.full(1 << 22, 1e-20, jnp.float32)
+print(json.dumps({"left": {"product": int(jnp.count_nonzero(jax.jit(lambda x: x * jnp.float32(1e-20))(x)))}}))
+"""
 
 
 def python(code: str, *arguments: str, **exported: str) -> subprocess.CompletedProcess:
@@ -66,9 +77,9 @@ def told(done: subprocess.CompletedProcess) -> set[str]:
     return {line.split("'")[1] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line}
 
 
-@pytest.mark.parametrize("code", [PYTORCH, TENSORFLOW], ids=["pytorch", "tensorflow"])
+@pytest.mark.parametrize("code", [PYTORCH, TENSORFLOW, JAX], ids=["pytorch", "tensorflow", "jax"])
 def test_numbers_next_to_zero_are_zero_in_every_thread(code):
-    """By default PyTorch computes with them, many times slower, and TensorFlow does not. An exported spin count is left as it is."""
+    """By default PyTorch computes with them, many times slower; the others do not. An exported spin count is left as it is."""
     done = python(code, GOMP_SPINCOUNT="300000", OMP_DISPLAY_ENV="verbose")
     found = json.loads(done.stdout)
     assert found["left"] == dict.fromkeys(found["left"], 0)

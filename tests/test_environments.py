@@ -11,7 +11,7 @@ import yaml
 
 from conftest import ROOT
 
-PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(\[[a-z-]+\])?==([0-9][0-9A-Za-z.]*)$")
+PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(\[[a-z0-9-]+\])?==([0-9][0-9A-Za-z.]*)$")
 # The same library, built for another device.
 SAME = {"tensorflow-cpu": "tensorflow"}
 # Packages that are imported under another name.

@@ -39,7 +39,7 @@ def on_gpu(framework: str, execution: Execution, **recipe):
     from alexbench.experiment import weights
     from alexbench.experiment.recipe import Recipe
 
-    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved("torch", "imagenet")
+    settings = Recipe(**{"initialisation": "torch", "adam_epsilon": "torch", "batch_size": 16, **recipe}).resolved({}, "imagenet")
     backend = backends.load(framework)(backends.Setup(LARGER, settings, MEAN, STD, "cuda", 1, 1, execution))
     backend.set_weights(weights.initialise(LARGER, "torch", 1))
     return backend

@@ -43,7 +43,7 @@ def piece(
     framework, digits, folder, stop=None, identity=None, said=None, variant=TINY, runs_per_gpu=1, **other
 ) -> tuple[loop.Outcome, weights.Weights]:
     """One process's part of a run, from fresh objects, until `stop`; `other` changes the recipe."""
-    recipe = replace(RECIPE, **other).resolved("torch", "unit")
+    recipe = replace(RECIPE, **other).resolved({}, "unit")
     setup = backends.Setup(variant, recipe, np.zeros(3, np.float32), np.ones(3, np.float32), "cpu", 1, 1, Execution())
     backend = backends.load(framework)(setup)
     backend.set_weights(weights.initialise(variant, "torch", 1))

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from alexbench.files import InputError
 from conftest import ROOT, TINY
 
 
-def measure(framework: str, variant: str, data, output, *more: str) -> None:
+def measure(framework: str, variant: str, data, output, *more: str, scripts: Path = ROOT / "scripts") -> None:
     """Run measure_parity.py as Snakemake does."""
     options = ["--variant", variant, "--data", str(data), "--output", str(output), "--device=cpu", "--threads=1"]
-    command = [sys.executable, str(ROOT / "scripts" / "measure_parity.py"), "--framework", framework, *options, *more]
+    command = [sys.executable, str(scripts / "measure_parity.py"), "--framework", framework, *options, *more]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -73,6 +74,21 @@ def test_a_difference_is_named(shown, tmp_path, capsys, name, change, says):
         compare(tmp_path, capsys)
 
 
+@pytest.mark.slow
+def test_a_layer_that_is_computed_otherwise_is_found(shown, digits_file, tmp_path, capsys):
+    """Every convolution's padding a pixel further down and right than in the other frameworks."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    backend = tmp_path / "scripts/alexbench/backends/jax.py"
+    code = backend.read_text(encoding="utf-8")
+    right = "edge = [(padding, padding)] * 2"
+    assert code.count(right) == 1
+    backend.write_text(code.replace(right, "edge = [(padding - 1, padding + 1) if padding else (0, 0)] * 2"), encoding="utf-8")
+    shutil.copytree(shown, tmp_path / "shown")
+    measure("jax", "alexnet_mod", digits_file, tmp_path / "shown/jax.npz", "--batch-size=16", scripts=tmp_path / "scripts")
+    with pytest.raises(InputError, match=r"parity: logits of (jax and|float64 NumPy and jax|.* and jax)"):
+        compare(tmp_path / "shown", capsys)
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -92,10 +108,10 @@ def test_a_damaged_file_is_named(tmp_path, damage, says):
 
 
 @pytest.mark.slow
-def test_weights_travel_from_one_framework_to_the_other_and_back_to_the_bit(digits_file, tmp_path):
+def test_weights_travel_from_framework_to_framework_and_back_to_the_bit(digits_file, tmp_path):
     start = tmp_path / "start.safetensors"
     weights.write(start, weights.initialise(variants.get("alexnet_mod"), "he", 7), {})
-    for framework, name in (("pytorch", "first"), ("tensorflow", "second"), ("pytorch", "third")):
+    for framework, name in (("pytorch", "first"), ("tensorflow", "second"), ("jax", "third"), ("pytorch", "fourth")):
         measure(framework, "alexnet_mod", digits_file, tmp_path / f"{name}.npz", "--weights", str(start), "--steps=1", "--batch-size=4")
         expected, _ = weights.read(start)
         start = tmp_path / f"{name}.safetensors"

@@ -65,7 +65,7 @@ def test_a_run_writes_metrics_history_and_predictions(framework, digits_file, tm
     assert set(METRICS) <= set(metrics)
     assert (metrics["framework"], metrics["seed"], metrics["parameters"]) == (framework, 5, 4_539_786)
     assert (metrics["train_images"], metrics["test_images"], metrics["train_limit"]) == (40, 20, 40)
-    assert metrics["recipe"]["initialisation"] == backends.load(framework).conventions
+    assert metrics["recipe"]["initialisation"] == backends.load(framework).conventions["initialisation"]
     assert metrics["images_per_second"] == pytest.approx(80 / metrics["train_seconds"])
     assert metrics["versions"]["numpy"] == np.__version__ and metrics["peak_memory_bytes"] > 1e8
     history = pd.read_csv(tmp_path / "history.csv")

@@ -373,7 +373,7 @@ def make(framework: str, device: str, **asked: object):
     """A backend of the small network on the noise images, without dropout so that two backends can be compared."""
     how = Execution(**asked)
     variant = variants.get("alexnet_mod")
-    settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved("torch", "unit")
+    settings = Recipe(batch_size=16, dropout=0.0, initialisation="torch", adam_epsilon="torch").resolved({}, "unit")
     threads = machine.available_threads()
     zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
     backend = backends.load(framework, how)(backends.Setup(variant, settings, zeros, ones, device, threads, 1, how))

@@ -67,8 +67,8 @@ class MissingError(InputError):
 class Backend(Protocol):
     """One network on one device, its optimiser and its data."""
 
-    conventions: str
-    """Whose initialisation and Adam this framework uses by default: "torch" or "keras"."""
+    conventions: dict[str, str]
+    """What this framework does by default, for each key of the recipe that may be "framework": `initialisation` and `adam_epsilon`."""
 
     title: str
     """The framework's name in tables and figures."""

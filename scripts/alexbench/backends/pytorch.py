@@ -124,7 +124,7 @@ class StepGraph:
 class Backend:
     """See `alexbench.backends.Backend`."""
 
-    conventions = "torch"
+    conventions: ClassVar = {"initialisation": "torch", "adam_epsilon": "torch"}
     title = "PyTorch"
     out_of_memory = (torch.OutOfMemoryError,)
     tutorial_resize = "image"

@@ -131,7 +131,7 @@ HOST = "CPU:0"
 class Backend:
     """See `alexbench.backends.Backend`."""
 
-    conventions = "keras"
+    conventions: ClassVar = {"initialisation": "keras", "adam_epsilon": "keras"}
     title = "TensorFlow"
     out_of_memory = (tf.errors.ResourceExhaustedError,)
     tutorial_resize = "batch"

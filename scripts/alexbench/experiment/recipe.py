@@ -10,7 +10,7 @@ from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError
 from alexbench.settings import setting
 
-INITIALISATIONS = ("framework", "torch", "keras", "he")
+INITIALISATIONS = ("framework", "torch", "keras", "jax", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
 NORMALISATIONS = ("variant", "dataset", "imagenet", "unit")
 SCHEDULES = ("constant", "one_cycle")
@@ -36,7 +36,8 @@ class Recipe:
         "framework",
         help="how layers that start from random weights are initialised; framework: by that framework's default",
         about="How layers that start from random weights are initialised: `torch` (uniform in ±1/√fan_in, biases too), `keras` (Glorot "
-        "uniform, biases 0), `he` (normal, biases 0). `framework`: each framework's own default.",
+        "uniform, biases 0), `jax` (LeCun's normal, truncated at two standard deviations, biases 0), `he` (normal, biases 0). "
+        "`framework`: each framework's own default.",
         enum=INITIALISATIONS,
     )
     adam_epsilon: str = setting(
@@ -107,14 +108,10 @@ class Recipe:
         """Whether training images differ from epoch to epoch."""
         return self.flips or self.crop_padding > 0
 
-    def resolved(self, conventions: str, normalisation: str) -> "Recipe":
-        """This recipe with every "framework" replaced by `conventions` ("torch", "keras") and "variant" by `normalisation`."""
-        return replace(
-            self,
-            initialisation=conventions if self.initialisation == "framework" else self.initialisation,
-            adam_epsilon=conventions if self.adam_epsilon == "framework" else self.adam_epsilon,
-            normalisation=normalisation if self.normalisation == "variant" else self.normalisation,
-        )
+    def resolved(self, conventions: dict[str, str], normalisation: str) -> "Recipe":
+        """This recipe with every "framework" replaced by the framework's own `conventions`, and "variant" by `normalisation`."""
+        own = {key: value for key, value in conventions.items() if getattr(self, key) == "framework"}
+        return replace(self, **own, normalisation=normalisation if self.normalisation == "variant" else self.normalisation)
 
     def as_dict(self) -> dict:
         return asdict(self)

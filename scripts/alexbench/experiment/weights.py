@@ -29,7 +29,8 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
     """Fresh weights for every layer, each drawn from its own stream, so that every framework starts from the same numbers.
 
     `scheme`: "torch" is U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, torch.nn's default
-    (kaiming_uniform with a = sqrt(5)); "keras" is Glorot and Bengio's (2010) uniform with zero biases; "he" is
+    (kaiming_uniform with a = sqrt(5)); "keras" is Glorot and Bengio's (2010) uniform with zero biases; "jax" is Flax's default, LeCun et
+    al.'s (1998) N(0, 1/fan_in), truncated at two standard deviations, with zero biases; "he" is
     N(0, 2/fan_in) (He et al., 2015) with zero biases. Batch normalisation starts as the identity in all of them.
     """
     weights: Weights = {}
@@ -56,6 +57,9 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
                 bias = _uniform(random, shape[:1], 1 / sqrt(fan_in))
             case "keras":
                 weight = _uniform(random, shape, sqrt(6 / (fan_in + fan_out)))
+            case "jax":
+                # Cutting off the tails leaves a standard deviation of 0.8796.
+                weight = _truncated(random, shape) * np.float32(1 / sqrt(fan_in) / 0.87962566103423978)
             case "he":
                 weight = random.standard_normal(shape, np.float32) * np.float32(sqrt(2 / fan_in))
             case _:
@@ -64,6 +68,14 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
         if f"{info.name}.bias" in shapes:
             weights[f"{info.name}.bias"] = bias
     return weights
+
+
+def _truncated(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers, those beyond 2 drawn again."""
+    found = random.standard_normal(shape, np.float32)
+    while (far := np.abs(found) > 2).any():
+        found[far] = random.standard_normal(int(far.sum()), np.float32)
+    return found
 
 
 def _uniform(random: np.random.Generator, shape: tuple[int, ...], bound: float) -> np.ndarray:
