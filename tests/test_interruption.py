@@ -20,7 +20,7 @@ from alexbench.training import checkpoint, loop
 from alexbench.training.interruption import Interrupted, Stop
 from conftest import NORMALISED, ROOT, TINY
 
-RECIPE = Recipe(epochs=3, batch_size=16)
+RECIPE = Recipe(initialisation="torch", adam_epsilon="torch", epochs=3, batch_size=16)
 # 100 digits: 7 steps per epoch, the last with 4 images.
 STEPS = 7
 
