@@ -14,7 +14,7 @@ from alexbench.files import InputError, write_json
 from alexbench.writing import article
 from conftest import IMAGES, write_run
 
-TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
+TITLES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "alexnet_mod": "AlexNet mod. (32)", "alexnet": "AlexNet (224)"}
 SEEDS = (1, 2, 3)
 
 
@@ -57,7 +57,26 @@ def test_every_variant_between_frameworks_and_every_framework_between_variants(t
     assert table.kind.tolist() == ["framework", "framework", "variant", "variant"]
     variants = table[table.kind == "variant"]
     assert variants.a_variant.tolist() == ["alexnet"] * 2 and variants.accuracy_verdict.tolist() == ["better"] * 2
-    assert variants.time_verdict.tolist() == ["slower"] * 2 and "of these 8 would" in text
+    assert (
+        variants.time_verdict.tolist() == ["slower"] * 2
+        and "The intervals of the 2 pairs of frameworks and those of the 2 pairs of networks are widened" in text
+    )
+
+
+def test_many_pairs_are_judged_with_wider_intervals(tmp_path):
+    """Two frameworks alone: faster. The same two beside a third: three pairs, a wider interval, and a verdict that agrees with it."""
+    seconds = {"pytorch": [100, 110, 120], "tensorflow": [80, 96, 106], "jax": [70, 71, 72]}
+    found = []
+    for frameworks in (["pytorch", "tensorflow"], list(seconds)):
+        for framework in frameworks:
+            write_cell(tmp_path, framework, "alexnet_mod", [0.60, 0.62, 0.64], seconds[framework])
+        runs = run_files.runs_table(run_files.grid(tmp_path, frameworks, ["alexnet_mod"], SEEDS))
+        found.append(comparisons.table(runs).iloc[0])
+    alone, beside = found
+    assert (alone.a_framework, beside.a_framework) == ("tensorflow", "tensorflow")
+    assert alone.time_high < 1 < beside.time_high and alone.time_ratio == beside.time_ratio
+    assert (alone.time_verdict, beside.time_verdict) == ("faster", "no difference found")
+    assert (alone.time_together, beside.time_together) == (1, 3)
 
 
 def test_one_run_a_cell_has_no_verdict(tmp_path):

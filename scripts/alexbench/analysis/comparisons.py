@@ -1,5 +1,6 @@
 """Compare pairs of cells in accuracy and training time, with intervals; verdicts only where the intervals support them."""
 
+from collections import Counter
 from itertools import combinations, product
 from pathlib import Path
 
@@ -19,8 +20,8 @@ _OF_A_CELL = ("framework", "variant", "group", "framework_title", "variant_title
 # Listed because the table can be empty: a grid of one framework and one variant has nothing to compare.
 COLUMNS = (
     *("kind", *(f"{name}_{key}" for name in ("a", "b") for key in _OF_A_CELL), "paired"),
-    *("accuracy_difference", "accuracy_low", "accuracy_high", "accuracy_verdict"),
-    *("time_ratio", "time_low", "time_high", "time_verdict", "time_unlike"),
+    *("accuracy_difference", "accuracy_low", "accuracy_high", "accuracy_verdict", "accuracy_together"),
+    *("time_ratio", "time_low", "time_high", "time_verdict", "time_unlike", "time_together"),
     *("mcnemar_pairs", "mcnemar_p", "mcnemar_different", "words"),
 )
 
@@ -30,7 +31,8 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
     `runs`: `run_files.runs_table`. Cell `a`, the later of the two in that table, is compared with cell `b` over completed runs.
     `accuracy_difference`: a's mean accuracy minus b's. `time_ratio`: a's training time divided by b's. Each has a 95 % interval (`_low`,
-    `_high`) and a `_verdict`. `paired`: both cells have the same seeds and are compared seed by seed.
+    `_high`) and a `_verdict`; all pairs of a kind are judged `_together`, which widens the intervals (`stats.difference_interval`).
+    `paired`: both cells have the same seeds and are compared seed by seed.
     `mcnemar_pairs`: number of seeds that both have. `mcnemar_p`: median p of McNemar's test over those seeds. `mcnemar_different`: number
     of seeds with p below 0.05. `words`: the row in sentences.
 
@@ -40,11 +42,14 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     frameworks, variants = runs.framework.unique(), runs.variant.unique()
     pairs = [("framework", (later, variant), (first, variant)) for variant in variants for first, later in combinations(frameworks, 2)]
     pairs += [("variant", (framework, later), (framework, first)) for framework in frameworks for first, later in combinations(variants, 2)]
-    rows = []
+    found = []
     for kind, a, b in pairs:
         groups = list(product(*([cell for place, cell in cells.items() if place[:2] == which] for which in (a, b))))
         alike = [(ours, theirs) for ours, theirs in groups if not _unlike(ours, theirs)]
-        rows += [{"kind": kind} | _compared(ours, theirs) for ours, theirs in alike or groups]
+        found += [(kind, ours, theirs) for ours, theirs in alike or groups]
+    judged = [(kind, not _unlike(ours, theirs)) for kind, ours, theirs in found if _completed_at_least(2, ours, theirs)]
+    accuracies, times = Counter(kind for kind, _ in judged), Counter(kind for kind, timed in judged if timed)
+    rows = [{"kind": kind} | _compared(ours, theirs, accuracies[kind], times[kind]) for kind, ours, theirs in found]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -60,7 +65,7 @@ def _column(name: str) -> Column:
         return Column(choices=("framework", "variant"))
     if name == "paired":
         return Column(bool)
-    if name.endswith(("_n", "_group", "_pairs", "_different", *STATUSES[1:])):
+    if name.endswith(("_n", "_group", "_pairs", "_different", "_together", *STATUSES[1:])):
         return Column(int, 0)
     if name.endswith(("_low", "_high", "_difference", "_ratio", "_p")):
         return Column(float, gaps=True)
@@ -72,12 +77,17 @@ def _unlike(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
     return comparability.differing(pd.concat([ours, theirs]), comparability.HARDWARE)
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
+def _completed_at_least(number: int, *cells: pd.DataFrame) -> bool:
+    return all((cell.status == "completed").sum() >= number for cell in cells)
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, accuracies: int = 1, times: int = 1) -> dict:
+    """A row of the table but for its kind, where so many differences in accuracy and ratios of times are judged together."""
     a, b = (cell[cell.status == "completed"].set_index("seed").sort_index() for cell in (ours, theirs))
     paired = a.index.equals(b.index)
     unlike = ", ".join(_unlike(ours, theirs))
-    accuracy = stats.difference_interval(a.accuracy.astype(float), b.accuracy.astype(float), paired)
-    time = Interval(np.nan) if unlike else stats.ratio_interval(a.train_seconds, b.train_seconds, paired)
+    accuracy = stats.difference_interval(a.accuracy.astype(float), b.accuracy.astype(float), paired, together=max(accuracies, 1))
+    time = Interval(np.nan) if unlike else stats.ratio_interval(a.train_seconds, b.train_seconds, paired, together=max(times, 1))
     p = np.array([_mcnemar(a.folder[seed], b.folder[seed]).p for seed in a.index.intersection(b.index)])
     row = {}
     for name, cell in (("a", ours), ("b", theirs)):
@@ -88,10 +98,9 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
         row |= {f"{name}_{status}": int((cell.status == status).sum()) for status in STATUSES[1:]}
     row["paired"] = paired
     row |= {"accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
-    row["accuracy_verdict"] = verdicts.of_accuracy(accuracy)
+    row |= {"accuracy_verdict": verdicts.of_accuracy(accuracy), "accuracy_together": accuracies}
     row |= {"time_ratio": time.value, "time_low": time.low, "time_high": time.high}
-    row["time_verdict"] = verdicts.of_time(time, unlike)
-    row["time_unlike"] = unlike
+    row |= {"time_verdict": verdicts.of_time(time, unlike), "time_unlike": unlike, "time_together": times}
     row |= {"mcnemar_pairs": len(p), "mcnemar_p": np.median(p) if len(p) else np.nan, "mcnemar_different": int((p < SIGNIFICANT).sum())}
     return row | {"words": words(pd.Series(row))}
 
@@ -172,13 +181,25 @@ def markdown(compared: pd.DataFrame) -> str:
         return "Only one cell: nothing to compare.\n"
     parts = [readable(compared).to_markdown(index=False, disable_numparse=True), ""]
     parts += [*(f"- {sentence}" for sentence in compared.words), ""]
-    judged = int(compared[["accuracy_low", "time_low"]].notna().to_numpy().sum())
-    chance = f"were nothing different, {judged / 20:.1f} of these {judged} would do so all the same. " if judged else "here there is none. "
+    together = compared.groupby("kind").accuracy_together.max()
     parts += [
         "Over completed runs, in brackets 95 % intervals by a bootstrap over runs with Student's t. Better, worse, faster, slower: said "
-        f"only where the interval excludes no difference; {chance}Where n = 1 there is no interval, and no verdict. McNemar's exact test "
+        f"only where the interval excludes no difference. {_adjusted(together)}Where n = 1 there is no interval, and no verdict. McNemar's "
+        "exact test "
         "compares two trained networks on the test images (the median p over seeds), not what trained them: another seed may come out "
         "otherwise.",
         "",
     ]
     return "\n".join(parts)
+
+
+def _adjusted(together: pd.Series) -> str:
+    """A sentence on how many pairs of each kind are judged together."""
+    what = {"framework": "pairs of frameworks", "variant": "pairs of networks"}
+    many = [f"{together[kind]} {words}" for kind, words in what.items() if together.get(kind, 0) > 1]
+    if not many:
+        return ""
+    return (
+        f"The intervals of the {' and those of the '.join(many)} are widened (Bonferroni): were nothing different, even one wrong verdict "
+        "among them would come in at most 5 % of such tables. "
+    )

@@ -74,11 +74,14 @@ def wilson(correct: int, n: int) -> Interval:
     return Interval(correct / n, float(found.low), float(found.high))
 
 
-def difference_interval(a: Sequence[float], b: Sequence[float], paired: bool = False, statistic: Callable = np.mean) -> Interval:
+def difference_interval(
+    a: Sequence[float], b: Sequence[float], paired: bool = False, statistic: Callable = np.mean, together: int = 1
+) -> Interval:
     """`statistic(a) - statistic(b)` for the runs of two cells, with its bootstrap interval.
 
     `paired`: a[i] and b[i] belong together, for example by seed, and are resampled together; both must then have the same length.
-    Otherwise each is resampled on its own. `statistic` takes an array and `axis`.
+    Otherwise each is resampled on its own. `statistic` takes an array and `axis`. `together`: how many such intervals are judged together.
+    Each is widened (Bonferroni) so that, in 95 % of cases, all of them contain the true value.
 
     The interval is the estimate ± t standard errors. The standard error comes from the bootstrap, widened by sqrt(n / (n - 1)); t is
     Student's (Hesterberg, The American Statistician 69:4, 2015), with n - 1 degrees of freedom for paired runs and those of Welch and
@@ -106,7 +109,7 @@ def difference_interval(a: Sequence[float], b: Sequence[float], paired: bool = F
         return Interval(middle)
     # If paired, there is one term and this is n - 1.
     freedom = sum(variances) ** 2 / sum(v**2 / (len(values) - 1) for v, values in zip(variances, (a, b), strict=False))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(sum(variances)))
+    half = float(stats.t.ppf(1 - (1 - CONFIDENCE) / together / 2, freedom) * np.sqrt(sum(variances)))
     return Interval(middle, middle - half, middle + half)
 
 
@@ -118,13 +121,15 @@ def _variance(runs: Sequence[np.ndarray], statistic: Callable) -> float:
     return float(n / (n - 1) * found.standard_error**2)
 
 
-def ratio_interval(a: Sequence[float], b: Sequence[float], paired: bool = False, statistic: Callable = np.mean) -> Interval:
+def ratio_interval(
+    a: Sequence[float], b: Sequence[float], paired: bool = False, statistic: Callable = np.mean, together: int = 1
+) -> Interval:
     """`statistic(a) / statistic(b)` of positive values, with the `difference_interval` of the logarithms and its weakness."""
 
     def logarithm(values: np.ndarray, axis: int) -> np.ndarray:
         return np.log(statistic(values, axis=axis))
 
-    return Interval(*(float(np.exp(edge)) for edge in difference_interval(a, b, paired, logarithm)))
+    return Interval(*(float(np.exp(edge)) for edge in difference_interval(a, b, paired, logarithm, together)))
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> McNemar:
