@@ -68,25 +68,28 @@ def waterfall(arms: pd.DataFrame) -> plt.Figure:
 
 
 def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
-    """One framework's time divided by the other's, at each rung that both have, with 95 % intervals."""
+    """Each later framework's time divided by the first's, at each rung that both have, with 95 % intervals."""
     networks = dict(zip(arms.variant, arms.variant_title, strict=True))
     titles = dict(zip(arms.framework, arms.framework_title, strict=True))
     changes = {arm.arm: arm.change if arm.arm != "fast" else "fast" for _, arm in arms.iterrows()}
     rungs = [name for name in dict.fromkeys(arms.arm) if name in set(ratios.arm)]
-    figure, panels = plt.subplots(
-        1, len(networks), figsize=(2.2 + 2.6 * len(networks), 0.4 * max(len(rungs), 1) + 1.5), sharey=True, sharex=True, squeeze=False
-    )
+    several = ratios.framework.nunique() > 1
+    height = (0.55 if several else 0.4) * max(len(rungs), 1) + 1.5
+    figure, panels = plt.subplots(1, len(networks), figsize=(2.2 + 2.6 * len(networks), height), sharey=True, sharex=True, squeeze=False)
     colours = figures.colours(arms.framework_title)
     for axes, (name, title) in zip(panels[0], networks.items(), strict=True):
         axes.axvline(1, color="#333333", linewidth=0.8)
-        for (framework, to), pair in ratios[ratios.variant == name].groupby(["framework", "to"], sort=False):
-            places = [rungs.index(arm) for arm in pair.arm]
+        here = list(ratios[ratios.variant == name].groupby(["framework", "to"], sort=False))
+        for number, ((framework, to), pair) in enumerate(here):
+            # Several frameworks lie side by side on a rung.
+            shift = 0.3 * (number - (len(here) - 1) / 2)
+            places = [rungs.index(arm) + shift for arm in pair.arm]
             colour = colours[titles[framework]]
-            axes.plot(pair.ratio, places, "o", color=colour, markersize=5)
+            axes.plot(pair.ratio, places, "o", color=colour, markersize=5, label=titles[framework])
             axes.hlines(places, pair.low.fillna(pair.ratio), pair.high.fillna(pair.ratio), color=colour, linewidth=1.6)
             for place, value in zip(places, pair.ratio, strict=True):
                 axes.annotate(f"{value:.2f}", (value, place), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
-            axes.set_xlabel(f"{titles[framework]} : {titles[to]}")
+            axes.set_xlabel(f"Time : {titles[to]}" if several else f"{titles[framework]} : {titles[to]}")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(title)
@@ -94,6 +97,8 @@ def ratio(arms: pd.DataFrame, ratios: pd.DataFrame) -> plt.Figure:
     if rungs:
         panels[0][0].set_xlim(min(0.45, low / 1.1), max(2.2, high * 1.1))
         panels[0][0].set_ylim(len(rungs) - 0.5, -0.7)
+        if several:
+            panels[0][0].legend(fontsize=7.5)
     else:  # only one framework, or two that share no arm
         panels[0][0].set_xlim(0.45, 2.2)
         for axes in panels[0]:

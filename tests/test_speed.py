@@ -162,6 +162,28 @@ def test_tables_and_figures_come_out_of_the_rounds(rounds, tmp_path):
         plot_speed.main(["roofline", *arms, "--device", "cuda", "--output", str(tmp_path / "no.png")])
 
 
+def test_three_frameworks_are_set_against_the_first_and_judged_together(rounds, tmp_path):
+    alone = speed_tables.ratios(speed_tables.read(rounds))
+    for number, seconds in ((1, 0.0030), (2, 0.0032), (3, 0.0031)):
+        rounds.append(tmp_path / f"round{number}/jax.csv")
+        arms = {"notebook": ("ladder", 4 * seconds), "resident": ("ladder", 2 * seconds), "fast": ("ladder", seconds)}
+        write_round(rounds[-1], "jax", number, arms)
+    assert collect_speed.main([*map(str, rounds), "--output", str(tmp_path)]) == 0
+    table = speed_tables.read_ratios(tmp_path / "speed_ratios.csv")
+    assert set(zip(table.framework, table.to, strict=True)) == {("tensorflow", "pytorch"), ("jax", "pytorch")}
+    same = table[table.framework == "tensorflow"].set_index("arm").loc["fast"]
+    assert same.high - same.low > 1.3 * (alone.set_index("arm").high - alone.set_index("arm").low)["fast"]
+    report = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    assert "widened (Bonferroni), because 2 frameworks are judged together" in report
+    assert report.count("Following its tutorials, ") == 2
+    figure = tmp_path / "ratio.png"
+    assert (
+        plot_speed.main(["ratio", "--arms", f"{tmp_path}/speed.csv", "--ratios", f"{tmp_path}/speed_ratios.csv", "--output", str(figure)])
+        == 0
+    )
+    assert "Jax" in figure.with_suffix(".svg").read_text(encoding="utf-8")
+
+
 def test_operations_and_bytes_of_training_are_those_of_the_declaration():
     small = layers.Variant("small", "", "", 8, (layers.Conv(4, kernel=3), layers.Flatten(), layers.Dense(10, relu=False)))
     conv, dense = 6 * 6 * 4 * 27, 6 * 6 * 4 * 10

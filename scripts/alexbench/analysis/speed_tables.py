@@ -81,9 +81,12 @@ def read_ratios(path: Path) -> pd.DataFrame:
     return tables.read(path, _RATIOS, _AGAIN, ("device", "variant", "framework", "to", "arm"))
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    """Ratio of the medians over rounds, with its 95 % interval; `ours` and `theirs`, (rounds,) each, are paired by round."""
-    return ratio_interval(ours, theirs, paired=True, statistic=np.median)
+def ratio(ours: np.ndarray, theirs: np.ndarray, together: int = 1) -> Interval:
+    """Ratio of the medians over rounds, with its 95 % interval; `ours` and `theirs`, (rounds,) each, are paired by round.
+
+    `together`: how many such ratios are judged together, see `stats.difference_interval`.
+    """
+    return ratio_interval(ours, theirs, paired=True, statistic=np.median, together=together)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +143,10 @@ def by_round(rows: pd.DataFrame, arm: str) -> pd.Series:
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Time of each later framework divided by that of the first, with interval; one row per device, variant and arm that both have."""
+    """Time of each later framework divided by that of the first, with interval; one row per device, variant and arm that both have.
+
+    Of several later frameworks, the ratios of an arm are judged together.
+    """
     rows = rows[rows.error.isna()]
     out = []
     for (device, variant), cell in rows.groupby(["device", "variant"], sort=False):
@@ -152,7 +158,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
                 both = pd.concat([by_round(theirs, arm), by_round(ours, arm)], axis=1, join="inner").to_numpy()
                 if not len(both):
                     continue
-                middle, low, high = ratio(both[:, 0], both[:, 1])
+                middle, low, high = ratio(both[:, 0], both[:, 1], together=len(others))
                 row = {"device": device, "variant": variant, "framework": other, "to": first, "arm": arm}
                 out.append(row | {"ratio": middle, "low": low, "high": high, "rounds": len(both)})
     return pd.DataFrame(out, columns=list(_RATIOS))
@@ -214,6 +220,9 @@ def report(arms: pd.DataFrame, compared: pd.DataFrame) -> str:
         "comes on top.",
         "",
     ]
+    others = compared.framework.nunique()
+    if others > 1:
+        parts += [f"The intervals of the ratios are widened (Bonferroni), because {others} frameworks are judged together.", ""]
     return "\n".join(parts)
 
 
