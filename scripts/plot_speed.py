@@ -2,7 +2,7 @@
 """Plot the experiment on speed, which times several ways (arms) to train a network, from the tutorials' to the fastest.
 
 waterfall  seconds per epoch of one framework and network, and what each change saves
-ratio      the time of one framework divided by that of the other, after each change
+ratio      the time of each framework divided by that of the first, after each change
 roofline   the shortest possible time divided by each arm's time (its share of the floor)
 
 python scripts/plot_speed.py waterfall --arms results/speed.csv --framework pytorch --variant alexnet_mod --output waterfall.png

@@ -78,7 +78,7 @@ class Execution:
     precision: str = setting(
         "fp32",
         help="precision of matrix products and convolutions",
-        about="Precision of matrix products and convolutions: `fp32` is IEEE's in both frameworks; `tf32` (GPUs only) rounds factors to 10 "
+        about="Precision of matrix products and convolutions: `fp32` is IEEE's in every framework; `tf32` (GPUs only) rounds factors to 10 "
         "bits of mantissa; `bf16` rounds them to 7 bits and stores activations that way. Weights, sums and Adam stay in fp32.",
         enum=PRECISIONS,
     )

@@ -45,7 +45,7 @@ class Recipe:
         help="Adam's epsilon as in PyTorch or as in Keras (size and place differ); framework: as in that framework",
         about="Adam's epsilon. `torch`: 1e-8, added to the bias-corrected root of the second moment. `keras`: 1e-7, added to the "
         "uncorrected one. `framework`: each framework's own default. With `keras`, TensorFlow uses Keras's Adam, which computes the bias "
-        "correction in float32, so its steps differ from PyTorch's (float64) by up to 1e-5 of their size. With `torch`, both frameworks "
+        "correction in float32, so its steps differ from PyTorch's (float64) by up to 1e-5 of their size. With `torch`, all "
         "compute it in float64.",
         enum=ADAM_EPSILONS,
     )

@@ -1,4 +1,4 @@
-"""The networks in plain NumPy and float64: slow, short and independent, in case both frameworks are wrong in the same way.
+"""The networks in plain NumPy and float64: slow, short and independent, in case all frameworks are wrong in the same way.
 
 Forward and backward pass of one batch, with dropout off. Images and activations are (n, channels, height, width), weights are in the
 neutral form (`weights.py`).
