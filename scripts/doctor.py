@@ -141,7 +141,7 @@ def inputs(config: dict) -> Iterator[Finding]:
         yield Finding(FAILURE, *line.removeprefix("config: ").split(": ", 1))
     dataset = config["data"]["dataset"]
     archive = config["data"]["archive"] if datasets.source(dataset).ARCHIVE else ""
-    wanted = {"data": (Path(paths.DATA.format(dataset=dataset)), archive)}
+    wanted = {"data": (Path(paths.DATA.format(dataset=datasets.prepared_name(config["data"]))), archive)}
     for name in config["variants"]:
         if variants.get(name).pretrained:
             path = Path(paths.WEIGHTS.format(variant=name, classifier=config["weights"]["classifier"]))

@@ -24,6 +24,7 @@ CREDIT = (
 ABOUT = ""
 ARCHIVE = "cifar-10-python.tar.gz, its extracted folder"
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+READS = ()
 
 FOLDER = "cifar-10-batches-py"
 # SHA-256 of the members of cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html).
@@ -43,13 +44,13 @@ _MEMBER_LIMIT_BYTES = 40_000_000
 _ARCHIVE_LIMIT_BYTES = 400_000_000
 
 
-def read(source: Path | str) -> Dataset:
+def read(archive: Path | str) -> Dataset:
     """CIFAR-10 (Krizhevsky, 2009) from its archive, cifar-10-python.tar.gz, or from its unpacked folder.
 
     Each member is read whole and its SHA-256 compared with the published one before anything is unpickled. Nothing is extracted, and the
     unpickler builds only NumPy arrays and plain containers. InputError names the file, what was found and what was expected.
     """
-    source = Path(source)
+    source = Path(archive)
     members, hashes, others = {}, {}, []
     for path, content in _folder_members(source) if source.is_dir() else _archive_members(source):
         name = path.rpartition("/")[2]
