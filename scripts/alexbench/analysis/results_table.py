@@ -195,6 +195,9 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. A single run "
         "gets an interval for accuracy only (Wilson's, over the test images), and no standard deviation."
     )
+    for key, what in (("left_out", "pictures could not be read and were left out"), ("in_both", "test images are training images too")):
+        if key in runs and (runs[key] > 0).any():
+            text += f" {listed(key, '')} {what}."
     if table.original_accuracy.notna().any():
         text += " Original: F. A. Castillo, AlexNet challenge (2025), one run per cell on CIFAR-10, 15 epochs, GPU not named"
         if any(table[f"{measure}_minus_original"].notna().any() for measure in MEASURES):

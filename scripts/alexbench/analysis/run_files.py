@@ -70,6 +70,7 @@ COLUMNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | {"group": C
 COLUMNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
 COLUMNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
 COLUMNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
+COLUMNS |= {key: Column(int, 0, optional=True) for key in ("left_out", "in_both")}
 
 
 @dataclass(frozen=True)
