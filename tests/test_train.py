@@ -15,7 +15,7 @@ from alexbench.analysis import stats
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import datasets
 from alexbench.files import InputError
-from alexbench.training import loop
+from alexbench.training import loop, trained_network
 from conftest import ROOT
 
 METRICS = [
@@ -104,6 +104,24 @@ def test_deterministic_kernels_do_the_same_mathematics(framework, digits, tmp_pa
     assert other["settings"]["deterministic"] and not usual["settings"]["deterministic"]
     assert other["loss"] == pytest.approx(usual["loss"], abs=1e-5)
     assert other["loss"] != pytest.approx(another["loss"], abs=1e-4), "as close as another network"
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_last_layer_has_an_output_for_each_class_of_the_data(framework, classes, digits, tmp_path):
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (2 * classes, 32, 32, 3), np.uint8)
+    labels = np.arange(2 * classes) % classes
+    made = datasets.Dataset("noise", images, labels, images, labels, tuple(f"class {number}" for number in range(classes)), left_out=3)
+    datasets.save(made, tmp_path / "noise.npz")
+    limits = [f"--train-limit={classes}", f"--test-limit={classes}"]
+    metrics = run_cell(tmp_path / "noise.npz", tmp_path / "out", *limits, framework=framework)
+    assert metrics["parameters"] == 4_539_786 + (classes - 10) * 513
+    assert (metrics["left_out"], metrics["in_both"]) == (3, 0)
+    with np.load(tmp_path / "out" / "predictions.npz") as predictions:
+        assert predictions["logits"].shape == (classes, classes)
+    network = trained_network.load(tmp_path / "out" / "model.safetensors", framework)
+    assert network.classes == list(made.classes) and network.predict(images[:2]).shape == (2, classes)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
