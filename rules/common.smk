@@ -125,8 +125,8 @@ def local_path(source):
 def local_images(dataset):
     """The archive or folder that a data set is read from, if it is a local path; otherwise []. `dataset`: `datasets.prepared_name`."""
     source = datasets.source(dataset.partition("-")[0])
-    key = "archive" if source.ARCHIVE else "folder" if "folder" in source.READS else None
-    return local_path(config["data"][key]) if key else []
+    place = config["data"]["archive"] or source.URL if source.ARCHIVE else config["data"]["folder"] if "folder" in source.READS else None
+    return local_path(place) if place else []
 
 
 def dataset_options(wildcards):

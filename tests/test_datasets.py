@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import prepare_data
-import train
 from alexbench.experiment import datasets, recipe
 from alexbench.experiment.datasets import _cifar, cifar10, cifar100, cifar100_coarse
 from alexbench.experiment.datasets import digits as digits_source

@@ -244,7 +244,7 @@ def missing_files(config: dict) -> list[str]:
     """One line for each local file that the grid needs but that does not exist or cannot be used as an input."""
     needed = []
     images = datasets.source(config["data"]["dataset"])
-    if images.ARCHIVE:
+    if images.ARCHIVE and config["data"]["archive"]:
         needed.append(("data.archive", config["data"]["archive"], images.ARCHIVE))
     if "folder" in images.READS and config["data"]["folder"] is None:
         return ["config: data.folder: names no folder; give the path of one that holds train/CLASS/ or CLASS/ with pictures"]
