@@ -20,6 +20,8 @@ from alexbench.tables import Column
 STATUSES = ("completed", "collapsed", "diverged")
 # Computed from a run's predictions.
 CALIBRATION = "calibration_error"
+# Computed where the classes are unbalanced.
+UNBALANCED = ("balanced_accuracy", "macro_f1")
 COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 _NUMBER = (int, float)
@@ -71,6 +73,7 @@ COLUMNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION:
 COLUMNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
 COLUMNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
 COLUMNS |= {key: Column(int, 0, optional=True) for key in ("left_out", "in_both")}
+COLUMNS |= {key: Column(float, 0, 1, gaps=True, optional=True) for key in UNBALANCED}
 
 
 @dataclass(frozen=True)
@@ -186,13 +189,21 @@ def read_metrics_file(path: Path) -> dict:
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and train the run again") from None
 
 
-def calibration_error(metrics: dict, folder: Path) -> float | None:
-    """The expected calibration error of a run; None unless its status is completed."""
-    return stats.expected_calibration_error(*read_predictions(folder)) if metrics["status"] == "completed" else None
+def of_predictions(metrics: dict, folder: Path) -> dict[str, float | None]:
+    """What a run's predictions give besides its metrics: the expected calibration error and, where the classes are unbalanced (otherwise
+    None), the balanced accuracy and macro-F1. All are None unless its status is completed."""
+    found = dict.fromkeys((CALIBRATION, *UNBALANCED))
+    if metrics["status"] != "completed":
+        return found
+    logits, labels = read_predictions(folder)
+    found[CALIBRATION] = stats.expected_calibration_error(logits, labels)
+    if stats.is_unbalanced(labels, logits.shape[1]):
+        found |= {"balanced_accuracy": stats.balanced_accuracy(logits, labels), "macro_f1": stats.macro_f1(logits, labels)}
+    return found
 
 
 def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
-    """One row per run: metrics (nested ones as `recipe.epochs`), calibration error, folder, and group (`comparability.grouped`).
+    """One row per run: metrics (nested ones as `recipe.epochs`), `of_predictions`, folder, and group (`comparability.grouped`).
 
     InputError lists runs without metrics.json, and runs that do not belong together. `partial`: skip runs without metrics.json, unless all
     lack it.
@@ -204,7 +215,7 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
-        rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
+        rows.append(metrics | of_predictions(metrics, run.folder) | {"folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
     comparability.check(table)
