@@ -113,7 +113,7 @@ def test_where_classes_are_unbalanced_two_measures_stand_beside_accuracy(grid_fo
     assert collect.main(["--results", str(grid_folder), *GRID]) == 0
     row = pd.read_csv(grid_folder / "table.csv").iloc[0]
     assert 0 < row.balanced_accuracy < 1 and 0 < row.macro_f1 < 1 and row.balanced_accuracy_low <= row.balanced_accuracy
-    assert "| Balanced accuracy" in (grid_folder / "table.md").read_text(encoding="utf-8")
+    assert "Balanced accuracy" in (grid_folder / "table.md").read_text(encoding="utf-8")
     assert results_table.read(grid_folder / "table.csv").macro_f1.notna().all()
 
 
