@@ -174,7 +174,8 @@ def options(section, keys=None):
 
 def training_options(wildcards):
     """The options of scripts/train.py that come from the configuration."""
-    subset = options("data", ["train_limit", "test_limit"])
+    # Without validation, as before there was any, so that nothing is trained again.
+    subset = options("data", ["train_limit", "test_limit", *(["validation", "validation_seed"] if config["data"]["validation"] else [])])
     return [
         *options("recipe"),
         *options("execution"),

@@ -226,6 +226,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "most_accurate": most_accurate,
         "none_most_accurate": none_most_accurate,
         "learned": article.learning(runs),
+        "validation_images": int(runs.validation_images.max()) if run_files.evaluated_on(runs) == "validation" else 0,
         "speed": speed,
         "parity": parity,
         "further": further,

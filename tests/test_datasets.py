@@ -237,6 +237,26 @@ def test_a_subset_is_balanced_and_holds_the_smaller_ones(limit):
     assert all(image.tobytes() in images for image in subset.train_images)
 
 
+def test_images_for_validation_are_balanced_and_no_longer_trained_on():
+    digits = digits_source.read()
+    rest, images, labels = datasets.held_out(digits, 200, 7)
+    counts = np.bincount(labels, minlength=10)
+    assert counts.sum() == 200 and counts.max() - counts.min() <= 1 and len(rest.train_labels) == 1437 - 200
+    both = np.concatenate([rest.train_images, images])
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in digits.train_images)
+    assert np.array_equal(rest.test_images, digits.test_images)
+    assert np.array_equal(datasets.held_out(digits, 200, 7)[1], images) and not np.array_equal(datasets.held_out(digits, 200, 8)[1], images)
+    assert len(datasets.held_out(digits, 0.1, 7)[2]) == 144
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"), [(9, "class '9' has none in them"), (1437, "has none beside them"), (0.001, "has none in them")]
+)
+def test_too_few_or_too_many_for_validation_are_refused(wanted, says):
+    with pytest.raises(InputError, match=rf"data: validation is {wanted}, .* of the 1,437 training images of digits: .*{says}"):
+        datasets.held_out(digits_source.read(), wanted, 7)
+
+
 @pytest.mark.parametrize("limit", [0, 9, 100_000])
 def test_a_subset_that_cannot_be_is_refused(limit):
     with pytest.raises(InputError, match=rf"train_limit is {limit}; digits allows 10 \(one a class\) to 1437"):

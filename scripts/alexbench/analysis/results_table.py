@@ -203,6 +203,11 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. A single run "
         "gets an interval for accuracy only (Wilson's, over the test images), and no standard deviation."
     )
+    if run_files.evaluated_on(runs) == "validation":
+        text += f" {listed('validation_images', ' further training images')} were held out for validation; the test images were seen once, "
+        text += "after the last epoch."
+    else:
+        text += " Every epoch was evaluated on the test images."
     for key, what in (("left_out", "pictures could not be read and were left out"), ("in_both", "test images are training images too")):
         if key in runs and (runs[key] > 0).any():
             text += f" {listed(key, '')} {what}."

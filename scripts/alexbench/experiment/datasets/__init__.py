@@ -122,6 +122,34 @@ class Dataset:
         return replace(self, **chosen)
 
 
+def held_out(dataset: Dataset, wanted: float, seed: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """`dataset` without some of its training images, and these, uint8 (n, height, width, 3), with their labels, int64 (n,).
+
+    `wanted`: how many or, below 1, which share; drawn by `seed`, classes balanced as in `limited`. InputError if a class would have none
+    left, or none among them.
+    """
+    labels, classes = dataset.train_labels, len(dataset.classes)
+    number = round(wanted * len(labels)) if wanted < 1 else int(wanted)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for label in range(classes):
+        where = order[labels[order] == label]
+        turn[where] = np.arange(len(where))
+    chosen = np.zeros(len(labels), bool)
+    # By turns, as many of each class as there are; of the last turn, the first classes.
+    chosen[np.lexsort((labels, turn))[:number]] = True
+    for part, what in ((chosen, "in"), (~chosen, "beside")):
+        counts = np.bincount(labels[part], minlength=classes)
+        if not counts.all():
+            missing = dataset.classes[int(counts.argmin())]
+            share = f"{number:,} of the {len(labels):,} training images of {dataset.name}"
+            raise InputError(
+                f"data: validation is {wanted:g}, {share}: class {missing!r} has none {what} them; every class needs images in both"
+            )
+    rest = replace(dataset, train_images=dataset.train_images[~chosen], train_labels=labels[~chosen])
+    return rest, dataset.train_images[chosen], labels[chosen]
+
+
 def save(dataset: Dataset, path: Path | str) -> None:
     """Write `dataset` as .npz, uncompressed because every run reads it."""
     # To an open file: NumPy would append .npz to a file name that lacks it.
