@@ -68,7 +68,7 @@ placed = workflow.modifier.path_modifier.replace_prefix
 # The results of the original study, which is reproduced.
 ORIGINAL = local(os.path.relpath(SCRIPTS.parent / "config" / "original.csv"))
 
-DATA = paths.DATA.format(dataset=config["data"]["dataset"])
+DATA = paths.DATA.format(dataset=datasets.prepared_name(config["data"]))
 DATA_SHA256 = f"{DATA}.sha256"
 
 
@@ -122,9 +122,17 @@ def local_path(source):
     return [] if is_url(source) else local(str(Path(source).expanduser()))
 
 
-def local_archive(dataset):
-    """The archive that a data set is read from, if it is a local path; otherwise []."""
-    return local_path(config["data"]["archive"]) if datasets.source(dataset).ARCHIVE else []
+def local_images(dataset):
+    """The archive or folder that a data set is read from, if it is a local path; otherwise []. `dataset`: `datasets.prepared_name`."""
+    source = datasets.source(dataset.partition("-")[0])
+    place = config["data"]["archive"] or source.URL if source.ARCHIVE else config["data"]["folder"] if "folder" in source.READS else None
+    return local_path(place) if place else []
+
+
+def dataset_options(wildcards):
+    """The options of scripts/prepare_data.py that come from the configuration."""
+    source = datasets.source(wildcards.dataset.partition("-")[0])
+    return options("data", [*(["archive"] if source.ARCHIVE else []), *source.READS])
 
 
 def starting_weights(wildcards):
@@ -145,7 +153,7 @@ def starting_weights_sha256(wildcards):
 # Snakemake compares the content, as for all small files. Only the process that plans the jobs hashes; jobs need not read large files for it.
 def content(local):
     """A hash of a local file or folder that something is prepared from; None for a URL, and in a job."""
-    return fingerprint.of_content(Path(local)) if local and workflow.is_main_process else None
+    return fingerprint.of_content(Path(local), Path(".snakemake/manifests")) if local and workflow.is_main_process else None
 
 
 def replaced(prepared):
@@ -166,7 +174,8 @@ def options(section, keys=None):
 
 def training_options(wildcards):
     """The options of scripts/train.py that come from the configuration."""
-    subset = options("data", ["train_limit", "test_limit"])
+    # Without validation, as before there was any, so that nothing is trained again.
+    subset = options("data", ["train_limit", "test_limit", *(["validation", "validation_seed"] if config["data"]["validation"] else [])])
     return [
         *options("recipe"),
         *options("execution"),

@@ -11,12 +11,15 @@ rule prefetch:
 
 rule dataset:
     input:
-        archive=ancient(lambda wildcards: local_archive(wildcards.dataset)),
+        images=ancient(lambda wildcards: local_images(wildcards.dataset)),
     output:
         data=paths.DATA,
         sha256=f"{paths.DATA}.sha256",
     log:
         "logs/data/{dataset}.log",
+    # Those that need only their name and, of those that depend on the configuration, this configuration's.
+    wildcard_constraints:
+        dataset="|".join([*(name for name in datasets.NAMES if not datasets.source(name).READS), datasets.prepared_name(config["data"])]),
     # Before any training: fail early if an input is missing.
     priority: 100
     localrule: True
@@ -24,12 +27,13 @@ rule dataset:
         "../envs/analysis.yaml"
     params:
         script=script("prepare_data.py"),
+        source=lambda wildcards: wildcards.dataset.partition("-")[0],
         # A function, because a URL may contain braces, which would otherwise be read as wildcards.
-        archive=lambda wildcards: config["data"]["archive"],
-        # Not used in the command; it makes this rule rerun when the archive changes.
-        content=lambda wildcards: content(local_archive(wildcards.dataset)),
+        options=dataset_options,
+        # Not used in the command; it makes this rule rerun when the archive or the folder changes.
+        content=lambda wildcards: content(local_images(wildcards.dataset)),
     shell:
-        "{params.script:q} {wildcards.dataset} --archive {params.archive:q} --output {output.data:q} 2>&1 | tee {log:q}"
+        "{params.script:q} {params.source} {params.options:q} --output {output.data:q} 2>&1 | tee {log:q}"
 
 
 rule weights:

@@ -75,7 +75,7 @@ FIGURES = {
     "architectures": {
         "category": "Data and models",
         "title": "Architectures",
-        "inputs": {},
+        "inputs": {"data": DATA},
         "options": ["--variants", *config["variants"]],
         # Drawn again when a network's declaration changes.
         "networks": [fingerprint.of_variant(variants.get(name)) for name in config["variants"]],

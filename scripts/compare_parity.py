@@ -74,7 +74,7 @@ def differences(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> 
 
 def reference_of(variant_name: str, shown: dict[str, np.ndarray], start: weights.Weights) -> dict[str, np.ndarray]:
     """The same quantities, computed in float64 NumPy from the same images and weights."""
-    variant = variants.get(variant_name)
+    variant = variants.get(variant_name, shown["logits"].shape[1])
     x = reference.inputs(variant, shown["images"], shown["mean"], shown["std"])
     logits, loss, gradients = reference.loss_and_gradients(variant, start, x, shown["labels"])
     seen = reference.inputs(variant, shown["input_images"], shown["mean"], shown["std"])

@@ -140,8 +140,8 @@ def inputs(config: dict) -> Iterator[Finding]:
     for line in configuration.missing_files(config):
         yield Finding(FAILURE, *line.removeprefix("config: ").split(": ", 1))
     dataset = config["data"]["dataset"]
-    archive = config["data"]["archive"] if datasets.source(dataset).ARCHIVE else ""
-    wanted = {"data": (Path(paths.DATA.format(dataset=dataset)), archive)}
+    archive = (config["data"]["archive"] or datasets.source(dataset).URL) if datasets.source(dataset).ARCHIVE else ""
+    wanted = {"data": (Path(paths.DATA.format(dataset=datasets.prepared_name(config["data"]))), archive)}
     for name in config["variants"]:
         if variants.get(name).pretrained:
             path = Path(paths.WEIGHTS.format(variant=name, classifier=config["weights"]["classifier"]))

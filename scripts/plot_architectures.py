@@ -5,10 +5,11 @@ python scripts/plot_architectures.py --variants alexnet_mod alexnet --output res
 """
 
 from math import log2
+from pathlib import Path
 
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from alexbench.experiment import layers, variants
+from alexbench.experiment import datasets, layers, variants
 from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
@@ -114,9 +115,11 @@ def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
 def main(argv: list[str] | None = None) -> int:
     p = figures.parser(__doc__, runs=False, language=True)
     p.add_argument("--variants", required=True, nargs="+", choices=list(variants.VARIANTS), metavar="NAME", help="networks to draw")
+    p.add_argument("--data", type=Path, metavar="NPZ", help="data set, whose classes the last layer has (by default, ten)")
     args = p.parse_args(argv)
+    classes = len(datasets.load(args.data).classes) if args.data else variants.CLASSES
     figures.style()
-    figures.save(draw([variants.get(name) for name in args.variants], Language(args.language)), args.output)
+    figures.save(draw([variants.get(name, classes) for name in args.variants], Language(args.language)), args.output)
     return 0
 
 

@@ -13,27 +13,37 @@ from alexbench.files import run_program
 from alexbench.writing import figures
 from alexbench.writing.figures import plt
 
+# In squares of more classes, numbers could not be read.
+MOST_WITH_NUMBERS = 20
+
 
 def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...], note: str) -> plt.Figure:
     """Draw the figure. `matrices`: float (runs, classes, classes), the share of each true class (row) predicted as each class (column)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 5.0), width_ratios=(1.9, 1), layout="constrained")
+    # With many classes, smaller squares without numbers, so that a hundred still fit on a page. All lengths are in inches.
+    square = float(np.clip(4.4 / len(classes), 0.14, 1.2))
+    side = square * len(classes)
+    size = min(10.0, 52 * square)
+    names = [figures.shortened(name, 24) for name in classes]
+    label = 0.0085 * size * max(map(len, names))
+    widths = side + label + 1.2, 2.2 + label
+    figure, (left, right) = plt.subplots(1, 2, figsize=(sum(widths) + 0.6, side + label + 1.2), width_ratios=widths, layout="constrained")
     positions = np.arange(len(classes))
     if len(matrices):
         percent = 100 * matrices.mean(axis=0)
         sns.heatmap(
             percent,
             ax=left,
-            annot=True,
+            annot=len(classes) <= MOST_WITH_NUMBERS,
             fmt=".0f",
             cmap="Blues",
             vmin=0,
             vmax=100,
             square=True,
-            linewidths=0.5,
+            linewidths=0.5 if len(classes) <= MOST_WITH_NUMBERS else 0,
             annot_kws={"fontsize": 8},
             cbar_kws={"label": "Share of the true class (%)", "shrink": 0.8},
-            xticklabels=classes,
-            yticklabels=classes,
+            xticklabels=names,
+            yticklabels=names,
         )
         accuracy = 100 * np.diagonal(matrices, axis1=1, axis2=2)
         right.barh(positions, accuracy.mean(axis=0), color=colour, alpha=0.75, height=0.7)
@@ -47,11 +57,11 @@ def draw(title: str, colour: str, matrices: np.ndarray, classes: tuple[str, ...]
         left.text(0.5, 0.5, "no completed run", transform=left.transAxes, ha="center", va="center")
         left.set(xticks=[], yticks=[])
     left.set(xlabel="Predicted class", ylabel="True class")
-    left.tick_params(axis="x", rotation=45)
-    plt.setp(left.get_xticklabels(), ha="right", rotation_mode="anchor")
-    left.tick_params(axis="y", rotation=0)
+    left.tick_params(axis="x", rotation=45 if len(classes) <= MOST_WITH_NUMBERS else 90, labelsize=size)
+    plt.setp(left.get_xticklabels(), ha="right", va="center" if len(classes) > MOST_WITH_NUMBERS else "top", rotation_mode="anchor")
+    left.tick_params(axis="y", rotation=0, labelsize=size)
     right.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="Test accuracy of the class (%)")
-    right.set_yticks(positions, classes)
+    right.set_yticks(positions, names, fontsize=size)
     right.grid(axis="y", visible=False)
     figure.get_layout_engine().set(wspace=0.08)
     figure.suptitle(title)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot the learning curves, one column per variant: loss and accuracy by epoch, in training and on the test set.
+"""Plot the learning curves, one column per variant: loss and accuracy by epoch, in training and on test or validation images.
 
 python scripts/plot_learning.py --runs results/runs.csv --output results/figures/learning.png
 """
@@ -30,7 +30,7 @@ def read(runs: pd.DataFrame, splits: dict[str, str]) -> pd.DataFrame:
 def draw(runs: pd.DataFrame, _: Language) -> plt.Figure:
     """Loss above accuracy, one column per variant; lines are means over seeds, bands reach from the lowest to the highest run."""
     measures = {"loss": _("Cross-entropy loss (nats)"), "accuracy": _("Accuracy")}
-    splits = {"train": _("training"), "test": _("test")}
+    splits = {"train": _("training"), "evaluated": _("validation") if run_files.evaluated_on(runs) == "validation" else _("test")}
     dashes = dict(zip(splits.values(), ((2, 1.2), ""), strict=True))
     histories = read(runs, splits)
     variants = list(dict.fromkeys(runs.variant_title))

@@ -23,8 +23,11 @@ def draw(title: str, dataset: datasets.Dataset, shares: np.ndarray, columns: int
     wrong = stats.confidently_wrong(shares, dataset.test_labels, columns * rows) if len(shares) else []
     for axes, image in zip(panels.flat, wrong, strict=False):
         axes.imshow(dataset.test_images[image], interpolation="nearest")
-        true, predicted = dataset.classes[dataset.test_labels[image]], dataset.classes[shares[image].argmax()]
-        axes.set_title(f"{true}\n→ {predicted}, {_probability(shares[image].max())}", fontsize=7.5, pad=3)
+        places = dataset.test_labels[image], shares[image].argmax()
+        true, predicted = (figures.shortened(dataset.classes[place], 16) for place in places)
+        # A long name gets a line of its own: the next picture is near.
+        between = ", " if len(predicted) <= 10 else "\n"
+        axes.set_title(f"{true}\n→ {predicted}{between}{_probability(shares[image].max())}", fontsize=7.5, pad=3)
     if not len(wrong):
         figure.text(0.5, 0.5, "no mistake" if len(shares) else "no completed run", ha="center", va="center")
     figure.suptitle(f"{title}: most confident mistakes, true class → predicted class with its probability", fontsize=9.5)

@@ -15,17 +15,23 @@ from alexbench.writing import figures
 from alexbench.writing.figures import plt
 from alexbench.writing.language import Language
 
+# Of more classes, so many are drawn, evenly spread.
+MOST_CLASSES = 20
+
 
 def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:
     """Draw `columns` images of every class, enlarged without smoothing, with the class's name beside them and image counts below."""
-    figure, panels = plt.subplots(len(dataset.classes), columns, figsize=(1.6 + 0.62 * columns, 0.64 * len(dataset.classes)), squeeze=False)
-    for label, (row, name) in enumerate(zip(panels, dataset.classes, strict=True)):
+    shown = np.unique(np.linspace(0, len(dataset.classes) - 1, MOST_CLASSES).astype(int))
+    figure, panels = plt.subplots(len(shown), columns, figsize=(1.6 + 0.62 * columns, 0.64 * len(shown) + 0.2), squeeze=False)
+    for label, row in zip(shown, panels, strict=True):
         where = np.flatnonzero(dataset.train_labels == label)[:columns]
         for axes in row:
             axes.axis("off")
         for axes, index in zip(row, where, strict=False):
             axes.imshow(dataset.train_images[index], interpolation="nearest")
-        row[0].text(-0.25, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=10)
+        row[0].text(
+            -0.25, 0.5, figures.shortened(dataset.classes[label], 24), transform=row[0].transAxes, ha="right", va="center", fontsize=10
+        )
     figure.subplots_adjust(left=0.16, right=0.995, top=0.995, bottom=0.06, wspace=0.06, hspace=0.06)
     note = _(
         "%(dataset)s: %(train)s training images (%(train_class)s per class) and %(test)s test images (%(test_class)s per class)",
@@ -35,6 +41,8 @@ def draw(dataset: datasets.Dataset, columns: int, _: Language) -> plt.Figure:
         test=_.number(len(dataset.test_labels)),
         test_class=_per_class(dataset.test_labels, _),
     )
+    if len(shown) < len(dataset.classes):
+        note += _("; %(shown)s of %(classes)s classes are shown", shown=_.number(len(shown)), classes=_.number(len(dataset.classes)))
     figure.text(0.5, 0.03, note, ha="center", va="center", fontsize=8, color=figures.GREY)
     return figure
 

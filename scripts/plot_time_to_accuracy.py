@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot test accuracy against training time, and the training time needed to reach each accuracy.
+"""Plot test accuracy, or validation accuracy, against training time, and the training time needed to reach each accuracy.
 
 python scripts/plot_time_to_accuracy.py --runs results/runs.csv --output results/figures/time_to_accuracy.png
 """
@@ -24,7 +24,7 @@ def read(runs: pd.DataFrame) -> pd.DataFrame:
     for run in runs[runs.status == "completed"].itertuples():
         history = run_files.read_history(run.folder)
         part = history[["epoch"]].assign(framework=run.framework_title, variant=run.variant_title, seed=run.seed)
-        parts.append(part.assign(seconds=history.seconds.cumsum(), accuracy=history.test_accuracy))
+        parts.append(part.assign(seconds=history.seconds.cumsum(), accuracy=history.evaluated_accuracy))
     columns = ["epoch", "framework", "variant", "seed", "seconds", "accuracy"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
@@ -39,6 +39,7 @@ def times_to(history: pd.DataFrame, accuracies: np.ndarray) -> np.ndarray:
 def draw(runs: pd.DataFrame) -> plt.Figure:
     """Accuracy against time above, time to an accuracy below; one column per framework."""
     histories = read(runs)
+    accuracy = f"{run_files.evaluated_on(runs).capitalize()} accuracy"
     frameworks = list(dict.fromkeys(runs.framework_title))
     titles = list(dict.fromkeys(runs.variant_title))
     colours, markers = dict(zip(titles, figures.COLOURS, strict=False)), figures.markers(titles)
@@ -57,8 +58,8 @@ def draw(runs: pd.DataFrame) -> plt.Figure:
             low, middle, high = np.quantile(times[:, reached], (0, 0.5, 1), axis=0) if reached.any() else np.empty((3, 0))
             below.fill_between(GRID[reached], low, high, alpha=0.15, linewidth=0, step="post", **look)
             below.step(GRID[reached], middle, where="post", linewidth=1.8, **look)
-        above.set(title=framework, xlabel="Training time (s)", ylabel="Test accuracy")
-        below.set(xlabel="Test accuracy", ylabel="Training time to reach it (s)", yscale="log")
+        above.set(title=framework, xlabel="Training time (s)", ylabel=accuracy)
+        below.set(xlabel=accuracy, ylabel="Training time to reach it (s)", yscale="log")
         below.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         below.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
         below.yaxis.set_minor_formatter(NullFormatter())

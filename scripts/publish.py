@@ -82,7 +82,7 @@ def draw(folder: Path, data: Path, figures: Path, language: str) -> None:
         ("calibration", plot_calibration, runs),
         ("clocks", plot_clocks, [*runs, "--language", language]),
         ("intervals", plot_intervals, [*runs, "--table", folder / "table.csv", "--language", language]),
-        ("architectures", plot_architectures, ["--variants", *networks, "--language", language]),
+        ("architectures", plot_architectures, ["--variants", *networks, "--data", data, "--language", language]),
         ("samples", plot_samples, ["--data", data, "--language", language]),
     ):
         quietly(program.main, *arguments, "--output", figures / f"{name}.png")

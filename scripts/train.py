@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train one variant in one framework with one seed, evaluate it on the test set and write the results.
+"""Train one variant in one framework with one seed, evaluate it and write the results.
 
 Writes to --output: metrics.json, history.csv (one row per epoch), predictions.npz (test logits and labels), model.safetensors (the final
 weights, for predict.py and others) and, after every epoch, events/ for TensorBoard.
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from alexbench import backends, machine, numeric
-from alexbench.experiment import execution, layers, recipe, weights
+from alexbench.experiment import datasets, execution, layers, recipe, weights
 from alexbench.experiment.datasets import Dataset
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import Recipe
@@ -54,6 +54,14 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--train-limit", type=numeric.positive(int), metavar="N", help="train on a class-balanced subset of N images")
     p.add_argument("--test-limit", type=numeric.positive(int), metavar="N", help="evaluate on a class-balanced subset of N images")
+    p.add_argument(
+        "--validation",
+        type=numeric.not_negative(float),
+        default=0,
+        metavar="N",
+        help="hold out N training images, or that share, and evaluate on them; the test images are seen once, at the end (%(default)s)",
+    )
+    p.add_argument("--validation-seed", type=numeric.seed, default=0, metavar="SEED", help="which images these are (%(default)s)")
     p.add_argument(
         "--as-long-as",
         type=Path,
@@ -147,6 +155,8 @@ class Prepared:
     backend: backends.Backend
     variant: layers.Variant
     dataset: Dataset
+    # Images and labels held out for validation; None without them.
+    validation: tuple[np.ndarray, np.ndarray] | None
     recipe: Recipe
     # Input scaling: channel means and standard deviations, float32 (3,) each.
     mean: np.ndarray
@@ -186,6 +196,9 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
         held.release()  # the framework does not see the GPU
     described["device_name"] = described["device_name"] or host["cpu_name"]
     data_sha256 = dataset.sha256()
+    validation = None
+    if args.validation:
+        dataset, *validation = datasets.held_out(dataset, args.validation, args.validation_seed)
     budget = None
     if args.as_long_as:
         alike = {"framework": args.framework, **{key: described[key] for key in ("device", "device_name")}, "threads": threads}
@@ -198,6 +211,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
         "recipe": settings.as_dict(),
         "budget_seconds": budget,
         "data": data_sha256,
+        **({"validation": [args.validation, args.validation_seed]} if validation else {}),
         **start_note,
         "device": described["device"],
         "threads": threads,
@@ -208,7 +222,7 @@ def prepare(args: argparse.Namespace, held: lease.Lease) -> Prepared:
         f"{backend_class.title} {variant.title}, seed {args.seed}: {layers.parameters(variant):,} parameters, start {start_note['start']}, "
         f"on {described['device']} ({described['device_name']}, {threads} threads)"
     )
-    return Prepared(backend, variant, dataset, settings, mean, std, described, host, start_note, identity, threads, budget)
+    return Prepared(backend, variant, dataset, validation, settings, mean, std, described, host, start_note, identity, threads, budget)
 
 
 def train(
@@ -224,7 +238,7 @@ def train(
         folder = args.output / "events" if args.tensorboard else None
         with machine.GpuSampler(prepared.described["device"]) as gpu, tensorboard.Events(folder) as written:
             words = (setup_seconds, stop, say, prepared.budget_seconds, written, args.runs_per_gpu)
-            outcome = loop.train(backend, dataset, prepared.recipe, args.seed, run_folder, prepared.identity, *words)
+            outcome = loop.train(backend, dataset, prepared.recipe, args.seed, run_folder, prepared.identity, *words, prepared.validation)
     except backend.out_of_memory as error:
         if prepared.described["device"] == "cpu":
             raise  # the retry asks for more host memory
@@ -262,8 +276,12 @@ def record(args: argparse.Namespace, prepared: Prepared, outcome: loop.Outcome, 
         "dataset": dataset.name,
         "train_images": images,
         "test_images": len(dataset.test_labels),
+        "validation_images": len(prepared.validation[1]) if prepared.validation else 0,
+        "validation_seed": args.validation_seed if prepared.validation else None,
         "train_limit": args.train_limit,
         "test_limit": args.test_limit,
+        "left_out": dataset.left_out,
+        "in_both": dataset.in_both,
         "data_sha256": prepared.identity["data"],
         "epochs": progress.epochs_run,
         "budget_seconds": prepared.budget_seconds,

@@ -68,9 +68,9 @@ def of_data(dataset: datasets.Dataset, runs: pd.DataFrame, _: Language) -> dict:
     }
 
 
-def of_variant(name: str, language: Language) -> dict:
+def of_variant(name: str, classes: int, language: Language) -> dict:
     """A network's declaration, layer by layer."""
-    variant = variants.get(name)
+    variant = variants.get(name, classes)
     rows = [
         {"name": info.name, "setting": setting(info.layer, language), "output": "×".join(map(str, info.output_shape))}
         | {"parameters": info.parameters, "multiply_adds": info.multiply_adds}
@@ -172,6 +172,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
     within = table.accuracy_original_within.dropna()
     front = charts.pareto(table[table.n > 0], "train_seconds", "accuracy")
     sections = ["introduction", "data", "models", "method", "results", "learning", "tradeoff", "time"]
+    dataset = run_files.data_of(runs, data)
     sections += (["parity"] if parity else []) + (["further"] if further else []) + ["analysis", "conclusions", "provenance"]
     hardware = _.listed(runs.device_name.unique().tolist())
     return {
@@ -192,8 +193,8 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "single": 1 in set(table.n),
         "fewest": int(table.n.min()),
         "time_digits": 0 if runs.train_seconds.min() >= 100 else 1,
-        "dataset": of_data(run_files.data_of(runs, data), runs, language),
-        "variants": [of_variant(name, language) for name in runs.variant.unique()],
+        "dataset": of_data(dataset, runs, language),
+        "variants": [of_variant(name, len(dataset.classes), language) for name in runs.variant.unique()],
         "figures": {name: pages.embedded(folder / "figures" / f"{name}.png") for name in FIGURES}
         | {
             "speed": [pages.embedded(path) for path in sorted((folder / "figures" / "speed").glob("*/ratio.png"))],
@@ -225,6 +226,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "most_accurate": most_accurate,
         "none_most_accurate": none_most_accurate,
         "learned": article.learning(runs),
+        "validation_images": int(runs.validation_images.max()) if run_files.evaluated_on(runs) == "validation" else 0,
         "speed": speed,
         "parity": parity,
         "further": further,

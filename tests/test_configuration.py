@@ -51,7 +51,11 @@ def test_the_default_is_right():
         ("frameworks", ["pytorch", "jaxx"], f"frameworks: unknown framework 'jaxx'; choose from {', '.join(FRAMEWORKS)}"),
         ("frameworks", ["tensorflwo"], "did you mean 'tensorflow'?"),
         ("variants", ["alexnett"], "variants: unknown variant 'alexnett', did you mean 'alexnet'?; choose from alexnet_mod, alexnet, "),
-        ("data.dataset", "cifar100", "data.dataset: unknown value 'cifar100', did you mean 'cifar10'?; choose from cifar10, digits"),
+        (
+            "data.dataset",
+            "cifar101",
+            "data.dataset: unknown value 'cifar101', did you mean 'cifar10'?; choose from cifar10, cifar100, cifar100_coarse, dig",
+        ),
         ("recipe.epochs", 0, "recipe.epochs: 0 is out of range; give a number at least 1"),
         ("recipe.epochs", -1, "recipe.epochs: -1 is out of range"),
         ("recipe.epochs", "abc", "recipe.epochs: 'abc' is of the wrong type; give an integer"),

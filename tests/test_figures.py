@@ -1,5 +1,7 @@
 """Every figure is drawn, as PNG and SVG, from any outcome that runs can have."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +20,7 @@ from alexbench.analysis import run_files, stats
 from alexbench.experiment import datasets, variants
 from alexbench.files import InputError
 from alexbench.writing import figures
+from alexbench.writing.figures import plt
 from conftest import run_script, write_run
 
 GRID = ["--frameworks", "pytorch", "tensorflow", "--variants", "alexnet_mod", "alexnet", "--seeds", "1", "2"]
@@ -198,3 +201,36 @@ def test_a_notebooks_backend_and_a_users_matplotlibrc_have_no_say(tmp_path, digi
         assert done.returncode == 0, done.stderr
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
+
+
+LONG = [
+    "a very long name of a class that nobody would want to read",
+    "Gänseblümchen auf der Wiese",
+    "$5 or $6",
+    "мухомор красный обыкновенный",
+    "x",
+]
+
+
+@pytest.mark.parametrize("names", [LONG, [f"class number {number}" for number in range(100)], ["yes", "no"]], ids=["long", "100", "2"])
+def test_names_of_classes_do_not_overlap(names):
+    figures.style()
+    random = np.random.default_rng(0)
+    matrices = random.dirichlet(np.ones(len(names)), size=(2, len(names)))
+    figure = plot_classes.draw("PyTorch, AlexNet", "blue", matrices, tuple(names), "a note")
+    images, labels = random.integers(0, 256, (4 * len(names), 8, 8, 3), np.uint8), np.arange(4 * len(names)) % len(names)
+    made = datasets.Dataset("mine", images, labels, images, labels, tuple(names))
+    shares = random.dirichlet(np.ones(len(names)), size=len(labels))
+    mistakes = plot_mistakes.draw("PyTorch, AlexNet", made, shares, 6, 3, "a note")
+    for drawn in (figure, mistakes):
+        drawn.canvas.draw()
+    left, right = figure.axes[:2]
+    for axes in (left, right):
+        boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+        assert len(boxes) == len(names) and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        # Names keep clear of what is beside them.
+        assert all(box.x1 <= axes.bbox.x0 and box.x0 >= 0 for box in boxes)
+    assert all(label.get_window_extent().y0 >= 0 for label in left.get_xticklabels())
+    titles = [axes.title.get_window_extent() for axes in mistakes.axes if axes.get_title()]
+    assert titles and not any(one.overlaps(other) for one, other in combinations(titles, 2))
+    plt.close("all")

@@ -9,7 +9,7 @@ import pytest
 
 import collect
 from alexbench.analysis import results_table, run_files, stats
-from alexbench.files import InputError
+from alexbench.files import InputError, write_json
 from alexbench.metrics import FORMAT
 from conftest import ROOT, write_run
 
@@ -99,6 +99,22 @@ def test_where_the_original_has_no_figures_it_is_left_out(grid_folder):
     assert not [
         name for name in results_table.readable(without) if name.startswith("Original")
     ] and "Original" not in results_table.conditions(without, runs)
+
+
+def test_where_classes_are_unbalanced_two_measures_stand_beside_accuracy(grid_folder):
+    balanced = collect.main(["--results", str(grid_folder), *GRID]) == 0 and (grid_folder / "table.md").read_text(encoding="utf-8")
+    assert "Balanced accuracy" not in balanced and "Macro-F1" not in balanced
+    for path in grid_folder.glob("runs/*/*/*/predictions.npz"):
+        with np.load(path) as predictions:
+            logits, labels = predictions["logits"], np.minimum(predictions["labels"], 6)
+        np.savez(path, logits=logits, labels=labels)
+        metrics = json.loads((path.parent / "metrics.json").read_bytes())
+        write_json(path.parent / "metrics.json", metrics | {"accuracy": float(np.mean(logits.argmax(1) == labels))})
+    assert collect.main(["--results", str(grid_folder), *GRID]) == 0
+    row = pd.read_csv(grid_folder / "table.csv").iloc[0]
+    assert 0 < row.balanced_accuracy < 1 and 0 < row.macro_f1 < 1 and row.balanced_accuracy_low <= row.balanced_accuracy
+    assert "Balanced accuracy" in (grid_folder / "table.md").read_text(encoding="utf-8")
+    assert results_table.read(grid_folder / "table.csv").macro_f1.notna().all()
 
 
 def test_calibration_is_of_the_predictions(grid_folder):

@@ -198,3 +198,13 @@ def test_the_surest_mistakes_come_first():
     labels = np.array([0, 2, 0, 0])
     assert stats.confidently_wrong(shares, labels, 2).tolist() == [1, 3]
     assert stats.confidently_wrong(shares, labels, 10).tolist() == [1, 3, 2]
+
+
+def test_unbalanced_classes_have_measures_of_their_own():
+    """Nine of ten images are of class 0, and a network that always says so is right in nine of ten."""
+    labels = np.array([0] * 90 + [1] * 10)
+    assert stats.is_unbalanced(labels, 2) and not stats.is_unbalanced(np.arange(100) % 2, 2)
+    always = np.tile([1.0, 0.0], (100, 1))
+    assert stats.balanced_accuracy(always, labels) == 0.5
+    # Precision 0.9 and recall 1 for class 0; 0 for class 1.
+    assert stats.macro_f1(always, labels) == pytest.approx((2 * 0.9 / 1.9) / 2)

@@ -11,11 +11,11 @@ import pytest
 
 import train
 from alexbench import backends
-from alexbench.analysis import stats
+from alexbench.analysis import run_files, stats
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import datasets
 from alexbench.files import InputError
-from alexbench.training import loop
+from alexbench.training import loop, trained_network
 from conftest import ROOT
 
 METRICS = [
@@ -104,6 +104,47 @@ def test_deterministic_kernels_do_the_same_mathematics(framework, digits, tmp_pa
     assert other["settings"]["deterministic"] and not usual["settings"]["deterministic"]
     assert other["loss"] == pytest.approx(usual["loss"], abs=1e-5)
     assert other["loss"] != pytest.approx(another["loss"], abs=1e-4), "as close as another network"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_with_validation_the_test_images_are_seen_once_after_the_last_epoch(framework, digits_file, tmp_path, monkeypatch):
+    backend = backends.load(framework)
+    test_images = datasets.load(digits_file).limited(40, 20).test_images
+    seen, predict = [], backend.predict
+
+    def noted(self, images, *more):
+        seen.append("test" if len(images) == 20 and np.array_equal(images, test_images) else len(images))
+        return predict(self, images, *more)
+
+    monkeypatch.setattr(backend, "predict", noted)
+    metrics = run_cell(digits_file, tmp_path, "--epochs=2", "--validation=10", "--validation-seed=3", framework=framework)
+    # The first two compile, before the network has learned anything.
+    assert seen == ["test", 10, 10, 10, "test"]
+    assert (metrics["train_images"], metrics["validation_images"], metrics["validation_seed"]) == (30, 10, 3)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert [name for name in history if name.startswith(("test", "valid"))] == ["validation_loss", "validation_accuracy"]
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert predictions["logits"].shape == (20, 10)
+        assert metrics["accuracy"] == np.mean(predictions["logits"].argmax(1) == predictions["labels"])
+    assert run_files.read_history(tmp_path).evaluated_loss.tolist() == history.validation_loss.tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_last_layer_has_an_output_for_each_class_of_the_data(framework, classes, digits, tmp_path):
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (2 * classes, 32, 32, 3), np.uint8)
+    labels = np.arange(2 * classes) % classes
+    made = datasets.Dataset("noise", images, labels, images, labels, tuple(f"class {number}" for number in range(classes)), left_out=3)
+    datasets.save(made, tmp_path / "noise.npz")
+    limits = [f"--train-limit={classes}", f"--test-limit={classes}"]
+    metrics = run_cell(tmp_path / "noise.npz", tmp_path / "out", *limits, framework=framework)
+    assert metrics["parameters"] == 4_539_786 + (classes - 10) * 513
+    assert (metrics["left_out"], metrics["in_both"]) == (3, 0)
+    with np.load(tmp_path / "out" / "predictions.npz") as predictions:
+        assert predictions["logits"].shape == (classes, classes)
+    network = trained_network.load(tmp_path / "out" / "model.safetensors", framework)
+    assert network.classes == list(made.classes) and network.predict(images[:2]).shape == (2, classes)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -20,18 +20,18 @@ _DAMAGED = (
 )
 
 
-def read(path: Path | str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file: those in `names`, or all.
+def read(path: Path | str, names: Iterable[str] | None = None, if_there: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file: those in `names`, or all; of those in `if_there`, the ones that it has.
 
     ValueError with the reason if the file is damaged, lacks one of `names` or holds Python objects; OSError if it cannot be opened.
     """
     try:
-        return _arrays(Path(path), names)
+        return _arrays(Path(path), names, if_there)
     except _DAMAGED as error:
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def _arrays(path: Path, names: Iterable[str] | None) -> dict[str, np.ndarray]:
+def _arrays(path: Path, names: Iterable[str] | None, if_there: Iterable[str]) -> dict[str, np.ndarray]:
     arrays = {}
     with zipfile.ZipFile(path) as file:
         members = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
@@ -39,7 +39,7 @@ def _arrays(path: Path, names: Iterable[str] | None) -> dict[str, np.ndarray]:
         absent = [name for name in names if name not in members]
         if absent:
             raise ValueError(f"it lacks {', '.join(absent)}")
-        for name in names:
+        for name in (*names, *(name for name in if_there if name in members)):
             info = members[name]
             with file.open(info) as member:
                 version = np.lib.format.read_magic(member)

@@ -11,4 +11,4 @@ def upgraded(metrics: dict) -> dict:
     found = metrics.get("format", 1)
     if found not in range(1, FORMAT + 1):
         raise InputError(f"format is {found!r}; this version reads 1 to {FORMAT}: update it, or train that run again")
-    return {"runs_per_gpu": 1} | metrics | {"format": FORMAT}
+    return {"runs_per_gpu": 1, "left_out": 0, "in_both": 0, "validation_images": 0, "validation_seed": None} | metrics | {"format": FORMAT}

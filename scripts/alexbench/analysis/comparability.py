@@ -10,7 +10,8 @@ import pandas as pd
 from alexbench.files import InputError
 
 # What a run computes. Runs of a cell that differ here belong to two experiments.
-EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision")
+EXPERIMENT = ("recipe.", "start", "weights_sha256", "fresh_layers", "network", "parameters", "settings.precision", "validation_images")
+EXPERIMENT += ("validation_seed",)
 # What a run was computed on, and how many runs shared the GPU. Times are compared only where all of this is the same.
 HARDWARE = ("device", "device_name", "cpu_name", "threads", "runs_per_gpu")
 # The software of a run. `code` is a hash of the code that trains a run; the commit is left out because most commits do not change that.

@@ -36,9 +36,14 @@ _CELLS |= {f"{name}_original_within": Column(bool, gaps=True) for name in MEASUR
 _ORIGINAL = {"framework": Column(), "variant": Column(), "parameters": Column(int, 1)} | _MEASURED
 
 
+def _has(table: pd.DataFrame, column: str) -> bool:
+    """Whether a table has a value in that column."""
+    return column in table and table[column].notna().any()
+
+
 def _possible(measure: str, found: stats.Interval) -> stats.Interval:
     """The interval, clipped to the possible range of the measure."""
-    low, high = np.clip([found.low, found.high], 0, 1 if measure in ("accuracy", run_files.CALIBRATION) else None)
+    low, high = np.clip([found.low, found.high], 0, 1 if measure in ("accuracy", run_files.CALIBRATION, *run_files.UNBALANCED) else None)
     return stats.Interval(found.value, float(low), float(high))
 
 
@@ -58,7 +63,7 @@ def table(runs: pd.DataFrame, original: pd.DataFrame | None = None) -> pd.DataFr
         completed = cell[cell.status == "completed"]
         first = cell.iloc[0]
         row = {"framework": framework, "variant": variant, "group": group, "made_with": first.made_with, "parameters": first.parameters}
-        for measure in (*MEASURES, run_files.CALIBRATION):
+        for measure in (*MEASURES, run_files.CALIBRATION, *(name for name in run_files.UNBALANCED if _has(runs, name))):
             values = completed[measure].astype(float)
             found = _possible(measure, stats.mean_interval(values))
             if measure == "accuracy" and len(values) == 1:
@@ -134,10 +139,13 @@ def readable(table: pd.DataFrame, plus_minus: str = "±", missing: str = "–") 
         return f"{value:,.{places}f}" + ("" if np.isnan(difference) else f" ({difference:+,.{places}f}{where})")
 
     fastest = table.train_seconds.min()
-    digits = {"train_seconds": 0 if fastest >= 100 else 1, "accuracy": 4, "loss": 4, run_files.CALIBRATION: 3}
+    digits = {"train_seconds": 0 if fastest >= 100 else 1, "loss": 4, run_files.CALIBRATION: 3}
+    digits |= dict.fromkeys(("accuracy", *run_files.UNBALANCED), 4)
+    of_unbalanced = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro-F1"}
     columns = {
         "train_seconds": "Training time (s)",
         "accuracy": "Test accuracy",
+        **{name: title for name, title in of_unbalanced.items() if _has(table, name)},
         "loss": "Test loss",
         run_files.CALIBRATION: "Calibration error",
     }
@@ -195,6 +203,14 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
         "Mean ± standard deviation over the completed runs, in brackets the 95 % interval of the mean by Student's t. A single run "
         "gets an interval for accuracy only (Wilson's, over the test images), and no standard deviation."
     )
+    if run_files.evaluated_on(runs) == "validation":
+        text += f" {listed('validation_images', ' further training images')} were held out for validation; the test images were seen once, "
+        text += "after the last epoch."
+    else:
+        text += " Every epoch was evaluated on the test images."
+    for key, what in (("left_out", "pictures could not be read and were left out"), ("in_both", "test images are training images too")):
+        if key in runs and (runs[key] > 0).any():
+            text += f" {listed(key, '')} {what}."
     if table.original_accuracy.notna().any():
         text += " Original: F. A. Castillo, AlexNet challenge (2025), one run per cell on CIFAR-10, 15 epochs, GPU not named"
         if any(table[f"{measure}_minus_original"].notna().any() for measure in MEASURES):

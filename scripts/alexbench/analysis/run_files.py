@@ -20,6 +20,8 @@ from alexbench.tables import Column
 STATUSES = ("completed", "collapsed", "diverged")
 # Computed from a run's predictions.
 CALIBRATION = "calibration_error"
+# Computed where the classes are unbalanced.
+UNBALANCED = ("balanced_accuracy", "macro_f1")
 COLLECT_AGAIN = "delete it and make it again with scripts/collect.py"
 
 _NUMBER = (int, float)
@@ -55,7 +57,7 @@ _LIMITS = ("train_limit", "test_limit")
 # Columns to read as text even if they look like numbers: version 3.10, or a hash that has only digits.
 _TEXTS = ("made_with", "code", "network", "git_commit")
 # Columns of every history; `read_history` knows which values may be missing.
-_HISTORY = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+_HISTORY = ("epoch", "train_loss", "train_accuracy", "evaluated_loss", "evaluated_accuracy", "seconds")
 
 
 def _columns(expected: dict, **like: bool) -> dict[str, Column]:
@@ -70,6 +72,8 @@ COLUMNS = _columns(_EXPECTED) | _columns(_OF_COMPLETED, gaps=True) | {"group": C
 COLUMNS |= {"status": Column(choices=STATUSES), "folder": Column(), CALIBRATION: Column(float, 0, 1, gaps=True)}
 COLUMNS |= {key: Column(int, 1, gaps=True, optional=True) for key in ("train_limit", "test_limit")}
 COLUMNS |= {"checkpoint_seconds": Column(float, 0, gaps=True, optional=True), "runs_per_gpu": Column(int, 1, optional=True)}
+COLUMNS |= {key: Column(int, 0, optional=True) for key in ("left_out", "in_both", "validation_images")}
+COLUMNS |= {key: Column(float, 0, 1, gaps=True, optional=True) for key in UNBALANCED}
 
 
 @dataclass(frozen=True)
@@ -125,25 +129,32 @@ def read_metrics(run: Run, path: Path | None = None) -> dict:
 
 
 def read_history(folder: Path | str) -> pd.DataFrame:
-    """Read a run's history.csv, one row per epoch.
+    """Read a run's history.csv, one row per epoch; what was evaluated in each, on test or validation images, as `evaluated_`.
 
     InputError unless it is complete and its numbers finite, except in the last epoch of a diverged run.
     """
     path = Path(folder) / "history.csv"
     beside = _metrics_beside(folder)
     again = f"delete {path.parent} and train the run again"
-    history = tables.read(path, dict.fromkeys(_HISTORY, Column(object, gaps=True)), again, what="history")
+    kind = "validation" if beside["validation_images"] else "test"
+    columns = [name.replace("evaluated", kind) for name in _HISTORY]
+    history = tables.read(path, dict.fromkeys(columns, Column(object, gaps=True)), again, what="history")
     epochs = history.epoch.tolist()
     if epochs != list(range(1, beside["epochs"] + 1)):
         raise InputError(f"results: {path} has the epochs {epochs}; its metrics.json is of {beside['epochs']}; {again}")
     numbers = history[:-1] if beside["status"] == "diverged" else history
-    for name in _HISTORY:
+    for name in columns:
         values = pd.to_numeric(numbers[name], errors="coerce")
         bad = numbers[~np.isfinite(values)]
         if len(bad):
             epoch, value = bad.epoch.iloc[0], bad[name].iloc[0]
             raise InputError(f"results: {path}: {name} of epoch {epoch} is {value}, expected a finite number; {again}")
-    return history
+    return history.rename(columns=dict(zip(columns, _HISTORY, strict=True)))
+
+
+def evaluated_on(runs: pd.DataFrame) -> str:
+    """On which images the runs were evaluated in every epoch: "test" or "validation"."""
+    return "validation" if "validation_images" in runs and (runs.validation_images > 0).any() else "test"
 
 
 def read_predictions(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
@@ -185,13 +196,21 @@ def read_metrics_file(path: Path) -> dict:
         raise InputError(f"results: {path} cannot be read ({error}); delete {path.parent} and train the run again") from None
 
 
-def calibration_error(metrics: dict, folder: Path) -> float | None:
-    """The expected calibration error of a run; None unless its status is completed."""
-    return stats.expected_calibration_error(*read_predictions(folder)) if metrics["status"] == "completed" else None
+def of_predictions(metrics: dict, folder: Path) -> dict[str, float | None]:
+    """What a run's predictions give besides its metrics: the expected calibration error and, where the classes are unbalanced (otherwise
+    None), the balanced accuracy and macro-F1. All are None unless its status is completed."""
+    found = dict.fromkeys((CALIBRATION, *UNBALANCED))
+    if metrics["status"] != "completed":
+        return found
+    logits, labels = read_predictions(folder)
+    found[CALIBRATION] = stats.expected_calibration_error(logits, labels)
+    if stats.is_unbalanced(labels, logits.shape[1]):
+        found |= {"balanced_accuracy": stats.balanced_accuracy(logits, labels), "macro_f1": stats.macro_f1(logits, labels)}
+    return found
 
 
 def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
-    """One row per run: metrics (nested ones as `recipe.epochs`), calibration error, folder, and group (`comparability.grouped`).
+    """One row per run: metrics (nested ones as `recipe.epochs`), `of_predictions`, folder, and group (`comparability.grouped`).
 
     InputError lists runs without metrics.json, and runs that do not belong together. `partial`: skip runs without metrics.json, unless all
     lack it.
@@ -203,7 +222,7 @@ def runs_table(runs: list[Run], partial: bool = False) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run not in set(missing)):
         metrics = read_metrics(run)
-        rows.append(metrics | {CALIBRATION: calibration_error(metrics, run.folder), "folder": str(run.folder)})
+        rows.append(metrics | of_predictions(metrics, run.folder) | {"folder": str(run.folder)})
     table = pd.json_normalize(rows)
     table = table.map(lambda value: " ".join(map(str, value)) if isinstance(value, list) else value)
     comparability.check(table)

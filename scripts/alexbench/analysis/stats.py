@@ -177,6 +177,22 @@ def class_accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return np.diagonal(matrix) / matrix.sum(axis=1)
 
 
+def is_unbalanced(labels: np.ndarray, classes: int) -> bool:
+    """Whether the largest class has over 1.2 times as many images as the smallest, so that accuracy alone says little of the small ones."""
+    counts = np.bincount(labels, minlength=classes)
+    return bool(counts.max() > 1.2 * counts.min())
+
+
+def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the classes' accuracies; logits (n, classes), labels (n,)."""
+    return float(np.nanmean(class_accuracy(logits, labels)))
+
+
+def macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes of F1, the harmonic mean of precision and recall; 0 for a class that is never predicted."""
+    return float(metrics.f1_score(labels, logits.argmax(axis=1), labels=range(logits.shape[1]), average="macro", zero_division=0.0))
+
+
 def confidently_wrong(shares: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     """Indices of at most `count` misclassified images, the most confident first, int (<= count,).
 

@@ -129,7 +129,7 @@ class Backend(Protocol):
         Waits for the device."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits, float32 (n, 10), for images, uint8 (n, height, width, 3), with dropout off."""
+        """Logits, float32 (n, classes), for images, uint8 (n, height, width, 3), with dropout off."""
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
         """Mean loss of a batch, uint8 (n, height, width, 3) and int64 (n,), and its gradient for each trained weight in the neutral form.

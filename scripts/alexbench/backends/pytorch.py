@@ -59,7 +59,7 @@ ADAM = {"torch": (1e-8, True), "keras": (1e-7, False)}
 
 
 def build(variant: Variant, dropout: float) -> nn.Sequential:
-    """The network: float32 (n, 3, size, size) to logits (n, 10). Its modules are named as in the declaration."""
+    """The network: float32 (n, 3, size, size) to logits (n, classes). Its modules are named as in the declaration."""
     model = nn.Sequential()
     for info in describe(variant):
         model.add_module(info.name, _module(info, dropout))

@@ -47,7 +47,7 @@ from alexbench.files import InputError
 
 
 def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:
-    """The network: float32 (n, size, size, 3) to logits (n, 10). Its layers are named as in the declaration."""
+    """The network: float32 (n, size, size, 3) to logits (n, classes). Its layers are named as in the declaration."""
     model = keras.Sequential([keras.Input((variant.input_size, variant.input_size, 3))], name=variant.name)
     for number, info in enumerate(describe(variant)):
         for layer in _layers(info, dropout, seed * 1000 + number):

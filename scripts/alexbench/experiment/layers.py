@@ -3,7 +3,7 @@
 Imports neither a framework nor NumPy, because the Snakefile reads the variants through this module in every job.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 
@@ -73,7 +73,7 @@ BATCH_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Variant:
-    """One version of AlexNet, declared once; every backend builds from this.
+    """One version of AlexNet, declared once; every backend builds from this. Its last layer is dense, with an output for each class.
 
     `normalisation`: whose channel mean and standard deviation scale the inputs, "dataset" or "imagenet".
     `pretrained`: for a variant that starts from trained weights, the name of each of its layers in the weights file that it is read from;
@@ -87,6 +87,10 @@ class Variant:
     layers: tuple[Layer, ...]
     normalisation: str = "dataset"
     pretrained: dict[str, str] | None = None
+
+    def with_classes(self, number: int) -> "Variant":
+        """The same with a last layer of `number` outputs, one for each class of the data."""
+        return replace(self, layers=(*self.layers[:-1], replace(self.layers[-1], units=number)))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def inputs(variant: Variant, images: np.ndarray, mean: np.ndarray, std: np.ndarr
 
 
 def loss_and_gradients(variant: Variant, weights: Weights, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float, Weights]:
-    """Logits (n, 10), mean cross-entropy, and its gradient for each trained weight, from inputs (n, 3, size, size) and labels (n,)."""
+    """Logits (n, classes), mean cross-entropy, and its gradient for each trained weight, from inputs (n, 3, size, size) and labels (n,)."""
     backward = []
     gradients: Weights = {}
     for info in describe(variant):

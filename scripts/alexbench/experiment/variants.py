@@ -4,6 +4,9 @@ from dataclasses import replace
 
 from alexbench.experiment.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
 
+# Those of CIFAR-10; data with another number of classes have another last layer (`get`).
+CLASSES = 10
+
 _ALEXNET_MOD = Variant(
     name="alexnet_mod",
     title="AlexNet mod. (32)",
@@ -24,7 +27,7 @@ _ALEXNET_MOD = Variant(
         Dropout(),
         Dense(512),
         Dropout(),
-        Dense(10, relu=False),
+        Dense(CLASSES, relu=False),
     ),
 )
 
@@ -48,7 +51,7 @@ _ALEXNET = Variant(
         Dropout(),
         Dense(4096),
         Dropout(),
-        Dense(10, relu=False),
+        Dense(CLASSES, relu=False),
     ),
 )
 
@@ -71,7 +74,7 @@ _ALEXNET_PRETRAINED = Variant(
         Dense(4096),
         Dropout(),
         Dense(4096),
-        Dense(10, relu=False),
+        Dense(CLASSES, relu=False),
     ),
     normalisation="imagenet",
     pretrained={
@@ -116,16 +119,16 @@ _ALEXNET_TUNED = Variant(
         Dropout(),
         Dense(512),
         Dropout(),
-        Dense(10, relu=False),
+        Dense(CLASSES, relu=False),
     ),
 )
 
 VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED)}
 
 
-def get(name: str) -> Variant:
-    """The variant with that name; ValueError with the choices if there is none."""
+def get(name: str, classes: int = CLASSES) -> Variant:
+    """The variant with that name, for data of so many classes; ValueError with the choices if there is none."""
     try:
-        return VARIANTS[name]
+        return VARIANTS[name].with_classes(classes)
     except KeyError:
         raise ValueError(f"unknown variant {name!r}; choose from {', '.join(VARIANTS)}") from None

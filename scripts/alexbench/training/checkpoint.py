@@ -43,7 +43,8 @@ class Progress:
     """How far a training has got.
 
     `epochs_run`: completed epochs. `steps_run`, `epoch_seconds`: steps done in the current epoch, and the time they took.
-    `history`: one dict per completed epoch. `logits`: float32 (n, 10) of the test images after the last completed epoch.
+    `history`: one dict per completed epoch. `logits`: float32 (n, classes) of the test images, or those for validation, after the last
+    completed epoch.
     `interruptions`: how often the run was resumed. `device_names`: every device it has run on. `runs_per_gpu`: the largest number of runs
     that shared one of these GPUs.
     """

@@ -104,6 +104,11 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]))
 
 
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of images that are classified correctly; logits (n, classes), labels (n,)."""
+    return float(np.mean(logits.argmax(axis=1) == labels))
+
+
 def has_collapsed(logits: np.ndarray, labels: np.ndarray) -> bool:
     """Whether a network learned nothing: it predicts one class for every image, or its accuracy is not above chance.
 
@@ -145,8 +150,12 @@ def train(
     budget_seconds: float | None = None,
     events: Events | None = None,
     runs_per_gpu: int = 1,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Outcome:
     """Train `backend`, which already has its weights and the training images of `dataset`, and evaluate it after every epoch.
+
+    With `validation`, images, uint8 (n, height, width, 3), and labels, int64 (n,), each epoch is evaluated on these, and the test images
+    are seen once, after the last epoch.
 
     Evaluation does not count as training time. A checkpoint is written after every epoch but the last. Once `stop` is true, the steps in
     hand are finished, a checkpoint is written and Interrupted is raised. Training resumes from a checkpoint with the same `identity`.
@@ -156,9 +165,10 @@ def train(
     `runs_per_gpu` is recorded in the progress.
     """
     images = len(dataset.train_labels)
+    kind, (seen, labels) = ("validation", validation) if validation else ("test", (dataset.test_images, dataset.test_labels))
     start = Clocks(setup_seconds=setup_seconds)
     with start.measure("compile"):
-        _warm_up(backend, dataset, recipe, seed)
+        _warm_up(backend, dataset, recipe, seed, validation)
     length = f"{recipe.epochs} epochs" if budget_seconds is None else f"for {budget_seconds:.1f} s"
     say(f"compiled in {start.compile_seconds:.1f} s; training on {images:,} images, {length}")
 
@@ -203,12 +213,12 @@ def train(
             raise Interrupted(f"{stop.signal.name}: saved after {progress.epochs_run} epochs and {progress.steps_run} steps")
 
         with clocks.measure("evaluate"):
-            progress.logits = backend.predict(dataset.test_images)
+            progress.logits = backend.predict(seen)
 
         row = {"epoch": epoch, "train_loss": loss_sum / images, "train_accuracy": correct / images}
         finite = isfinite(loss_sum) and bool(np.isfinite(progress.logits).all())
-        row["test_loss"] = cross_entropy(progress.logits, dataset.test_labels) if finite else None
-        row["test_accuracy"] = float(np.mean(progress.logits.argmax(axis=1) == dataset.test_labels)) if finite else None
+        row[f"{kind}_loss"] = cross_entropy(progress.logits, labels) if finite else None
+        row[f"{kind}_accuracy"] = accuracy(progress.logits, labels) if finite else None
         row["learning_rate"] = float(recipes.learning_rates(recipe, images, epoch)[-1])
         row["seconds"] = progress.epoch_seconds
         progress.history.append(row)
@@ -217,12 +227,14 @@ def train(
         progress.epochs_run, progress.steps_run, progress.epoch_seconds = epoch, 0, 0.0
         if not finite:
             say(f"epoch {epoch}/{epochs}  the loss is not finite: diverged")
+            if validation:
+                progress.logits = backend.predict(dataset.test_images)
             return Outcome("diverged", None, None, progress)
         epochs = _epochs(progress, recipe, budget_seconds)
         left = max(epochs - epoch, 0) * (clocks.train_seconds + clocks.evaluate_seconds) / epoch
         say(
             f"epoch {epoch}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
-            f"  test loss {row['test_loss']:.4f} accuracy {row['test_accuracy']:.4f}"
+            f"  {kind} loss {row[f'{kind}_loss']:.4f} accuracy {row[f'{kind}_accuracy']:.4f}"
             f"  {row['seconds']:.1f} s, {images / row['seconds']:.0f} images/s" + (f"  about {_span(left)} left" if left else "")
         )
         if epoch < epochs:
@@ -230,9 +242,13 @@ def train(
             if stop:
                 raise Interrupted(f"{stop.signal.name}: saved after {epoch} epochs")
 
-    last = progress.history[-1]
+    if validation:
+        with clocks.measure("evaluate"):
+            progress.logits = backend.predict(dataset.test_images)
+        if not np.isfinite(progress.logits).all():
+            return Outcome("diverged", None, None, progress)
     status = "collapsed" if has_collapsed(progress.logits, dataset.test_labels) else "completed"
-    return Outcome(status, last["test_accuracy"], last["test_loss"], progress)
+    return Outcome(status, accuracy(progress.logits, dataset.test_labels), cross_entropy(progress.logits, dataset.test_labels), progress)
 
 
 def _epochs(progress: Progress, recipe: Recipe, budget_seconds: float | None) -> int:
@@ -242,7 +258,9 @@ def _epochs(progress: Progress, recipe: Recipe, budget_seconds: float | None) ->
     return max(1, round(budget_seconds * progress.epochs_run / progress.clocks.train_seconds))
 
 
-def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> None:
+def _warm_up(
+    backend: Backend, dataset: Dataset, recipe: Recipe, seed: int, validation: tuple[np.ndarray, np.ndarray] | None = None
+) -> None:
     """Compile, autotune and allocate everything that training needs, then restore the network's state."""
     state = backend.state()
     sizes = {}
@@ -253,8 +271,8 @@ def _warm_up(backend: Backend, dataset: Dataset, recipe: Recipe, seed: int) -> N
             pass
     backend.metrics()
     # One full batch and one the size of the last, so that evaluation compiles nothing while it is timed.
-    images = dataset.test_images
-    backend.predict(images[: PREDICT_BATCH_SIZE + len(images) % PREDICT_BATCH_SIZE])
+    for images in (dataset.test_images, *(validation or ())[:1]):
+        backend.predict(images[: PREDICT_BATCH_SIZE + len(images) % PREDICT_BATCH_SIZE])
     backend.set_state(state)
 
 

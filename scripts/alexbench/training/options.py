@@ -5,7 +5,6 @@ from pathlib import Path
 
 from alexbench import backends, machine, numeric
 from alexbench.experiment import datasets, layers, variants
-from alexbench.files import InputError
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +17,6 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def load_network(args: argparse.Namespace) -> tuple[datasets.Dataset, layers.Variant]:
-    """Load the data set and variant that `add_network`'s options name; InputError unless the network has one output per class."""
-    dataset, variant = datasets.load(args.data), variants.get(args.variant)
-    outputs = layers.describe(variant)[-1].output_shape[0]
-    if outputs != len(dataset.classes):
-        raise InputError(
-            f"data: {args.data} has {len(dataset.classes)} classes, but {variant.name} has {outputs} outputs; "
-            f"give {outputs} classes, or declare a variant with {len(dataset.classes)} outputs (CONTRIBUTING.md)"
-        )
-    return dataset, variant
+    """Load the data set that `add_network`'s options name, and the variant with an output for each of its classes."""
+    dataset = datasets.load(args.data)
+    return dataset, variants.get(args.variant, len(dataset.classes))

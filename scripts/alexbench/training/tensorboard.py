@@ -35,11 +35,12 @@ class Events:
         if self.writer is None:
             return
         for row in progress.history[self.written :]:
+            kind = "validation" if "validation_loss" in row else "test"
             scalars = {
                 "loss/train": row["train_loss"],
-                "loss/test": row["test_loss"],
+                f"loss/{kind}": row[f"{kind}_loss"],
                 "accuracy/train": row["train_accuracy"],
-                "accuracy/test": row["test_accuracy"],
+                f"accuracy/{kind}": row[f"{kind}_accuracy"],
                 "learning_rate": row["learning_rate"],
                 "images_per_second": images / row["seconds"],
             }

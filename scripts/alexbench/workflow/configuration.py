@@ -243,8 +243,13 @@ def _example(value: object, schema: dict, path: list[str]) -> str:
 def missing_files(config: dict) -> list[str]:
     """One line for each local file that the grid needs but that does not exist or cannot be used as an input."""
     needed = []
-    if archive := datasets.source(config["data"]["dataset"]).ARCHIVE:
-        needed.append(("data.archive", config["data"]["archive"], archive))
+    images = datasets.source(config["data"]["dataset"])
+    if images.ARCHIVE and config["data"]["archive"]:
+        needed.append(("data.archive", config["data"]["archive"], images.ARCHIVE))
+    if "folder" in images.READS and config["data"]["folder"] is None:
+        return ["config: data.folder: names no folder; give the path of one that holds train/CLASS/ or CLASS/ with pictures"]
+    if "folder" in images.READS:
+        needed.append(("data.folder", config["data"]["folder"], "a folder that holds train/CLASS/ or CLASS/ with pictures"))
     if any(variants.VARIANTS[name].pretrained for name in config["variants"]):
         needed.append(("weights.source", config["weights"]["source"], "a .pth or .safetensors file"))
     lines = []
@@ -253,7 +258,7 @@ def missing_files(config: dict) -> list[str]:
             continue
         refused = _refusal(source)
         if refused:
-            lines.append(f"config: {key}: {_short(source)} {refused}; give the path of {what} or a URL")
+            lines.append(f"config: {key}: {_short(source)} {refused}; give the path of {what}{'' if key == 'data.folder' else ' or a URL'}")
         elif "{" in source or "}" in source:
             lines.append(f"config: {key}: {_short(source)} has braces, which Snakemake takes for wildcards; give the file another name")
     return lines

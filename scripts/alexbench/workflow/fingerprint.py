@@ -2,6 +2,9 @@
 
 import ast
 import hashlib
+import json
+import os
+import time
 from functools import cache
 from pathlib import Path
 
@@ -85,12 +88,46 @@ def of_variant(variant: Variant) -> str:
 
 
 @cache
-def of_content(path: Path) -> str | None:
-    """A hash of a file's bytes, or of the batches in CIFAR-10's extracted folder; None if the path does not exist."""
+def of_content(path: Path, manifests: Path) -> str | None:
+    """A hash of a file's bytes, or of the paths and bytes of all files in a folder; None if the path does not exist.
+
+    `manifests`: folder for what was hashed of a folder, so that the next time only changed files are read.
+    """
     if path.is_dir():
-        batches = sorted({*path.glob("*batch*"), *path.glob("cifar-10-batches-py/*batch*")})
-        return hashlib.sha256(" ".join(f"{file.name} {_sha256(file)}" for file in batches if file.is_file()).encode()).hexdigest()[:12]
+        return _of_folder(path, manifests / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:12]}.json")
     return _sha256(path)[:12] if path.is_file() else None
+
+
+def _of_folder(folder: Path, manifest: Path) -> str:
+    """A hash of the paths and bytes of the files in a folder, hidden ones left out, links to folders followed.
+
+    As in Git's index, a file is not read again if its size, its number and both its times are those noted in the manifest. A user can set
+    one of the times, but not the other. A file that changed less than two seconds before it was read is read again the next time.
+    """
+    try:
+        noted = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        noted = {}
+    now, entries, seen = time.time(), {}, set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # A link may lead back.
+        places = {name: os.path.realpath(Path(place, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in places.items() if real not in seen]
+        seen |= set(places.values())
+        for name in sorted(names):
+            file = Path(place, name)
+            if name.startswith(".") or not file.is_file():
+                continue
+            status = file.stat()
+            about = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+            key = os.fsdecode(file.relative_to(folder)).encode("utf-8", "backslashreplace").decode()
+            known = noted.get(key)
+            entries[key] = known if known and known[1:] == about else [_sha256(file), *about]
+    settled = {key: entry for key, entry in entries.items() if entry[-1] / 1e9 < now - 2}
+    if settled != noted:
+        with replacing(manifest) as temporary:
+            temporary.write_text(json.dumps(settled), encoding="utf-8")
+    return hashlib.sha256("\n".join(f"{key} {entry[0]}" for key, entry in entries.items()).encode()).hexdigest()[:12]
 
 
 def note(path: Path) -> None:

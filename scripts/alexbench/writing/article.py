@@ -175,14 +175,14 @@ def learning(runs: pd.DataFrame) -> list[dict]:
     rows = []
     for _, cell in runs[runs.status == "completed"].groupby(["framework", "variant"], sort=False):
         history = pd.concat([run_files.read_history(folder) for folder in cell.folder]).groupby("epoch").mean()
-        lowest, last = history.test_loss.idxmin(), history.iloc[-1]
+        lowest, last = history.evaluated_loss.idxmin(), history.iloc[-1]
         row = {
             "title": f"{cell.framework_title.iloc[0]}, {cell.variant_title.iloc[0]}",
             "epoch": int(lowest),
             "epochs": int(history.index[-1]),
         }
-        row |= {"lowest": history.test_loss[lowest], "last": last.test_loss}
-        rows.append(row | {"train_accuracy": last.train_accuracy, "test_accuracy": last.test_accuracy})
+        row |= {"lowest": history.evaluated_loss[lowest], "last": last.evaluated_loss}
+        rows.append(row | {"train_accuracy": last.train_accuracy, "evaluated_accuracy": last.evaluated_accuracy})
     return rows
 
 

@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.font_manager as font_manager
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -22,6 +23,8 @@ from alexbench.writing.language import LANGUAGES, Language
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 GREY = "#555555"
+FONT = "DejaVu Sans"
+OTHER_FONTS = ("Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Bengali", "Noto Sans Devanagari", "Noto Sans Hebrew", "Noto Sans Thai")
 
 
 def style() -> None:
@@ -30,8 +33,10 @@ def style() -> None:
     sns.set_theme(
         context="paper",
         style="whitegrid",
-        font="DejaVu Sans",
+        font=FONT,
         rc={
+            # Further fonts, where they are installed, for scripts that DejaVu lacks.
+            "font.family": [FONT, *sorted({font.name for font in font_manager.fontManager.ttflist} & set(OTHER_FONTS))],
             "axes.edgecolor": "#333333",
             "axes.titlesize": 10,
             "axes.labelsize": 9.5,
@@ -50,6 +55,12 @@ def style() -> None:
 def colours(frameworks: Sequence[str]) -> dict[str, str]:
     """A colour for each framework title, assigned in alphabetical order so that figures agree."""
     return dict(zip(sorted(set(frameworks)), cycle(COLOURS), strict=False))
+
+
+def shortened(name: str, most: int) -> str:
+    """A person's own name, such as of a class, for a label: at most `most` characters, its middle left out, and no sign read as TeX."""
+    kept = name if len(name) <= most else f"{name[: (most - 1) // 2 + 1]}…{name[len(name) - (most - 2) // 2 :]}"
+    return kept.replace("$", r"\$")
 
 
 def markers(variants: Sequence[str]) -> dict[str, str]:

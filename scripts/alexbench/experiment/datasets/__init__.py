@@ -5,9 +5,10 @@ A data set is a module in this folder, named as in the configuration. It declare
 
 import hashlib
 import importlib
-from dataclasses import dataclass, fields, replace
+import json
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,9 +36,22 @@ class Source(Protocol):
     URL: str
     """Where the archive is published; "" without one."""
 
+    READS: tuple[str, ...]
+    """The keys of the configuration's section `data` that decide what is read, besides `archive`."""
+
     @staticmethod
-    def read(archive: Path | None = None) -> "Dataset":
-        """The images, read from the local `archive` and checked."""
+    def read(**values: Any) -> "Dataset":
+        """The images, checked; `values`: those of the keys, and the local path of the `archive`."""
+
+
+def prepared_name(data: dict) -> str:
+    """What the prepared file is called, without .npz; `data`: that section of the configuration. Other values give another name."""
+    values = {key: data[key] for key in source(data["dataset"]).READS}
+    if not values:
+        return data["dataset"]
+    if "folder" in values:
+        values["folder"] = str(Path(values["folder"] or "").expanduser().absolute())
+    return f"{data['dataset']}-{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
 def source(name: str) -> Source | None:
@@ -55,15 +69,20 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: tuple[str, ...]
+    left_out: int = 0
+    """Pictures that could not be read."""
+    in_both: int = 0
+    """Test images that are training images too."""
 
     def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel over the training images in 0..1, float32 (3,) each."""
         # From one histogram per channel: exact, without a float copy of every image. In parts, since bincount copies its input to int64.
         levels = np.arange(256) / 255
         counts = np.zeros((3, 256), np.int64)
-        for first in range(0, len(self.train_images), 1000):
+        step = max(1, 1_000_000 // self.train_images.shape[1] ** 2)
+        for first in range(0, len(self.train_images), step):
             for channel in range(3):
-                counts[channel] += np.bincount(self.train_images[first : first + 1000, ..., channel].ravel(), minlength=256)
+                counts[channel] += np.bincount(self.train_images[first : first + step, ..., channel].ravel(), minlength=256)
         mean = counts @ levels / counts.sum(1)
         variance = counts @ levels**2 / counts.sum(1) - mean**2
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
@@ -103,6 +122,34 @@ class Dataset:
         return replace(self, **chosen)
 
 
+def held_out(dataset: Dataset, wanted: float, seed: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """`dataset` without some of its training images, and these, uint8 (n, height, width, 3), with their labels, int64 (n,).
+
+    `wanted`: how many or, below 1, which share; drawn by `seed`, classes balanced as in `limited`. InputError if a class would have none
+    left, or none among them.
+    """
+    labels, classes = dataset.train_labels, len(dataset.classes)
+    number = round(wanted * len(labels)) if wanted < 1 else int(wanted)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for label in range(classes):
+        where = order[labels[order] == label]
+        turn[where] = np.arange(len(where))
+    chosen = np.zeros(len(labels), bool)
+    # By turns, as many of each class as there are; of the last turn, the first classes.
+    chosen[np.lexsort((labels, turn))[:number]] = True
+    for part, what in ((chosen, "in"), (~chosen, "beside")):
+        counts = np.bincount(labels[part], minlength=classes)
+        if not counts.all():
+            missing = dataset.classes[int(counts.argmin())]
+            share = f"{number:,} of the {len(labels):,} training images of {dataset.name}"
+            raise InputError(
+                f"data: validation is {wanted:g}, {share}: class {missing!r} has none {what} them; every class needs images in both"
+            )
+    rest = replace(dataset, train_images=dataset.train_images[~chosen], train_labels=labels[~chosen])
+    return rest, dataset.train_images[chosen], labels[chosen]
+
+
 def save(dataset: Dataset, path: Path | str) -> None:
     """Write `dataset` as .npz, uncompressed because every run reads it."""
     # To an open file: NumPy would append .npz to a file name that lacks it.
@@ -115,6 +162,8 @@ def save(dataset: Dataset, path: Path | str) -> None:
             test_images=dataset.test_images,
             test_labels=dataset.test_labels,
             classes=np.array(dataset.classes),
+            left_out=np.array(dataset.left_out),
+            in_both=np.array(dataset.in_both),
         )
 
 
@@ -125,7 +174,8 @@ def load(path: Path | str) -> Dataset:
     checked before anything is read into memory.
     """
     try:
-        read = arrays.read(path, (field.name for field in fields(Dataset)))
+        needed = [field.name for field in fields(Dataset) if field.default is MISSING]
+        read = arrays.read(path, needed, if_there=("left_out", "in_both"))
     except FileNotFoundError:
         raise InputError(f"data: {path} does not exist; make it with scripts/prepare_data.py") from None
     except (OSError, ValueError) as error:
@@ -147,7 +197,8 @@ def load(path: Path | str) -> Dataset:
     sides = [splits[f"{split}_images"].shape[1] for split in ("train", "test")]
     if sides[0] != sides[1]:
         raise InputError(f"data: {path} has train images of side {sides[0]} and test images of side {sides[1]}; make them of one size")
-    return Dataset(name=str(name), classes=tuple(names), **splits)
+    counts = {key: int(read[key]) for key in ("left_out", "in_both") if key in read}
+    return Dataset(name=str(name), classes=tuple(names), **splits, **counts)
 
 
 def _images(path: Path | str, split: str, images: np.ndarray) -> np.ndarray:

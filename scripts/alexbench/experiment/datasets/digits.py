@@ -12,6 +12,7 @@ ABOUT = (
 )
 ARCHIVE = ""
 URL = ""
+READS = ()
 
 # How many of load_digits' 1,797 images are for testing, and the seed of the split: part of what "digits" means here.
 TEST_IMAGES = 360
