@@ -125,8 +125,8 @@ def convert(variant: layers.Variant, source: weights.Weights, classifier: str, p
     source = unwrapped(source, f"{next(iter(variant.pretrained.values()))}.weight", path)
     trained: weights.Weights = {}
     fresh = []
-    for info in layers.describe(variant):
-        if not info.parameters:
+    for info in layers.every_layer(variant):
+        if not info.parameters or info.body:
             continue
         name = variant.pretrained.get(info.name)
         if name is None or (classifier == "fresh" and info.kind == "Dense"):

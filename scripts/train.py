@@ -92,7 +92,7 @@ def starting_weights(variant: layers.Variant, scheme: str, seed: int, file: Path
         return fresh, {
             "start": "random",
             "weights_sha256": None,
-            "fresh_layers": [i.name for i in layers.describe(variant) if i.parameters],
+            "fresh_layers": [i.name for i in layers.every_layer(variant) if i.parameters and not i.body],
         }
     if file is None:
         raise InputError(f"--weights: {variant.name} starts from trained weights; make their file with scripts/prepare_weights.py")

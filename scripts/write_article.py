@@ -73,8 +73,9 @@ def of_variant(name: str, classes: int, language: Language) -> dict:
     variant = variants.get(name, classes)
     rows = [
         {"name": info.name, "setting": setting(info.layer, language), "output": "×".join(map(str, info.output_shape))}
-        | {"parameters": info.parameters, "multiply_adds": info.multiply_adds}
-        for info in layers.describe(variant)
+        # A residual's own are those of the layers in it, which have rows of their own.
+        | {"parameters": 0 if info.body else info.parameters, "multiply_adds": 0 if info.body else info.multiply_adds}
+        for info in layers.every_layer(variant)
     ]
     totals = {"parameters": layers.parameters(variant), "multiply_adds": layers.multiply_adds(variant)}
     return totals | {"title": variant.title, "description": variant.description, "layers": rows}
@@ -86,11 +87,18 @@ def setting(layer: layers.Layer, _: Language) -> str:
         case layers.Conv(filters, kernel, stride, padding):
             text = _("%(filters)s filters of %(kernel)s×%(kernel)s", filters=filters, kernel=kernel)
             text += _(", stride %(stride)s", stride=stride) if stride > 1 else ""
-            return text + (_(", padding %(padding)s", padding=padding) if padding else "")
+            text += _(", padding %(padding)s", padding=padding) if padding else ""
+            return text + (_(", %(groups)s groups", groups=layer.groups) if layer.groups > 1 else "")
         case layers.MaxPool(window, stride):
+            return _("%(window)s×%(window)s, stride %(stride)s", window=window, stride=stride)
+        case layers.AvgPool(window, stride):
             return _("%(window)s×%(window)s, stride %(stride)s", window=window, stride=stride)
         case layers.Pad(size):
             return _("%(size)s pixels on each side", size=size)
+        case layers.LocalResponseNorm(size):
+            return _("over %(size)s channels", size=size)
+        case layers.Residual(_layers, projection):
+            return _("plus a projection of its input") if projection else _("plus its input")
     return ""
 
 

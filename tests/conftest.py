@@ -43,7 +43,7 @@ TINY = layers.Variant(
         layers.Flatten(),
         layers.Dense(16),
         layers.Dropout(),
-        layers.Dense(10, relu=False),
+        layers.Dense(10, activation=None),
     ),
 )
 
@@ -55,15 +55,15 @@ NORMALISED = layers.Variant(
     description="For tests.",
     input_size=32,
     layers=(
-        layers.Conv(4, kernel=3, padding=1, bias=False, relu=False),
+        layers.Conv(4, kernel=3, padding=1, bias=False, activation=None),
         layers.BatchNorm(),
         layers.MaxPool(2, stride=2),
-        layers.Conv(8, kernel=3, stride=2, padding=1, bias=False, relu=False),
+        layers.Conv(8, kernel=3, stride=2, padding=1, bias=False, activation=None),
         layers.BatchNorm(),
         layers.Flatten(),
         layers.Dense(16),
         layers.Dropout(),
-        layers.Dense(10, relu=False),
+        layers.Dense(10, activation=None),
     ),
 )
 

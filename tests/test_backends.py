@@ -260,7 +260,7 @@ def test_frameworks_resize_alike(digits):
     """The network does little but look at the resized image: one 1x1 convolution, flattened, then ten dense units."""
     from alexbench.experiment import layers
 
-    looker = layers.Variant("looker", "", "", 48, (layers.Conv(3, kernel=1), layers.Flatten(), layers.Dense(10, relu=False)))
+    looker = layers.Variant("looker", "", "", 48, (layers.Conv(3, kernel=1), layers.Flatten(), layers.Dense(10, activation=None)))
     logits = [make(framework, variant=looker).predict(digits.test_images) for framework in FRAMEWORKS]
     for other in logits[1:]:
         assert other == pytest.approx(logits[0], abs=5e-6)
@@ -370,7 +370,7 @@ def test_an_augmented_image_is_a_mirrored_cut_out_of_the_padded_one(framework, d
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_batch_normalisation_is_the_declared_one(framework, digits):
     """Training normalises by the batch's mean and variance, and updates the running ones, the variance with divisor n - 1."""
-    variant = layers.Variant("norm", "", "", 32, (layers.BatchNorm(relu=False), layers.Flatten(), layers.Dense(10, relu=False)))
+    variant = layers.Variant("norm", "", "", 32, (layers.BatchNorm(activation=None), layers.Flatten(), layers.Dense(10, activation=None)))
     backend = make(framework, variant=variant, batch_size=2)
     backend.set_data(digits.train_images, digits.train_labels)
     take_steps(backend, plan_of(np.arange(2)[np.newaxis]))

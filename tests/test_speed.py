@@ -185,7 +185,7 @@ def test_three_frameworks_are_set_against_the_first_and_judged_together(rounds, 
 
 
 def test_operations_and_bytes_of_training_are_those_of_the_declaration():
-    small = layers.Variant("small", "", "", 8, (layers.Conv(4, kernel=3), layers.Flatten(), layers.Dense(10, relu=False)))
+    small = layers.Variant("small", "", "", 8, (layers.Conv(4, kernel=3), layers.Flatten(), layers.Dense(10, activation=None)))
     conv, dense = 6 * 6 * 4 * 27, 6 * 6 * 4 * 10
     assert layers.training_operations(small) == 2 * (2 * conv + 3 * dense)
     outputs, parameters = 6 * 6 * 4 + 10, 28 * 4 + 145 * 10

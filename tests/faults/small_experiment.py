@@ -31,7 +31,8 @@ SMALL = {
     "threads": 1,
 }
 TINY = """
-VARIANTS["tiny"] = Variant("tiny", "Tiny", "", 32, (Conv(4, kernel=3, stride=4), Flatten(), Dense(999), Dropout(), Dense(10, relu=False)))
+LAYERS = (Conv(4, kernel=3, stride=4), Flatten(), Dense(999), Dropout(), Dense(10, activation=None))
+VARIANTS["tiny"] = Variant("tiny", "Tiny", "", 32, LAYERS)
 """
 # Differs between two identical runs: seconds, memory, and how often a run was interrupted.
 TIMED = ("seconds", "images_per_second", "peak_memory_bytes", "interruptions")

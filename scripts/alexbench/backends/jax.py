@@ -27,15 +27,21 @@ from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     RUNNING,
+    AvgPool,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
+    LayerInfo,
+    LocalResponseNorm,
     MaxPool,
     Pad,
+    Residual,
     Variant,
     describe,
+    every_layer,
     trained,
     weight_shapes,
 )
@@ -50,6 +56,8 @@ jax.config.update("jax_enable_x64", True)
 PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "highest"}
 
 Tensors = dict[str, jax.Array]
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": partial(jax.nn.gelu, approximate=False), "silu": jax.nn.silu}
 
 
 class OutOfMemoryError(Exception):
@@ -78,41 +86,65 @@ def forward(variant: Variant, tensors: Tensors, x: jax.Array, dtype: Any, dropou
     normalisation also uses the batch's statistics; None in evaluation.
     """
     averages: Tensors = {}
-    x = x.astype(dtype)
-    for number, info in enumerate(describe(variant)):
-        name, layer = info.name, info.layer
-        match layer:
-            case Conv(_, _, stride, padding, bias):
-                dimensions = ("NHWC", "HWIO", "NHWC")
-                edge = [(padding, padding)] * 2
-                x = lax.conv_general_dilated(
-                    x, tensors[f"{name}.weight"].astype(dtype), (stride, stride), edge, dimension_numbers=dimensions
-                )
-                if bias:
-                    x = x + tensors[f"{name}.bias"].astype(dtype)
+    numbers = {info.name: number for number, info in enumerate(every_layer(variant))}
+
+    def chain(infos: Iterable[LayerInfo], x: jax.Array) -> jax.Array:
+        for info in infos:
+            x = layer(info, x)
+            activation = getattr(info.layer, "activation", None)
+            if activation:
+                x = ACTIVATIONS[activation](x)
+        return x
+
+    def layer(info: LayerInfo, x: jax.Array) -> jax.Array:
+        name = info.name
+        match info.layer:
+            case Conv(_, _, stride, padding, bias, _, groups):
+                kernel, edge = tensors[f"{name}.weight"].astype(dtype), [(padding, padding)] * 2
+                order = ("NHWC", "HWIO", "NHWC")
+                x = lax.conv_general_dilated(x, kernel, (stride, stride), edge, dimension_numbers=order, feature_group_count=groups)
+                return x + tensors[f"{name}.bias"].astype(dtype) if bias else x
             case BatchNorm():
                 x, new = _normalised(x, tensors, name, training=key is not None)
-                averages |= new
+                averages.update(new)
+                return x
+            case LocalResponseNorm(size, alpha, beta, bias):
+                return _local_response(x, size, alpha, beta, bias)
             case Pad(size):
-                x = jnp.pad(x, ((0, 0), (size, size), (size, size), (0, 0)))
+                return jnp.pad(x, ((0, 0), (size, size), (size, size), (0, 0)))
             case MaxPool(window, stride):
                 lowest = np.array(-np.inf, x.dtype)
-                x = lax.reduce_window(x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID")
+                return lax.reduce_window(x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID")
+            case AvgPool(window, stride):
+                zero = np.zeros((), x.dtype)
+                total = lax.reduce_window(x, zero, lax.add, (1, window, window, 1), (1, stride, stride, 1), "VALID")
+                return total / np.array(window**2, x.dtype)
+            case GlobalAvgPool():
+                return x.mean((1, 2))
             case Flatten():
-                x = x.reshape(len(x), -1)
-            case Dense(_, relu):
-                # The last layer, which has no ReLU, computes in float32: logits in bfloat16 would have ties, which go to the lower class.
-                kind = dtype if relu else jnp.float32
-                x = x.astype(kind) @ tensors[f"{name}.weight"].astype(kind) + tensors[f"{name}.bias"].astype(kind)
+                return x.reshape(len(x), -1)
+            case Dense(_, activation):
+                # The last layer, without an activation, is in float32: logits in bfloat16 would have ties, which go to the lower class.
+                kind = dtype if activation else jnp.float32
+                return x.astype(kind) @ tensors[f"{name}.weight"].astype(kind) + tensors[f"{name}.bias"].astype(kind)
             case Dropout():
-                if key is not None and dropout:
-                    kept = jax.random.bernoulli(jax.random.fold_in(key, number), 1 - dropout, x.shape)
-                    x = jnp.where(kept, x / np.array(1 - dropout, x.dtype), 0)
-            case _:
-                raise TypeError(f"unknown layer {layer!r}")
-        if getattr(layer, "relu", False):
-            x = jax.nn.relu(x)
-    return x.astype(jnp.float32), averages
+                if key is None or not dropout:
+                    return x
+                kept = jax.random.bernoulli(jax.random.fold_in(key, numbers[name]), 1 - dropout, x.shape)
+                return jnp.where(kept, x / np.array(1 - dropout, x.dtype), 0)
+            case Residual():
+                return chain(info.body, x) + chain(info.projection, x)
+        raise TypeError(f"unknown layer {info.layer!r}")
+
+    return chain(describe(variant), x.astype(dtype)).astype(jnp.float32), averages
+
+
+def _local_response(x: jax.Array, size: int, alpha: float, beta: float, bias: float) -> jax.Array:
+    """See `layers.LocalResponseNorm`; computed in float32."""
+    wide = x.astype(jnp.float32)
+    edge = ((0, 0), (0, 0), (0, 0), (size // 2, size // 2))
+    squares = lax.reduce_window(wide * wide, np.float32(0), lax.add, (1, 1, 1, size), (1, 1, 1, 1), edge)
+    return (wide * (np.float32(bias) + np.float32(alpha) * squares) ** np.float32(-beta)).astype(x.dtype)
 
 
 def _normalised(x: jax.Array, tensors: Tensors, name: str, training: bool) -> tuple[jax.Array, Tensors]:

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -27,14 +29,18 @@ from alexbench.experiment.execution import Switch, keep_freed_memory
 from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
+    AvgPool,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     LayerInfo,
+    LocalResponseNorm,
     MaxPool,
     Pad,
+    Residual,
     Variant,
     describe,
     trained,
@@ -58,33 +64,69 @@ ON_CPU = {
 ADAM = {"torch": (1e-8, True), "keras": (1e-7, False)}
 
 
+ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "gelu": nn.GELU, "silu": partial(nn.SiLU, inplace=True)}
+
+
 def build(variant: Variant, dropout: float) -> nn.Sequential:
     """The network: float32 (n, 3, size, size) to logits (n, classes). Its modules are named as in the declaration."""
-    model = nn.Sequential()
-    for info in describe(variant):
-        model.add_module(info.name, _module(info, dropout))
-        if getattr(info.layer, "relu", False):
-            model.add_module(f"{info.name}_relu", nn.ReLU(inplace=True))
-    return model
+    return nn.Sequential(_modules(describe(variant), dropout))
+
+
+def _modules(infos: Iterable[LayerInfo], dropout: float) -> OrderedDict[str, nn.Module]:
+    """The modules of a chain of layers by name, activations included."""
+    modules = OrderedDict()
+    for info in infos:
+        name = info.name.rpartition(".")[2]
+        modules[name] = _module(info, dropout)
+        activation = getattr(info.layer, "activation", None)
+        if activation:
+            modules[f"{name}_{activation}"] = ACTIVATIONS[activation]()
+    return modules
 
 
 def _module(info: LayerInfo, dropout: float) -> nn.Module:
     match info.layer:
-        case Conv(filters, kernel, stride, padding, bias):
-            return nn.Conv2d(info.input_shape[2], filters, kernel, stride, padding, bias=bias)
+        case Conv(filters, kernel, stride, padding, bias, _, groups):
+            return nn.Conv2d(info.input_shape[2], filters, kernel, stride, padding, groups=groups, bias=bias)
         case BatchNorm():
             return nn.BatchNorm2d(info.input_shape[2], eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+        case LocalResponseNorm(size, alpha, beta, bias):
+            # PyTorch divides alpha by the number of channels that it sums over.
+            return nn.LocalResponseNorm(size, alpha * size, beta, bias)
         case Pad(size):
             return nn.ZeroPad2d(size)
         case MaxPool(window, stride):
             return nn.MaxPool2d(window, stride)
+        case AvgPool(window, stride):
+            return nn.AvgPool2d(window, stride)
+        case GlobalAvgPool():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case Flatten():
             return nn.Flatten()
-        case Dense(units, relu):
-            return (nn.Linear if relu else Float32Linear)(info.input_shape[0], units)
+        case Dense(units, activation):
+            return (nn.Linear if activation else Float32Linear)(info.input_shape[0], units)
         case Dropout():
             return nn.Dropout(dropout)
+        case Residual():
+            return ResidualBlock(_modules(info.body, dropout), _modules(info.projection, dropout))
     raise TypeError(f"unknown layer {info.layer!r}")
+
+
+class ResidualBlock(nn.Module):
+    """Layers with a shortcut around them; see `layers.Residual`."""
+
+    def __init__(self, body: OrderedDict[str, nn.Module], projection: OrderedDict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, module in body.items():
+            self.add_module(name, module)
+        self.body = tuple(body)
+        self.projection = nn.Sequential(projection)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        x = inputs
+        for name in self.body:
+            x = self.get_submodule(name)(x)
+        return x + self.projection(inputs)
 
 
 class Float32Linear(nn.Linear):

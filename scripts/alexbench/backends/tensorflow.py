@@ -28,16 +28,21 @@ from tensorflow.python.util import _pywrap_util_port
 from alexbench.experiment.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
+    AvgPool,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     LayerInfo,
+    LocalResponseNorm,
     MaxPool,
     Pad,
+    Residual,
     Variant,
     describe,
+    every_layer,
     trained,
     weight_shapes,
 )
@@ -46,46 +51,85 @@ from alexbench.experiment.weights import Weights, from_channels_last, to_channel
 from alexbench.files import InputError
 
 
-def build(variant: Variant, dropout: float, seed: int) -> keras.Sequential:
+def build(variant: Variant, dropout: float, seed: int) -> keras.Model:
     """The network: float32 (n, size, size, 3) to logits (n, classes). Its layers are named as in the declaration."""
-    model = keras.Sequential([keras.Input((variant.input_size, variant.input_size, 3))], name=variant.name)
-    for number, info in enumerate(describe(variant)):
-        for layer in _layers(info, dropout, seed * 1000 + number):
-            model.add(layer)
-    return model
+    inputs = keras.Input((variant.input_size, variant.input_size, 3))
+    seeds = {info.name: seed * 1000 + number for number, info in enumerate(every_layer(variant))}
+    return keras.Model(inputs, _chain(describe(variant), inputs, dropout, seeds), name=variant.name)
+
+
+def _chain(infos: Iterable[LayerInfo], x: keras.KerasTensor, dropout: float, seeds: dict[str, int]) -> keras.KerasTensor:
+    """The output of a chain of layers for an input; `seeds`: of dropout, by layer."""
+    for info in infos:
+        if isinstance(info.layer, Residual):
+            parts = [_chain(inner, x, dropout, seeds) for inner in (info.body, info.projection)]
+            x = keras.layers.Add(name=info.name)(parts)
+            if info.layer.activation:
+                x = keras.layers.Activation(info.layer.activation, name=f"{info.name}_{info.layer.activation}")(x)
+            continue
+        for layer in _layers(info, dropout, seeds[info.name]):
+            x = layer(x)
+    return x
 
 
 def _layers(info: LayerInfo, dropout: float, seed: int) -> list[keras.Layer]:
     name = info.name
     match info.layer:
-        case Conv(filters, kernel, stride, padding, bias, relu):
+        case Conv(filters, kernel, stride, padding, bias, activation, groups):
             # Keras's "same" pads unevenly where the stride is not 1.
             same = stride == 1 and 2 * padding == kernel - 1
-            conv = keras.layers.Conv2D(
+            kind = keras.layers.Conv2D if groups == 1 else GroupedConv2D
+            conv = kind(
                 filters,
                 kernel,
                 strides=stride,
                 padding="same" if same else "valid",
+                groups=groups,
                 use_bias=bias,
-                activation="relu" if relu else None,
+                activation=activation,
                 name=name,
             )
             return [keras.layers.ZeroPadding2D(padding, name=f"{name}_padding"), conv] if padding and not same else [conv]
-        case BatchNorm(relu):
+        case BatchNorm(activation):
             norm = FusedBatchNorm(momentum=1 - BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)
-            return [norm, keras.layers.ReLU(name=f"{name}_relu")] if relu else [norm]
+            return [norm, keras.layers.Activation(activation, name=f"{name}_{activation}")] if activation else [norm]
+        case LocalResponseNorm(size, alpha, beta, bias):
+            return [LocalResponseNormalization(size, alpha, beta, bias, name=name)]
         case Pad(size):
             return [keras.layers.ZeroPadding2D(size, name=name)]
         case MaxPool(window, stride):
             return [keras.layers.MaxPooling2D(window, strides=stride, name=name)]
+        case AvgPool(window, stride):
+            return [keras.layers.AveragePooling2D(window, strides=stride, name=name)]
+        case GlobalAvgPool():
+            return [keras.layers.GlobalAveragePooling2D(name=name)]
         case Flatten():
             return [keras.layers.Flatten(name=name)]
-        case Dense(units, relu):
-            # The last layer, which has no ReLU, computes in float32: logits in bfloat16 would have ties, which go to the lower class.
-            return [keras.layers.Dense(units, activation="relu" if relu else None, name=name, dtype=None if relu else "float32")]
+        case Dense(units, activation):
+            # The last layer, without an activation, computes in float32: logits in bfloat16 would have ties, which go to the lower class.
+            return [keras.layers.Dense(units, activation=activation, name=name, dtype=None if activation else "float32")]
         case Dropout():
             return [keras.layers.Dropout(dropout, seed=seed, name=name)]
     raise TypeError(f"unknown layer {info.layer!r}")
+
+
+class GroupedConv2D(keras.layers.Conv2D):
+    """A convolution in groups, each computed on its own: TensorFlow has no gradients of grouped convolutions on a CPU."""
+
+    def convolution_op(self, inputs, kernel):
+        parts = zip(tf.split(inputs, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
+        return tf.concat([tf.nn.conv2d(x, part, self.strides, self.padding.upper()) for x, part in parts], axis=-1)
+
+
+class LocalResponseNormalization(keras.Layer):
+    """See `layers.LocalResponseNorm`; computed in float32."""
+
+    def __init__(self, size: int, alpha: float, beta: float, bias: float, **more) -> None:
+        super().__init__(**more)
+        self.numbers = {"depth_radius": size // 2, "bias": bias, "alpha": alpha, "beta": beta}
+
+    def call(self, inputs):
+        return tf.cast(tf.nn.local_response_normalization(tf.cast(inputs, tf.float32), **self.numbers), inputs.dtype)
 
 
 class FusedBatchNorm(keras.layers.BatchNormalization):
@@ -235,7 +279,7 @@ class Backend:
         return from_channels_last(self.variant, weights)
 
     def _variable(self, name: str) -> keras.Variable:
-        layer_name, kind = name.split(".")
+        layer_name, kind = name.rsplit(".", 1)
         layer = self.model.get_layer(layer_name)
         norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
         return getattr(layer, (norm if isinstance(layer, FusedBatchNorm) else {"weight": "kernel", "bias": "bias"})[kind])

@@ -1,8 +1,20 @@
-"""The networks of the original study, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
+"""The networks of the original study and others, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
 
 from dataclasses import replace
 
-from alexbench.experiment.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Pad, Variant
+from alexbench.experiment.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    MaxPool,
+    Pad,
+    Residual,
+    Variant,
+)
 
 # Those of CIFAR-10; data with another number of classes have another last layer (`get`).
 CLASSES = 10
@@ -27,7 +39,7 @@ _ALEXNET_MOD = Variant(
         Dropout(),
         Dense(512),
         Dropout(),
-        Dense(CLASSES, relu=False),
+        Dense(CLASSES, activation=None),
     ),
 )
 
@@ -51,7 +63,7 @@ _ALEXNET = Variant(
         Dropout(),
         Dense(4096),
         Dropout(),
-        Dense(CLASSES, relu=False),
+        Dense(CLASSES, activation=None),
     ),
 )
 
@@ -74,7 +86,7 @@ _ALEXNET_PRETRAINED = Variant(
         Dense(4096),
         Dropout(),
         Dense(4096),
-        Dense(CLASSES, relu=False),
+        Dense(CLASSES, activation=None),
     ),
     normalisation="imagenet",
     pretrained={
@@ -102,28 +114,81 @@ _ALEXNET_TUNED = Variant(
     description="Five convolutions of 3x3, batch-normalised, and one hidden dense layer, for the recipe of config/tuned.yaml.",
     input_size=32,
     layers=(
-        Conv(64, kernel=3, padding=1, bias=False, relu=False),
+        Conv(64, kernel=3, padding=1, bias=False, activation=None),
         BatchNorm(),
-        Conv(96, kernel=3, padding=1, bias=False, relu=False),
-        BatchNorm(),
-        MaxPool(2, stride=2),
-        Conv(192, kernel=3, padding=1, bias=False, relu=False),
+        Conv(96, kernel=3, padding=1, bias=False, activation=None),
         BatchNorm(),
         MaxPool(2, stride=2),
-        Conv(256, kernel=3, padding=1, bias=False, relu=False),
+        Conv(192, kernel=3, padding=1, bias=False, activation=None),
         BatchNorm(),
-        Conv(256, kernel=3, padding=1, bias=False, relu=False),
+        MaxPool(2, stride=2),
+        Conv(256, kernel=3, padding=1, bias=False, activation=None),
+        BatchNorm(),
+        Conv(256, kernel=3, padding=1, bias=False, activation=None),
         BatchNorm(),
         MaxPool(2, stride=2),
         Flatten(),
         Dropout(),
         Dense(512),
         Dropout(),
-        Dense(CLASSES, relu=False),
+        Dense(CLASSES, activation=None),
     ),
 )
 
-VARIANTS: dict[str, Variant] = {v.name: v for v in (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED)}
+_ALEXNET_2012 = Variant(
+    name="alexnet_2012",
+    title="AlexNet 2012 (224)",
+    description="AlexNet as published (Krizhevsky et al., 2012): local response normalisation, and convolutions 2, 4 and 5 in two groups.",
+    input_size=224,
+    layers=(
+        Conv(96, kernel=11, stride=4, padding=2),
+        LocalResponseNorm(),
+        MaxPool(3, stride=2),
+        Conv(256, kernel=5, padding=2, groups=2),
+        LocalResponseNorm(),
+        MaxPool(3, stride=2),
+        Conv(384, kernel=3, padding=1),
+        Conv(384, kernel=3, padding=1, groups=2),
+        Conv(256, kernel=3, padding=1, groups=2),
+        MaxPool(3, stride=2),
+        Flatten(),
+        Dense(4096),
+        Dropout(),
+        Dense(4096),
+        Dropout(),
+        Dense(CLASSES, activation=None),
+    ),
+)
+
+
+def _basic_block(filters: int, stride: int) -> Residual:
+    """Two convolutions of 3x3; where they halve the image, the shortcut does so with a convolution of 1x1 (He et al., 2015, option B)."""
+    body = (
+        Conv(filters, kernel=3, stride=stride, padding=1, bias=False, activation=None),
+        BatchNorm(),
+        Conv(filters, kernel=3, padding=1, bias=False, activation=None),
+        BatchNorm(activation=None),
+    )
+    halves = (Conv(filters, kernel=1, stride=stride, bias=False, activation=None), BatchNorm(activation=None))
+    return Residual(body, projection=halves if stride > 1 else ())
+
+
+_RESNET18 = Variant(
+    name="resnet18",
+    title="ResNet-18 (32)",
+    description="ResNet-18 (He et al., 2015) for 32x32 images: a first convolution of 3x3 with stride 1, and no pooling after it.",
+    input_size=32,
+    layers=(
+        Conv(64, kernel=3, padding=1, bias=False, activation=None),
+        BatchNorm(),
+        *(_basic_block(filters, stride) for filters, first in ((64, 1), (128, 2), (256, 2), (512, 2)) for stride in (first, 1)),
+        GlobalAvgPool(),
+        Dense(CLASSES, activation=None),
+    ),
+)
+
+_ALL = (_ALEXNET_MOD, _ALEXNET, _ALEXNET_PRETRAINED, _ALEXNET_SCRATCH, _ALEXNET_TUNED, _ALEXNET_2012, _RESNET18)
+VARIANTS: dict[str, Variant] = {v.name: v for v in _ALL}
 
 
 def get(name: str, classes: int = CLASSES) -> Variant:

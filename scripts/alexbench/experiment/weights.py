@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexbench.experiment.layers import BatchNorm, Conv, Dense, Flatten, Variant, describe, weight_shapes
+from alexbench.experiment.layers import BatchNorm, Conv, Dense, Flatten, Variant, every_layer, weight_shapes
 from alexbench.experiment.streams import Use, stream
 from alexbench.files import InputError, RefusedError, raise_refusal, replacing
 
@@ -35,10 +35,10 @@ def initialise(variant: Variant, scheme: str, seed: int) -> Weights:
     """
     weights: Weights = {}
     shapes = weight_shapes(variant)
-    for number, info in enumerate(describe(variant)):
+    for number, info in enumerate(every_layer(variant)):
         match info.layer:
-            case Conv(filters, kernel):
-                fan_in, fan_out = info.input_shape[2] * kernel**2, filters * kernel**2
+            case Conv(filters, kernel, groups=groups):
+                fan_in, fan_out = info.input_shape[2] // groups * kernel**2, filters * kernel**2
             case Dense(units):
                 fan_in, fan_out = info.input_shape[0], units
             case BatchNorm():
@@ -121,7 +121,7 @@ def _flattened(variant: Variant) -> dict[str, tuple[int, ...]]:
     """For the weight of each dense layer that follows a Flatten, the (height, width, channels) that the Flatten takes."""
     shapes: dict[str, tuple[int, ...]] = {}
     before = None
-    for info in describe(variant):
+    for info in every_layer(variant):
         match info.layer:
             case Flatten():
                 before = info.input_shape
@@ -196,7 +196,7 @@ def check_shapes(variant: Variant, found: dict[str, tuple[tuple[int, ...], str]]
             raise InputError(f"weights: {source} has {name}, which {variant.name} has not; is it of another variant?")
     for name, shape in expected.items():
         if name not in found:
-            if name.split(".")[0] in optional:
+            if name.rpartition(".")[0] in optional:
                 continue
             raise InputError(f"weights: {source} lacks {name} {shape}, which {variant.name} needs")
         if found[name] != (shape, "float32"):
