@@ -114,6 +114,31 @@ def digits_file(tmp_path_factory) -> Path:
     return path
 
 
+# What the others have not: every activation, grouped convolution, shortcuts (one in another, one with a projection), other poolings.
+EVERY = layers.Variant(
+    name="every",
+    title="Every",
+    description="For tests.",
+    input_size=24,
+    layers=(
+        layers.Conv(8, kernel=3, padding=1, activation="gelu"),
+        layers.LocalResponseNorm(alpha=0.05),
+        layers.Residual((layers.Conv(8, kernel=3, padding=1, groups=2, bias=False, activation=None), layers.BatchNorm("silu"))),
+        layers.Residual(
+            (layers.Conv(12, kernel=3, stride=2, padding=1, bias=False, activation=None), layers.BatchNorm(activation=None)),
+            projection=(layers.Conv(12, kernel=1, stride=2, activation=None),),
+            activation="silu",
+        ),
+        layers.Residual((layers.Residual((layers.Conv(12, kernel=3, padding=1),), activation=None), layers.Conv(12, kernel=1))),
+        layers.AvgPool(3, stride=2),
+        layers.GlobalAvgPool(),
+        layers.Dense(16, activation="gelu"),
+        layers.Dropout(),
+        layers.Dense(10, activation=None),
+    ),
+)
+
+
 # The data set that the runs of `write_run` name as theirs.
 _random = np.random.default_rng(0)
 IMAGES = datasets.Dataset(

@@ -10,13 +10,13 @@ import pytest
 
 from alexbench import backends
 from alexbench.backends import FRAMEWORKS
-from alexbench.experiment import datasets, layers, variants, weights
+from alexbench.experiment import datasets, layers, reference, variants, weights
 from alexbench.experiment.datasets import digits as digits_source
 from alexbench.experiment.execution import Execution
 from alexbench.experiment.recipe import IMAGENET_MEAN, IMAGENET_STD, Plan, Recipe, batches, learning_rates
 from alexbench.files import InputError
 from alexbench.training import loop
-from conftest import NORMALISED, ROOT, TINY
+from conftest import EVERY, NORMALISED, ROOT, TINY
 
 # Each of these is compared with TensorFlow.
 OTHERS = [name for name in FRAMEWORKS if name != "tensorflow"]
@@ -144,6 +144,34 @@ def test_frameworks_agree_on_logits_from_the_same_weights(digits):
         assert other == pytest.approx(logits[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_layer_is_the_declared_one(framework, digits):
+    """Logits, loss, gradients and, with the batch's own statistics, the loss of a training step agree with the float64 reference."""
+    backend = make(framework, variant=EVERY, dropout=0.0, batch_size=16)
+    images = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    labels = np.arange(16) % 10
+    start = backend.get_weights()
+    x = reference.inputs(EVERY, images, MEAN, STD)
+    logits, loss, gradients = reference.loss_and_gradients(EVERY, start, x, labels)
+    assert backend.predict(images) == pytest.approx(logits, abs=1e-6)
+    own_loss, own = backend.gradients(images, labels)
+    assert own_loss == pytest.approx(loss, abs=1e-6) and own.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        # Where rounding decides whether a ReLU lets a value pass, a gradient is off by more than rounding.
+        assert np.linalg.norm(own[name] - gradient) < 1e-4 * np.linalg.norm(gradient) + 1e-9, name
+    _, in_training, _ = reference.loss_and_gradients(EVERY, start, x, labels, training=True)
+    backend.set_data(images, labels)
+    take_steps(backend, plan_of(np.arange(16)[np.newaxis]))
+    assert backend.metrics()[0] / 16 == pytest.approx(in_training, abs=1e-6) != pytest.approx(loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("framework", OTHERS)
+def test_frameworks_agree_on_twenty_steps_of_every_layer(framework):
+    images, labels = np.random.default_rng(1).integers(0, 256, (100, 32, 32, 3), np.uint8), np.arange(100) % 10
+    found, expected = (losses_of(make(name, variant=EVERY, dropout=0.0), images, labels) for name in (framework, "tensorflow"))
+    assert_same_steps(found, expected)
+
+
 @pytest.mark.parametrize("framework", OTHERS)
 @pytest.mark.parametrize("convention", ["torch", "keras"])
 def test_frameworks_agree_on_twenty_steps(framework, convention, digits):
@@ -188,7 +216,9 @@ def test_every_way_of_taking_a_step_gives_the_same_losses(framework, step, digit
 def test_a_compiled_step_has_the_gradients_of_the_plain_one(digits):
     """Also where pooling windows overlap and the output is a few pixels: on a CPU torch.compile gets that wrong without channels last."""
     variant = replace(
-        TINY, input_size=10, layers=(layers.Conv(4, kernel=6), layers.MaxPool(3, stride=2), layers.Flatten(), layers.Dense(10, False))
+        TINY,
+        input_size=10,
+        layers=(layers.Conv(4, kernel=6), layers.MaxPool(3, stride=2), layers.Flatten(), layers.Dense(10, activation=None)),
     )
     first, second = (
         make("pytorch", variant=variant, execution=Execution(step=step)).gradients(digits.test_images, digits.test_labels)[1]

@@ -14,7 +14,7 @@ import compare_parity
 from alexbench.backends import FRAMEWORKS
 from alexbench.experiment import layers, reference, variants, weights
 from alexbench.files import InputError
-from conftest import ROOT, TINY
+from conftest import EVERY, NORMALISED, ROOT, TINY
 
 
 def measure(framework: str, variant: str, data, output, *more: str, scripts: Path = ROOT / "scripts") -> None:
@@ -119,20 +119,24 @@ def test_weights_travel_from_framework_to_framework_and_back_to_the_bit(digits_f
         assert list(found) == list(expected) and all(np.array_equal(found[n], expected[n]) for n in expected)
 
 
-def test_the_reference_has_the_gradient_of_its_loss():
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("variant", [TINY, NORMALISED, EVERY], ids=lambda variant: variant.name)
+def test_the_reference_has_the_gradient_of_its_loss(variant, training):
     """By central differences, because the reference itself is not copied from anywhere."""
     random = np.random.default_rng(1)
-    start = {name: random.standard_normal(shape) * 0.3 for name, shape in layers.weight_shapes(TINY).items()}
-    x, labels = random.standard_normal((3, 3, 16, 16)), np.array([1, 4, 9])
-    _, _, gradients = reference.loss_and_gradients(TINY, start, x, labels)
-    assert gradients.keys() == start.keys()
-    for name, array in start.items():
+    start = {name: random.standard_normal(shape) * 0.3 for name, shape in layers.weight_shapes(variant).items()}
+    start |= {name: array**2 + 0.5 for name, array in start.items() if name.endswith("running_var")}
+    x, labels = random.standard_normal((3, 3, variant.input_size, variant.input_size)), np.array([1, 4, 9])
+    _, _, gradients = reference.loss_and_gradients(variant, start, x, labels, training)
+    assert gradients.keys() == {name for name in start if not name.endswith(layers.RUNNING)}
+    for name in gradients:
+        array = start[name]
         for _ in range(3):
             where = tuple(random.integers(side) for side in array.shape)
             kept, step, losses = array[where], 1e-5, []
             for sign in (1, -1):
                 array[where] = kept + sign * step
-                losses.append(reference.loss_and_gradients(TINY, start, x, labels)[1])
+                losses.append(reference.loss_and_gradients(variant, start, x, labels, training)[1])
             array[where] = kept
             assert gradients[name][where] == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-4, abs=1e-8), name
 

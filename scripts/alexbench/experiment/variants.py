@@ -1,4 +1,4 @@
-"""The networks of the original study and others, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
+"""The networks, each declared once. To add one, add an entry to VARIANTS and its name to the configuration."""
 
 from dataclasses import replace
 
