@@ -17,9 +17,13 @@ from alexbench.writing.language import Language
 
 COLOURS = {
     "Conv": "#0072B2",
+    "Residual": "#D55E00",
     "BatchNorm": "#56B4E9",
+    "LocalResponseNorm": "#56B4E9",
     "Pad": "#BBBBBB",
     "MaxPool": "#E69F00",
+    "AvgPool": "#F0E442",
+    "GlobalAvgPool": "#F0E442",
     "Flatten": "#DDDDDD",
     "Dense": "#009E73",
     "Dropout": "#CC79A7",
@@ -31,22 +35,30 @@ WIDTH, GAP = 0.62, 0.16
 def _kinds(_: Language) -> dict[str, str]:
     """The displayed name of each kind of layer."""
     return {
-        "Conv": _("convolution (+ ReLU unless batch-normalised)"),
-        "BatchNorm": _("batch normalisation + ReLU"),
+        "Conv": _("convolution (+ activation unless batch-normalised)"),
+        "Residual": _("residual block"),
+        "BatchNorm": _("batch normalisation + activation"),
+        "LocalResponseNorm": _("local response normalisation"),
         "Pad": _("zero padding"),
         "MaxPool": _("max-pooling"),
+        "AvgPool": _("average-pooling"),
+        "GlobalAvgPool": _("average of each channel"),
         "Flatten": _("flatten"),
-        "Dense": _("dense (+ ReLU except the last)"),
+        "Dense": _("dense (+ activation except the last)"),
         "Dropout": _("dropout"),
     }
 
 
 def _setting(info: layers.LayerInfo) -> str:
-    """The layer's own numbers, in at most two short lines."""
+    """The layer's own numbers, or those of a residual block's convolutions, in a few short lines."""
     match info.layer:
-        case layers.Conv(_, kernel, stride, padding):
-            return f"{kernel}×{kernel}" + (f" /{stride}" if stride > 1 else "") + (f"\npad {padding}" if padding else "")
-        case layers.MaxPool(window, stride):
+        case layers.Conv(_, kernel, stride, padding, groups=groups):
+            more = [f"pad {padding}"] * (padding > 0) + [f"{groups} groups"] * (groups > 1)
+            return f"{kernel}×{kernel}" + (f" /{stride}" if stride > 1 else "") + "".join(f"\n{part}" for part in more)
+        case layers.Residual():
+            convolutions = [inner.layer for inner in info.body if inner.kind == "Conv"]
+            return "\n".join(f"{conv.kernel}×{conv.kernel}" + (f" /{conv.stride}" if conv.stride > 1 else "") for conv in convolutions)
+        case layers.MaxPool(window, stride) | layers.AvgPool(window, stride):
             return f"{window}×{window} /{stride}"
         case layers.Pad(size):
             return f"pad {size}"

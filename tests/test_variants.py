@@ -75,6 +75,13 @@ def test_declaration_gives_the_originals_layer_table(name):
     assert layers.multiply_adds(variant) / 1e6 == pytest.approx(MILLION_MULTIPLY_ADDS[name], abs=0.005)
 
 
+def test_other_networks_have_their_published_numbers_of_parameters():
+    """Krizhevsky et al. (2012) with ImageNet's 1,000 classes; ResNet-18 for CIFAR-10 as widely published, 11.17 million."""
+    assert layers.parameters(variants.get("alexnet_2012", 1000)) == 60_965_224
+    assert layers.parameters(variants.get("resnet18")) == 11_173_962
+    assert layers.parameters(variants.get("resnet18", 100)) == 11_173_962 + 90 * 513
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_pytorch_builds_the_declared_layers(name):
     import torch
@@ -98,7 +105,7 @@ def test_tensorflow_builds_the_declared_layers(name):
     from alexbench.backends.tensorflow import build
 
     model = build(variants.get(name), dropout=0.5, seed=0)
-    layers = [layer for layer in model.layers if not layer.name.endswith("_padding")]
+    layers = [layer for layer in model.layers[1:] if not layer.name.endswith("_padding")]
     assert {layer.name: (layer.output.shape[1:], layer.count_params()) for layer in layers} == TABLES[name]
     assert model.count_params() == TOTALS[name]
 
@@ -127,7 +134,29 @@ def test_unknown_names_are_told_the_choices():
         backends.load("torch")
 
 
-def test_a_layer_that_leaves_nothing_is_refused():
-    variant = layers.Variant("bad", "Bad", "", 8, (layers.Conv(4, kernel=11),))
-    with pytest.raises(ValueError, match=r"bad: conv1 leaves nothing of an input of \(8, 8, 3\)"):
-        layers.describe(variant)
+C = layers.Conv(4, kernel=3)
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ((layers.Conv(4, kernel=11),), r"conv1 leaves nothing of an input of \(8, 8, 3\)"),
+        ((layers.Residual((C,)),), r"residual1 gives \(6, 6, 4\), and its shortcut, which has no projection, gives \(8, 8, 3\)"),
+        ((layers.Residual((C,), (layers.Conv(4, kernel=1),)),), r"residual1 gives \(6, 6, 4\), and its projection gives \(8, 8, 4\)"),
+        (
+            (
+                layers.Residual(
+                    (C, layers.Conv(4, kernel=9)),
+                ),
+            ),
+            r"residual1\.conv2 leaves nothing of an input of \(6, 6, 4\)",
+        ),
+        ((layers.Conv(4, kernel=3, groups=2),), r"conv1 has 2 groups, which divide its 3 channels and 4 filters unevenly"),
+        ((layers.Dense(4),), r"dense1 takes a vector: put a Flatten or GlobalAvgPool before it"),
+        ((layers.Flatten(), C), r"conv1 takes an image: put it before the Flatten"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value[0]).__name__,
+)
+def test_a_layer_that_does_not_fit_is_refused(declared, says):
+    with pytest.raises(ValueError, match=f"variant bad: {says}"):
+        layers.describe(layers.Variant("bad", "Bad", "", 8, declared))
