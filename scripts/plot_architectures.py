@@ -116,7 +116,7 @@ def draw(chosen: list[layers.Variant], _: Language) -> plt.Figure:
         draw_variant(axes, variant, places, _)
     used = {info.kind for variant in chosen for info in layers.describe(variant)}
     handles = [Patch(facecolor=COLOURS[kind], edgecolor="#333333", label=name) for kind, name in _kinds(_).items() if kind in used]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=10)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), max(1, int(width / 2))), fontsize=10)
     note = _(
         "Above each block: window, /stride, padding. Below: output shape (height×width×channels), parameters. Heights are logarithmic."
     )

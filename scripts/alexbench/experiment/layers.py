@@ -112,6 +112,9 @@ class Residual:
 
 Layer = Conv | BatchNorm | LocalResponseNorm | Pad | MaxPool | AvgPool | GlobalAvgPool | Flatten | Dense | Dropout | Residual
 
+# Names of layers in a network, where those of their kinds are long.
+SHORT = {"LocalResponseNorm": "lrn", "GlobalAvgPool": "globalpool"}
+
 # Batch normalisation: the averages that training keeps besides the parameters, the weight of a new batch in them, and epsilon.
 RUNNING = ("running_mean", "running_var")
 BATCH_NORM_MOMENTUM = 0.1
@@ -201,7 +204,7 @@ def _chain(where: str, layers: tuple[Layer, ...], shape: tuple[int, ...], prefix
     counts: dict[str, int] = {}
     infos = []
     for layer in layers:
-        kind = type(layer).__name__.lower()
+        kind = SHORT.get(type(layer).__name__, type(layer).__name__.lower())
         counts[kind] = counts.get(kind, 0) + 1
         info = _info(where, f"{prefix}{kind}{counts[kind]}", layer, shape)
         infos.append(info)
