@@ -214,6 +214,7 @@ def content(folder: Path, data: Path, language: Language) -> dict:
         "front": [article.title(row) for _index, row in front.iterrows()],
         "recipe": [(key.partition(".")[2], values) for key, values in article.by_framework(runs, _columns(runs, "recipe."))],
         "recipe_titles": recipe_titles(language),
+        "optimizer": "SGD" if set(runs.get("recipe.optimizer", ())) == {"sgd"} else "Adam",
         "recipe_epochs": ", ".join(map(str, runs["recipe.epochs"].unique())),
         "recipe_batch": ", ".join(map(str, runs.batch_size.unique())),
         "controlled": article.is_controlled(runs),
@@ -251,7 +252,10 @@ def recipe_titles(_: Language) -> dict[str, str]:
     return {
         "epochs": _("Epochs"),
         "batch_size": _("Batch size"),
+        "optimizer": _("Optimizer"),
         "learning_rate": _("Learning rate"),
+        "momentum": _("SGD’s momentum"),
+        "nesterov": _("Nesterov’s momentum"),
         "dropout": _("Dropout"),
         "initialisation": _("Initialisation"),
         "adam_epsilon": _("Adam’s epsilon"),

@@ -366,6 +366,10 @@ BETTER = {
     "schedule": {"schedule": "one_cycle", "warm_up_epochs": 1, "epochs": 3},
 }
 BETTER["all"] = {key: value for part in BETTER.values() for key, value in part.items()}
+BETTER["sgd"] = {"optimizer": "sgd", "learning_rate": 0.05}
+BETTER["nesterov"] = BETTER["sgd"] | {"nesterov": True}
+BETTER["plain sgd"] = BETTER["sgd"] | {"momentum": 0.0}
+BETTER["all with sgd"] = BETTER["all"] | BETTER["nesterov"] | {"weight_decay": 0.5}
 
 
 @pytest.mark.parametrize("framework", OTHERS)

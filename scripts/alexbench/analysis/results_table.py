@@ -9,7 +9,7 @@ import pandas as pd
 
 from alexbench import tables
 from alexbench.analysis import comparability, run_files, stats
-from alexbench.experiment.recipe import Recipe
+from alexbench.experiment.recipe import UNUSED, Recipe
 from alexbench.tables import Column
 
 # Settings whose defaults differ between frameworks.
@@ -230,12 +230,14 @@ def conditions(table: pd.DataFrame, runs: pd.DataFrame, missing: int = 0) -> str
 
 
 def comparison(table: pd.DataFrame) -> str:
-    """A sentence on the kind of comparison: frameworks with their own defaults, or all with the same initialisation and Adam."""
+    """A sentence on the kind of comparison: frameworks with their own defaults, or all with the same initialisation and optimizer."""
     ways = table.groupby("framework_title", sort=False)[list(CONVENTIONS)].first()
     if len(ways) < 2 or ways.isna().any(axis=None):
         return ""
     if len(ways.drop_duplicates()) == 1:
         initialisation, adam = ways.iloc[0]
-        return f"All frameworks used the same initialisation ({initialisation}) and Adam ({adam}): this compares only the frameworks."
-    own = ", ".join(f"{name} with the start of {way.initialisation} and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows())
+        optimizer = "SGD" if adam == UNUSED else f"Adam ({adam})"
+        return f"All frameworks used the same initialisation ({initialisation}) and {optimizer}: this compares only the frameworks."
+    adams = {name: "" if way.adam_epsilon == UNUSED else f" and the Adam of {way.adam_epsilon}" for name, way in ways.iterrows()}
+    own = ", ".join(f"{name} with the start of {way.initialisation}{adams[name]}" for name, way in ways.iterrows())
     return f"Frameworks were left to their own defaults: {own}."

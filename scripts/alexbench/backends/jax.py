@@ -176,9 +176,12 @@ def scale_by_keras_adam(epsilon: float = 1e-7) -> optax.GradientTransformation:
     return optax.GradientTransformation(usual.init, update)
 
 
-def adam(recipe: Recipe) -> optax.GradientTransformation:
-    """The recipe's Adam with decoupled weight decay of everything that is not a vector, at a learning rate of one."""
-    chosen = {"torch": lambda: optax.scale_by_adam(0.9, 0.999, eps=1e-8), "keras": scale_by_keras_adam}[recipe.adam_epsilon]()
+def optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    """The recipe's optimizer with decoupled weight decay of everything that is not a vector, at a learning rate of one."""
+    if recipe.optimizer == "sgd":
+        chosen = optax.trace(recipe.momentum, recipe.nesterov) if recipe.momentum else optax.identity()
+    else:
+        chosen = {"torch": lambda: optax.scale_by_adam(0.9, 0.999, eps=1e-8), "keras": scale_by_keras_adam}[recipe.adam_epsilon]()
     decay = optax.add_decayed_weights(recipe.weight_decay, mask=lambda tensors: {name: array.ndim > 1 for name, array in tensors.items()})
     return optax.chain(chosen, decay) if recipe.weight_decay else chosen
 
@@ -222,7 +225,7 @@ class Backend:
         self.variant, self.recipe = variant, recipe
         self.mean, self.std = setup.mean, setup.std
         self.names = trained(variant, recipe.frozen_features)
-        self.optimizer = adam(recipe)
+        self.optimizer = optimizer(recipe)
         self.key = jax.random.key_data(jax.random.key(setup.seed))
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale, self.shift = np.float32(1 / (255 * setup.std)), np.float32(-setup.mean / setup.std)
@@ -258,7 +261,7 @@ class Backend:
         """All that a step reads and changes, before the first one."""
         moments = self.optimizer.init({name: tensors[name] for name in self.names})
         sums = {"loss_sum": jnp.zeros((), jnp.float64), "correct": jnp.zeros((), jnp.int64)}
-        return {"tensors": tensors, "adam": moments, "steps": jnp.zeros((), jnp.int64), **sums}
+        return {"tensors": tensors, "optimizer": moments, "steps": jnp.zeros((), jnp.int64), **sums}
 
     def set_weights(self, weights: Weights) -> None:
         arrays = to_channels_last(self.variant, weights)
@@ -364,12 +367,12 @@ class Backend:
 
         learned = {name: tensors[name] for name in self.names}
         (loss, (logits, averages)), gradients = jax.value_and_grad(loss_of, has_aux=True)(learned)
-        updates, moments = self.optimizer.update(gradients, values["adam"], learned)
+        updates, moments = self.optimizer.update(gradients, values["optimizer"], learned)
         rate = jnp.asarray(rate, jnp.float32)
         learned = {name: array - rate * updates[name] for name, array in learned.items()}
         return {
             "tensors": tensors | averages | learned,
-            "adam": moments,
+            "optimizer": moments,
             "steps": values["steps"] + 1,
             "loss_sum": values["loss_sum"] + loss.astype(jnp.float64) * len(labels),
             "correct": values["correct"] + (logits.argmax(1) == labels).sum(),

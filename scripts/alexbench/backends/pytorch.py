@@ -229,28 +229,34 @@ class Backend:
             parameter.requires_grad_(name in names)
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self.forward = torch.compile(self.model, dynamic=False) if self.on["compiled"] else self.model
-        self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
         # A CUDA graph repeats the numbers that it was captured with, except those in tensors.
         graph = self.on.get("cuda_graph", False)
         rate = torch.tensor(recipe.learning_rate, device=self.device) if graph else recipe.learning_rate
-        # Without weight decay, AdamW is Adam to the bit.
         decayed, others = ([p for p in self.trained.values() if (p.ndim > 1) == kernels] for kernels in (True, False))
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=rate,
-            betas=(0.9, 0.999),
-            eps=self.epsilon,
-            fused=self.on["fused_adam"],
-            capturable=graph,
-        )
-        # Adam would create these at its first step; a CUDA graph and a restored state need them at a fixed place from the start.
-        count_on = self.device if self.on["fused_adam"] or graph else "cpu"
-        for parameter in self.trained.values():
-            self.optimizer.state[parameter] = {
-                "step": torch.zeros((), device=count_on),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        # An optimizer would create its state at its first step; a CUDA graph and a restored state need it at a fixed place from the start.
+        if recipe.optimizer == "sgd":
+            options = {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "fused": self.on["fused_adam"]}
+            self.optimizer = torch.optim.SGD([{"params": decayed}, {"params": others}], lr=rate, **options)
+            for parameter in self.trained.values() if recipe.momentum else ():
+                self.optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        else:
+            self.epsilon, self.epsilon_corrected = ADAM[recipe.adam_epsilon]
+            # Without weight decay, AdamW is Adam to the bit.
+            self.optimizer = torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+                lr=rate,
+                betas=(0.9, 0.999),
+                eps=self.epsilon,
+                fused=self.on["fused_adam"],
+                capturable=graph,
+            )
+            count_on = self.device if self.on["fused_adam"] or graph else "cpu"
+            for parameter in self.trained.values():
+                self.optimizer.state[parameter] = {
+                    "step": torch.zeros((), device=count_on),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
         self.steps = 0
         # (x / 255 - mean) / std as one multiplication and one addition.
         self.scale = torch.tensor(1 / (255 * setup.std), dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
@@ -398,7 +404,12 @@ class Backend:
 
     def _update(self) -> None:
         self.steps += 1
-        if not self.epsilon_corrected:
+        if self.recipe.optimizer == "sgd":
+            # torch's own weight decay is a part of SGD's gradient.
+            with torch.no_grad():
+                for parameter in self.optimizer.param_groups[0]["params"] if self.recipe.weight_decay else ():
+                    parameter.mul_(1 - self.optimizer.param_groups[0]["lr"] * self.recipe.weight_decay)
+        elif not self.epsilon_corrected:
             # torch adds epsilon to the corrected root; this value has the effect of self.epsilon before the correction.
             for group in self.optimizer.param_groups:
                 group["eps"] = self.epsilon / sqrt(1 - 0.999**self.steps)
@@ -520,7 +531,7 @@ class Backend:
         """Everything that the next steps depend on, by name, except the random state and the number of steps."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.trained.items():
-            tensors |= {f"adam.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
+            tensors |= {f"optimizer.{name}.{moment}": tensor for moment, tensor in self.optimizer.state[parameter].items()}
         return tensors | {"loss_sum": self.loss_sum, "correct": self.correct}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:

@@ -166,6 +166,21 @@ class TorchAdam(keras.optimizers.Adam):
         self.assign_sub(variable, first * rate / (tf.sqrt(second) + epsilon))
 
 
+class TorchSGD(keras.optimizers.SGD):
+    """SGD whose velocity adds up gradients, as in PyTorch and Optax. Keras's adds up steps: not the same where the learning rate changes.
+
+    Momentum as in Sutskever et al. (2013).
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate, step = tf.cast(learning_rate, variable.dtype), gradient
+        if self.momentum:
+            velocity = self.momentums[self._get_variable_index(variable)]
+            self.assign(velocity, velocity * self.momentum + gradient)
+            step = gradient + velocity * self.momentum if self.nesterov else velocity
+        self.assign_sub(variable, rate * step)
+
+
 ADAM = {"torch": (TorchAdam, 1e-8), "keras": (keras.optimizers.Adam, 1e-7)}
 
 # With its number, or a surrounding device scope would choose one.
@@ -224,9 +239,12 @@ class Backend:
         self.variant, self.recipe = variant, recipe
         self.model = build(variant, recipe.dropout, setup.seed)
         self.trained = {name: self._variable(name) for name in trained(variant, recipe.frozen_features)}
-        optimizer, epsilon = ADAM[recipe.adam_epsilon]
         decay = recipe.weight_decay or None
-        self.optimizer = optimizer(recipe.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=epsilon, weight_decay=decay)
+        if recipe.optimizer == "sgd":
+            self.optimizer = TorchSGD(recipe.learning_rate, recipe.momentum, recipe.nesterov, weight_decay=decay)
+        else:
+            adam, epsilon = ADAM[recipe.adam_epsilon]
+            self.optimizer = adam(recipe.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=epsilon, weight_decay=decay)
         variables = list(self.trained.values())
         self.optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) == 1])
         self.optimizer.build(variables)

@@ -166,6 +166,8 @@ def contradictions(
             f"recipe.flips, recipe.crop_padding: images are mirrored and cropped with execution.input: resident alone, not with "
             f"{how.input}; say input: resident, or flips: false and crop_padding: 0"
         )
+    if recipe["nesterov"] and not (recipe["optimizer"] == "sgd" and recipe["momentum"]):
+        yield "recipe.nesterov: Nesterov's is a form of SGD's momentum; say optimizer: sgd and a momentum above 0, or nesterov: false"
     epochs, warm_up = recipe["epochs"], recipe["warm_up_epochs"]
     if warm_up > epochs:
         yield f"recipe.warm_up_epochs: {warm_up:g} is more than the {epochs} epochs of recipe.epochs; lower it, or train longer"

@@ -14,6 +14,9 @@ INITIALISATIONS = ("framework", "torch", "keras", "jax", "he")
 ADAM_EPSILONS = ("framework", "torch", "keras")
 NORMALISATIONS = ("variant", "dataset", "imagenet", "unit")
 SCHEDULES = ("constant", "one_cycle")
+OPTIMIZERS = ("adam", "sgd")
+# In a resolved recipe, Adam's epsilon with another optimizer.
+UNUSED = "unused"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Cross-entropy minimised by Adam (betas 0.9 and 0.999) on shuffled batches, including the smaller last one."""
+    """Cross-entropy minimised on shuffled batches, including the smaller last one."""
 
     epochs: int = setting(15, help="passes over the training images", minimum=1)
     batch_size: int = setting(
@@ -30,7 +33,25 @@ class Recipe:
         about="Images per step. What is left at the end of an epoch (16 of 50,000) makes a smaller step.",
         minimum=1,
     )
-    learning_rate: float = setting(0.001, help="Adam's learning rate", exclusiveMinimum=0)
+    optimizer: str = setting(
+        "adam",
+        help="Adam (betas 0.9 and 0.999), or SGD with momentum",
+        about="`adam` (betas 0.9 and 0.999), or `sgd`, stochastic gradient descent with momentum.",
+        enum=OPTIMIZERS,
+    )
+    learning_rate: float = setting(0.001, help="learning rate", exclusiveMinimum=0)
+    momentum: float = setting(
+        0.9,
+        help="SGD's momentum",
+        about="SGD's momentum: the velocity is this fraction of the last one plus the gradient, in every framework; 0 for none.",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
+    nesterov: bool = setting(
+        False,
+        help="SGD with Nesterov's momentum",
+        about="`true`: Nesterov's momentum (Sutskever et al., 2013): the step is the gradient plus the momentum times the new velocity.",
+    )
     dropout: float = setting(0.5, help="fraction of units dropped", minimum=0, exclusiveMaximum=1)
     initialisation: str = setting(
         "framework",
@@ -70,9 +91,9 @@ class Recipe:
     )
     weight_decay: float = setting(
         0.0,
-        help="decoupled weight decay (AdamW), of the weights of convolutions and dense layers only",
-        about="Decoupled from the gradient (AdamW; Loshchilov and Hutter, 2019): each step reduces the weights of convolutions and dense "
-        "layers by this fraction times the learning rate.",
+        help="decoupled weight decay (AdamW, SGDW), of the weights of convolutions and dense layers only",
+        about="Decoupled from the gradient (AdamW, SGDW; Loshchilov and Hutter, 2019): each step reduces the weights of convolutions and "
+        "dense layers by this fraction times the learning rate.",
         minimum=0,
     )
     label_smoothing: float = setting(
@@ -111,6 +132,8 @@ class Recipe:
     def resolved(self, conventions: dict[str, str], normalisation: str) -> "Recipe":
         """This recipe with every "framework" replaced by the framework's own `conventions`, and "variant" by `normalisation`."""
         own = {key: value for key, value in conventions.items() if getattr(self, key) == "framework"}
+        if self.optimizer != "adam":
+            own["adam_epsilon"] = UNUSED
         return replace(self, **own, normalisation=normalisation if self.normalisation == "variant" else self.normalisation)
 
     def as_dict(self) -> dict:

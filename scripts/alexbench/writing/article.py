@@ -163,7 +163,7 @@ def _listed(values: pd.Series) -> str:
 
 
 def is_controlled(runs: pd.DataFrame) -> bool:
-    """Whether all frameworks used the same initialisation and the same Adam, not each its own."""
+    """Whether all frameworks used the same initialisation and the same optimizer, not each its own."""
     return all(runs[f"recipe.{key}"].nunique() == 1 for key in results_table.CONVENTIONS)
 
 
