@@ -14,8 +14,6 @@ override export PROFILE := $(value PROFILE)
 EXPERIMENT = python scripts/experiment.py --config "$$CONFIG" --cores "$$CORES"
 # Tests run in parallel; each process may load both frameworks, 2 GB.
 PYTEST = python -m pytest --numprocesses auto --maxprocesses 4
-# WITHIN=MINUTES begins no test of the long suites after that time, and names those left out.
-IN_TIME = $(if $(WITHIN),--within $(WITHIN))
 
 .PHONY: help lock site demo test cluster-test conda-test fault-test prefetch doctor status bench gpu-check dag tensorboard article report publish lint format clean-demo
 .DEFAULT_GOAL := help
@@ -54,13 +52,13 @@ test: .venv/installed ## run all tests except the long ones: a real SLURM, conda
 	@echo "Not run here: make cluster-test (a real one-node SLURM), make conda-test (installs gigabytes), make fault-test (kills, full disks)"
 
 fault-test: .venv/installed ## test kill -9 at random moments, full disks, hostile files (as root, because it mounts disks): docs/faults.md
-	$(PYTEST) --dist worksteal -m fault $(IN_TIME)
+	$(PYTEST) --dist worksteal -m fault
 
 cluster-test: .venv/installed ## run the tests on a real one-node SLURM (as root; names missing Debian packages)
-	python -m pytest -m cluster $(IN_TIME)
+	python -m pytest -m cluster $(if $(WITHIN),--within $(WITHIN))
 
 conda-test: .venv/installed ## make every environment of envs/ and run in it, also without a network: downloads 4 GB, needs 12 GB of disk
-	python -m pytest -m conda $(IN_TIME)
+	python -m pytest -m conda
 
 prefetch: .venv/installed ## download what CONFIG needs on a machine without internet, to resources/ (docs/environments.md)
 	$(EXPERIMENT) prefetch
