@@ -274,7 +274,7 @@ def experiments_besides():
 
 
 def code_files(wildcards):
-    """The programs that make tables and figures, all modules that they use, and the environments."""
+    """The programs that make tables and figures, all modules that they use but for the packages' own files, and the environments."""
     kinds = ("collect", "compare", "plot", "record", "write_article", "write_page")
     programs = [path for kind in kinds for path in sorted(SCRIPTS.glob(f"{kind}*.py"))]
     library = set().union(*map(fingerprint.code_of, programs)).difference(programs)
